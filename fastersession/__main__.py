@@ -1,0 +1,175 @@
+"""The command line: ``python -m fastersession``, and the console script of the same name.
+
+Rules of residence: arguments in, exit status out, sentences for people. What the demo does is in
+``demo``, which is imported only when asked for; the library never imports this module.
+"""
+
+import argparse
+import contextlib
+import errno
+import ipaddress
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastersession.demo.model import Model
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status; wrong arguments exit with 2 from here."""
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.command == "keygen":
+        return _keygen()
+    if (options.upstream is None) != (options.model is None):
+        parser.error("--upstream URL and --model NAME go together")
+    try:
+        return _demo(parser, options)
+    except ModuleNotFoundError as error:
+        if error.name not in ("uvicorn", "h11"):
+            raise
+        return _fail(f'the demo needs {error.name}: pip install "fastersession[demo]"')
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastersession", description="Server-side sessions for ASGI that keep what a streaming response writes."
+    )
+    parser.add_argument("--version", action="version", version=f"fastersession {_version()}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("keygen", help="print a new secret key", description="Print a new secret key, and only that.")
+    demo = commands.add_parser(
+        "demo",
+        help="run a streaming chat that remembers",
+        description="Run a streaming chat on this machine. A built-in model answers, or an inference server of yours.",
+    )
+    demo.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    demo.add_argument("--port", type=_port, default=8000, help="0 takes a free one (default: %(default)s)")
+    demo.add_argument(
+        "--upstream", metavar="URL", help="an OpenAI-compatible server, with or without /v1/chat/completions"
+    )
+    demo.add_argument("--model", metavar="NAME", help="the model to ask for there")
+    demo.add_argument(
+        "--api-key-env",
+        metavar="NAME",
+        default="OPENAI_API_KEY",
+        help="environment variable with the API key, sent only if set (default: %(default)s)",
+    )
+    demo.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="longest silence of the upstream that is waited through (default: %(default)g)",
+    )
+    return parser
+
+
+def _version() -> str:
+    try:
+        return metadata.version("fastersession")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError("a port is 0 to 65535")
+    return port
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < 86400:
+        raise argparse.ArgumentTypeError("seconds must be above 0 and below a day")
+    return seconds
+
+
+def _fail(message: str) -> int:
+    print(f"fastersession: {message}", file=sys.stderr)
+    return 1
+
+
+def _keygen() -> int:
+    # 32 bytes: as long as the hash that every subkey is derived with.
+    print(secrets.token_urlsafe(32))
+    return 0
+
+
+def _demo(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    import uvicorn
+
+    from fastersession.demo.app import create_app
+
+    try:
+        model = _model(options)
+    except ValueError as error:
+        parser.error(f"--upstream: {error}")
+    app = create_app(model)
+    try:
+        listener = _listen(options.host, options.port)
+    except (OSError, UnicodeError) as error:  # UnicodeError: a host name that is none, like "a..b"
+        remedy = "; choose another with --port" if getattr(error, "errno", None) == errno.EADDRINUSE else ""
+        reason = getattr(error, "strerror", None) or error
+        return _fail(f"cannot listen on {options.host} port {options.port}: {reason}{remedy}")
+    with listener:
+        print(_greeting(listener, options), flush=True)
+        config = uvicorn.Config(app, log_level="warning", ws="none", lifespan="on", timeout_graceful_shutdown=2)
+        # uvicorn has stopped in order by then; it raises the signal again for whoever runs it.
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listener])
+    return 0
+
+
+def _model(options: argparse.Namespace) -> "Model":
+    if options.upstream is None:
+        from fastersession.demo.model import BuiltinModel
+
+        return BuiltinModel()
+    from fastersession.demo.upstream import UpstreamModel
+
+    key = os.environ.get(options.api_key_env, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError(f"the key in {options.api_key_env} has characters that no header may carry")
+    return UpstreamModel(options.upstream, options.model, api_key=key or None, timeout=options.timeout)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bind before uvicorn starts: a busy port is one sentence then, and port 0 has a number to print."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":  # elsewhere this option would let two servers share the port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _greeting(listener: socket.socket, options: argparse.Namespace) -> str:
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    answers = f"from {options.model} at {options.upstream}" if options.upstream else "from the built-in model"
+    lines = [
+        f"fastersession demo: http://{host}:{listener.getsockname()[1]}",
+        f"  Answers come {answers}.",
+        "  Plain http on localhost, so the cookie is set with secure=False; behind https keep the default, True.",
+        "  Conversations live in this process's memory: they end with it (Ctrl+C).",
+    ]
+    if not ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback:
+        lines.append("  Other machines can reach it, and what they send and read is not encrypted.")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

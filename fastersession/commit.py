@@ -1,0 +1,112 @@
+"""What a save point does: one table, and the comparison that feeds it.
+
+Rules of residence: pure functions of what they are given. No store, no clock, no message; the manager carries out
+what is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from operator import is_
+from typing import Any, NamedTuple
+
+from .session import Status
+
+__all__ = ["Action", "Point", "Situation", "diff", "plan"]
+
+_MISSING = object()
+
+
+class Point(Enum):
+    """Which save point it is."""
+
+    START = auto()  # the response headers are about to leave, and can still carry a cookie
+    LATER = auto()  # an awaited verb, the final message, a running stream at shutdown
+    END = auto()  # the application has returned or raised
+
+
+class Action(Enum):
+    """What the save point has to do; ``invalidate()`` deletes its records before, whatever the action."""
+
+    NOTHING = auto()
+    CREATE = auto()
+    UPDATE = auto()
+    TOUCH = auto()
+    DELETE = auto()
+    REGENERATE = auto()
+    DROP = auto()  # forget the changes, with an event
+    REFUSE = auto()  # raise SessionNotEstablished: no cookie can leave any more
+
+
+class Situation(NamedTuple):
+    """All that a decision depends on.
+
+    ``empty`` and ``dirty`` (differs from what was loaded or saved last) speak of the content that this save point may
+    store. ``started``: the headers have left. ``discard``: the request failed before it streamed anything, so its
+    changes of attributes are not kept. ``due``: the last access should be recorded again.
+    """
+
+    status: Status
+    point: Point
+    empty: bool
+    dirty: bool
+    started: bool = False
+    discard: bool = False
+    cleared: bool = False
+    establish: bool = False
+    regenerate: bool = False
+    due: bool = False
+
+
+def plan(at: Situation) -> Action:
+    """Decide one save point. Never answers CREATE unless the status is NEW: nothing revives a lost record."""
+    if at.status is Status.LIVE:
+        return _plan_live(at)
+    if at.status is Status.NEW:
+        return _plan_new(at)
+    if not at.dirty or at.discard:
+        return Action.NOTHING
+    return Action.REFUSE if at.status is Status.FOREIGN else Action.DROP
+
+
+def _plan_new(at: Situation) -> Action:
+    if not at.establish and (at.empty or not at.dirty or at.discard):
+        return Action.NOTHING
+    if at.started:
+        return Action.REFUSE
+    return Action.NOTHING if at.point is Point.END else Action.CREATE  # no start came that could carry the cookie
+
+
+def _plan_live(at: Situation) -> Action:
+    if at.cleared and at.empty and not at.discard:
+        return Action.DELETE
+    if at.regenerate and at.point is Point.START:
+        return Action.REGENERATE
+    if at.dirty and not at.discard:
+        return Action.UPDATE
+    return Action.TOUCH if at.due else Action.NOTHING
+
+
+def unchanged(now: dict[str, Any], base: Mapping[str, Any]) -> bool:
+    """Tell if two dicts hold the very same objects under the same names, in the same order, at C speed.
+
+    ``dict``'s own methods are named, so that a session's are not run. Nothing here lets another thread in.
+    """
+    return (
+        dict.__len__(now) == len(base)
+        and all(map(is_, dict.values(now), base.values()))
+        and all(map(is_, dict.keys(now), base))
+    )
+
+
+def diff(now: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return what to set and what to delete so that ``base`` becomes ``now``.
+
+    ``now`` must be a plain dict. Looks at identity only: a live object that changed inside is the same object for
+    every request that holds it, so there is nothing to write.
+    """
+    if now is base:
+        return {}, ()
+    sets = {name: value for name, value in now.items() if base.get(name, _MISSING) is not value}
+    return sets, tuple([name for name in base if name not in now])

@@ -1,0 +1,185 @@
+"""Validation of the middleware's arguments, all faults at once.
+
+Rules of residence: from what the user gave to what the middleware uses. A fault names the argument, what is wrong
+and the remedy, never the value of a secret.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from .cookies import CookiePolicy
+from .errors import ConfigError, InsecureCookieWarning, InsecureSecretKeyWarning, LifetimeWarning
+from .session import seconds
+
+__all__ = ["Faults", "normal_origin"]
+
+MAX_KEYS = 4  # the current one and three rotations; each is tried at most once per cookie
+SHORT_KEY = 32  # characters: 128 bits even as hex digits
+IDLE_TIMEOUT = timedelta(hours=12)  # recognised by identity: only what was not given may follow max_age
+LIFETIME = timedelta(days=7)
+PLACEHOLDERS = re.compile(
+    r"(?i)your[-_ ]?(session[-_ ]?)?secret|change[-_ ]?(me|this|it)|insecure|placeholder|password|"
+    r"super[-_ ]?secret|secret[-_ ]?key|0123456789|(?P<same>.)(?P=same){15}"
+)
+HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.1
+ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._~-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")  # RFC 6454 section 6.1
+DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
+
+
+def normal_origin(text: str) -> tuple[str, str] | None:
+    """Return (scheme, authority without its default port) of an Origin in lower case; ``None`` if it is not one."""
+    match = ORIGIN.fullmatch(text.lower())
+    if match is None:
+        return None
+    scheme, host, port = match.groups()
+    return scheme, host if port in (None, DEFAULT_PORTS.get(scheme)) else f"{host}:{port}"
+
+
+class Faults:
+    """Collects what is wrong with the arguments; each method returns the usable value, or a harmless one."""
+
+    def __init__(self) -> None:
+        self._faults: list[str] = []
+        self._warnings: list[Warning] = []
+
+    def add(self, *faults: str) -> None:
+        """Note faults, each starting with the argument's name."""
+        self._faults += faults
+
+    def settle(self) -> None:
+        """Raise all faults in one ``ConfigError``; give the warnings if there are none."""
+        if self._faults:
+            raise ConfigError("; ".join(self._faults))
+        for warning in self._warnings:
+            warnings.warn(warning, stacklevel=4)
+
+    def secret_keys(self, given: object) -> list[bytes]:
+        """Accept ``str``, ``bytes``, or a sequence of up to four of them."""
+        keys = list(given) if isinstance(given, Sequence) and not isinstance(given, str | bytes) else [given]
+        if not 1 <= len(keys) <= MAX_KEYS:
+            self.add(f"secret_key: give one to {MAX_KEYS} keys, the signing one first")
+            return []
+        encoded = [key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key for key in keys]
+        if not all(isinstance(key, bytes) and key for key in encoded):
+            self.add(
+                "secret_key: each key must be a non-empty str or bytes; `python -m fastersession keygen` makes one"
+            )
+            return []
+        if any(_weak(key) for key in encoded):
+            text = "secret_key is short or a placeholder: make one with `python -m fastersession keygen`"
+            self._warnings.append(InsecureSecretKeyWarning(text))
+        return encoded
+
+    def cookie(self, policy: CookiePolicy) -> CookiePolicy:
+        """Check a cookie policy."""
+        self.add(*policy.faults())
+        if policy.http_only is False:
+            text = "http_only=False: any script on the page can read the session's token"
+            self._warnings.append(InsecureCookieWarning(text))
+        if isinstance(policy.same_site, str) and policy.same_site.lower() == "none" and policy.secure is False:
+            text = "same_site='none' without secure=True: browsers refuse the cookie"
+            self._warnings.append(InsecureCookieWarning(text))
+        return policy
+
+    def durations(self, idle_timeout: object, lifetime: object, max_age: object) -> tuple[float, float | None]:
+        """Accept seconds or ``timedelta``, return seconds; a default is at least ``max_age``."""
+        age = max_age if isinstance(max_age, int) else 0
+        idle, life = seconds(idle_timeout), seconds(lifetime)
+        if idle is None:
+            self.add("idle_timeout: must be a positive number of seconds or a positive timedelta")
+            idle = 1.0
+        if life is None and lifetime is not None:
+            self.add("lifetime: must be a positive number of seconds, a positive timedelta, or None for unbounded")
+        idle = max(idle, age) if idle_timeout is IDLE_TIMEOUT else idle
+        life = max(life, age) if life is not None and lifetime is LIFETIME else life
+        short = [name for name, value in (("idle_timeout", idle), ("lifetime", life)) if value and value < age]
+        if short:
+            text = f"{' and '.join(short)}: shorter than max_age={age}, so sessions end before their cookie does"
+            self._warnings.append(LifetimeWarning(text))
+        return idle, life
+
+    def skip_headers(self, given: object) -> tuple[tuple[bytes, bytes | None], ...]:
+        """Accept a dict or list of dicts with ``header_name`` and ``header_value``; ``"*"`` becomes ``None``."""
+        entries = [] if given is None else [given] if isinstance(given, Mapping) else given
+        if not isinstance(entries, list | tuple) or not all(map(_is_skip_entry, entries)):
+            form = '{"header_name": "...", "header_value": "..."}'
+            self.add(f"skip_session_header: must be a dict {form} with an RFC 9110 field name, or a list of them")
+            return ()
+        return tuple(
+            (entry["header_name"].lower().encode(),
+             None if entry["header_value"] == "*" else entry["header_value"].encode("latin-1"))
+            for entry in entries
+        )  # fmt: skip
+
+    def exclude(self, given: object) -> tuple[frozenset[str], tuple[str, ...]]:
+        """Accept paths, and prefixes that end in ``*``; return (paths, prefixes)."""
+        paths = given if isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping) else [given]
+        paths = list(paths)
+        if not all(isinstance(path, str) and path.startswith("/") and "*" not in path[:-1] for path in paths):
+            self.add("exclude: must be a sequence of paths that start with '/', '*' standing only at the end")
+            return frozenset(), ()
+        return (
+            frozenset(path for path in paths if not path.endswith("*")),
+            tuple(path[:-1] for path in paths if path.endswith("*")),
+        )
+
+    def origins(self, given: object) -> frozenset[tuple[str, str]]:
+        """Accept exact origins, ``scheme://host[:port]``."""
+        origins = list(given) if isinstance(given, Iterable) and not isinstance(given, str | bytes) else [given]
+        normal = [normal_origin(origin) if isinstance(origin, str) else None for origin in origins]
+        if None in normal:
+            self.add("allowed_origins: must be a sequence of exact origins like 'https://app.example.org'")
+        return frozenset(origin for origin in normal if origin is not None)
+
+    def names(self, **given: object) -> None:
+        """Check that each value is a usable key."""
+        for argument, value in given.items():
+            if not isinstance(value, str) or not value:
+                self.add(f"{argument}: must be a non-empty str")
+
+    def application(self, given: object) -> None:
+        """Check that it can be called."""
+        if not callable(given):
+            self.add("app: must be an ASGI application")
+
+    def store(self, given: object) -> None:
+        """Check that it is a store, not a class of stores or something else."""
+        if given is not None and (isinstance(given, type) or not hasattr(given, "regenerate")):
+            self.add("store: must be a store such as MemoryStore(), or None")
+
+    def logger(self, given: object) -> logging.Logger:
+        """Accept a logger, or a ``LoggerAdapter``."""
+        if not isinstance(given, logging.Logger | logging.LoggerAdapter):
+            self.add("logger: must be a logging.Logger")
+            return logging.getLogger("fastersession")
+        return given  # type: ignore[return-value]
+
+
+def _weak(key: bytes) -> bool:
+    return len(key.decode("utf-8", "replace")) < SHORT_KEY or PLACEHOLDERS.search(key.decode("latin-1")) is not None
+
+
+def _is_skip_entry(entry: Any) -> bool:
+    if not isinstance(entry, Mapping) or set(entry) != {"header_name", "header_value"}:
+        return False
+    name, value = entry["header_name"], entry["header_value"]
+    return (
+        isinstance(name, str)
+        and HEADER_NAME.fullmatch(name) is not None
+        and isinstance(value, str)
+        and value.isprintable()
+        and value.isascii()
+    )
+
+
+def default_cookie_name(given: str | None, *, secure: bool, path: str, domain: str | None) -> str:
+    """Return the given name, or the one with the strongest prefix that the other attributes allow."""
+    if given is not None:
+        return given
+    return "__Host-sid" if secure and path == "/" and domain is None else "sid"

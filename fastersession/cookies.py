@@ -1,0 +1,135 @@
+"""Read one cookie from raw request headers; validate and render ours.
+
+Rules of residence: bytes in, bytes out. No http.cookies (linear time is promised here, and one odd foreign cookie
+must not hide ours), no crypto, no request byte ever written to a response.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = ["MAX_CANDIDATES", "MAX_COOKIE_BYTES", "CookieFinder", "CookiePolicy"]
+
+MAX_CANDIDATES = 4
+"""Cookies of our name that are looked at: browsers send at most a few (one per path and domain), an attacker more."""
+
+MAX_COOKIE_BYTES = 64 * 1024
+"""Total of all Cookie headers. h11 stops at 64 KiB for a whole request head; no browser comes near."""
+
+TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2, the grammar of a cookie name
+PATH = re.compile(r"/[\x21-\x3a\x3c-\x7e]*")  # RFC 6265bis section 4.1.1: av-octets; a space would be trimmed away
+LABEL = r"[0-9A-Za-z](?:[0-9A-Za-z-]{0,61}[0-9A-Za-z])?"
+DOMAIN = re.compile(rf"{LABEL}(?:\.{LABEL})*")  # RFC 1034 section 3.5
+MAX_ATTRIBUTE = 1024  # RFC 6265bis section 5.6: user agents ignore a longer attribute value
+MAX_NAME = 256  # with an 88-byte value far below the 4096 bytes that user agents keep (RFC 6265bis section 5.7)
+MAX_AGE_LIMIT = 10**10  # three centuries: what a 64-bit clock in any user agent can still add
+
+SAME_SITE = {"lax": "Lax", "strict": "Strict", "none": "None"}
+PREFIXES = ("__Host-", "__Secure-", "__Http-", "__Host-Http-")  # RFC 6265bis section 4.1.3 and its successors
+
+
+class CookieFinder:
+    """Finds the values of one cookie name in raw ASGI headers, in linear time and without copying the rest.
+
+    A name counts at the start of a Cookie field, or after ``;`` and optional white space, as exact bytes: no decoding,
+    no case folding, no quotes (RFC 6265bis section 5.8.3 is what user agents send).
+    """
+
+    __slots__ = ("_prefix", "_search")
+
+    def __init__(self, name: str) -> None:
+        self._prefix = name.encode("ascii") + b"="
+        self._search = re.compile(rb"(?:\A|;)[ \t]*" + re.escape(self._prefix) + rb"([^;]*)").finditer
+
+    def find(self, headers: Iterable[tuple[bytes, bytes]]) -> list[bytes] | None:
+        """Return up to ``MAX_CANDIDATES`` values in the order sent; ``None`` if there are too many Cookie bytes."""
+        fields = [value for name, value in headers if name == b"cookie"]
+        if not fields:
+            return fields
+        if sum(map(len, fields)) > MAX_COOKIE_BYTES:
+            return None
+        found: list[bytes] = []
+        for field in fields:
+            if self._prefix in field:
+                for match in self._search(field):
+                    found.append(match[1])
+                    if len(found) == MAX_CANDIDATES:
+                        return found
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CookiePolicy:
+    """The attributes of the session cookie. ``faults()`` says what is wrong; render only without faults."""
+
+    name: str
+    path: str = "/"
+    domain: str | None = None
+    secure: bool = True
+    http_only: bool = True
+    same_site: str | None = "lax"
+    max_age: int = 0
+    partitioned: bool = False
+
+    def faults(self) -> list[str]:
+        """Name each argument that breaks the grammar of RFC 6265bis, or a rule of its prefix, with the remedy."""
+        return [*self._grammar_faults(), *self._prefix_faults(), *self._type_faults()]
+
+    def _grammar_faults(self) -> Iterable[str]:
+        if not (isinstance(self.name, str) and TOKEN.fullmatch(self.name) and len(self.name) <= MAX_NAME):
+            yield f"session_cookie: must be an RFC 9110 token of at most {MAX_NAME} characters (letters, digits, - and _)"
+        if not (isinstance(self.path, str) and PATH.fullmatch(self.path) and len(self.path) <= MAX_ATTRIBUTE):
+            yield "path: must start with '/' and hold visible ASCII without ';', for instance '/'"
+        if self.domain is not None and not (
+            isinstance(self.domain, str) and DOMAIN.fullmatch(self.domain) and len(self.domain) <= 253
+        ):
+            yield "domain: must be a host name without a leading dot, for instance 'example.org', or None"
+        if self.same_site is not None and (
+            not isinstance(self.same_site, str) or self.same_site.lower() not in SAME_SITE
+        ):
+            yield "same_site: must be 'lax', 'strict', 'none' or None"
+
+    def _prefix_faults(self) -> Iterable[str]:
+        if not isinstance(self.name, str):
+            return
+        lowered = self.name.lower()
+        for prefix in PREFIXES:
+            if lowered.startswith(prefix.lower()) and not self.name.startswith(prefix):
+                yield f"session_cookie: the prefix is spelt {prefix!r}, exactly so"
+                return
+        if self.name.startswith("__Host-") and (self.path != "/" or self.domain is not None):
+            yield "session_cookie: the prefix '__Host-' needs path='/' and domain=None"
+        if self.name.startswith(PREFIXES) and not self.secure:
+            yield "session_cookie: a name with a '__…-' prefix needs secure=True; without it take a name like 'sid'"
+        if self.name.startswith(("__Http-", "__Host-Http-")) and not self.http_only:
+            yield "session_cookie: the prefixes '__Http-' and '__Host-Http-' need http_only=True"
+
+    def _type_faults(self) -> Iterable[str]:
+        for name in ("secure", "http_only", "partitioned"):
+            if not isinstance(getattr(self, name), bool):
+                yield f"{name}: must be True or False"
+        if isinstance(self.max_age, bool) or not isinstance(self.max_age, int) or not 0 <= self.max_age < MAX_AGE_LIMIT:
+            yield "max_age: must be a whole number of seconds, 0 or more (0: as long as the browser is open)"
+        if self.partitioned is True and self.secure is False:
+            yield "partitioned: user agents accept it only with secure=True"
+
+    def template(self) -> tuple[bytes, bytes]:
+        """Return what stands before and after the value in our Set-Cookie header."""
+        age = f"; Max-Age={self.max_age}" if self.max_age else ""
+        return f"{self.name}=".encode(), f"{age}{self._attributes()}".encode()
+
+    def cleared(self) -> bytes:
+        """Return the Set-Cookie value that removes the cookie: all attributes again (RFC 6265bis section 5.7)."""
+        return f"{self.name}=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT{self._attributes()}".encode()
+
+    def _attributes(self) -> str:
+        parts = [f"Path={self.path}"]
+        if self.domain is not None:
+            parts.append(f"Domain={self.domain}")
+        parts += ["Secure"] * self.secure + ["HttpOnly"] * self.http_only
+        if self.same_site is not None:
+            parts.append(f"SameSite={SAME_SITE[self.same_site.lower()]}")
+        parts += ["Partitioned"] * self.partitioned
+        return "".join(f"; {part}" for part in parts)

@@ -1,0 +1,156 @@
+"""The chat as a raw ASGI application: no framework, a plain dict at ``scope["session"]``.
+
+Rules of residence: the routes, and what they do with the session. Bytes of HTTP are in `wire`,
+answers come from a `Model`; nothing here knows about cookies or stores, but for `create_app`,
+which puts the middleware around it.
+"""
+
+import json
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any
+
+from fastersession import FasterSessionMiddleware, MemoryStore
+from fastersession.demo import wire
+from fastersession.demo.model import Model, ModelError, Turn
+from fastersession.demo.wire import Receive, Scope, Send
+
+__all__ = ["Chat", "create_app"]
+
+Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_FILES = {
+    "/": ("page.html", b"text/html; charset=utf-8"),
+    "/chat.css": ("chat.css", b"text/css; charset=utf-8"),
+    "/chat.js": ("chat.js", b"text/javascript; charset=utf-8"),
+}
+
+
+def create_app(model: Model) -> FasterSessionMiddleware:
+    """Put sessions around the chat; a fresh key and a fresh store, so nothing outlives the process."""
+    return FasterSessionMiddleware(
+        Chat(model),
+        secret_key=secrets.token_urlsafe(32),
+        store=MemoryStore(),
+        secure=False,  # plain http on localhost: browsers would not send a Secure cookie back
+    )
+
+
+class Chat:
+    """Keeps each conversation as ``session["turns"]``, a list of `Turn`."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._routes: dict[str, dict[str, Handler]] = {
+            "/history": {"GET": self._history},
+            "/chat": {"POST": self._chat},
+            "/new": {"POST": self._new},
+        }
+        for path, (name, content_type) in _FILES.items():
+            self._routes[path] = {"GET": _file(name, content_type)}
+
+    # Any: asgiref types a scope as TypedDicts, which have no place for the ``session`` we are given.
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request."""
+        match scope["type"]:
+            case "http":
+                await self._http(scope, receive, send)
+            case "lifespan":
+                await _lifespan(receive, send)
+            case "websocket":
+                await send({"type": "websocket.close", "code": 1000})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._handler(scope)(scope, receive, send)
+        except wire.RefusedError as refused:
+            await wire.reply_json(send, refused.status, {"error": refused.message}, *refused.headers)
+        except wire.ClientLeftError:
+            pass
+
+    def _handler(self, scope: Scope) -> Handler:
+        methods = self._routes.get(scope["path"])
+        if methods is None:
+            raise wire.RefusedError(404, "There is nothing here.")
+        handler = methods.get("GET" if scope["method"] == "HEAD" else scope["method"])
+        if handler is None:
+            allowed = ", ".join(methods)
+            raise wire.RefusedError(405, f"Only {allowed} here.", (b"allow", allowed.encode()))
+        return handler
+
+    async def _history(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Give the page what it needs to be as it was; reading makes no session."""
+        session = scope["session"]
+        turns = session.get("turns", [])
+        panel = None if session.is_new else _panel(session)
+        await wire.reply_json(send, 200, {"model": self._model.name, "turns": turns, "session": panel})
+
+    async def _new(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Forget the conversation: the record is deleted, the cookie cleared, with this response."""
+        await wire.read_json(scope, receive)
+        scope["session"].invalidate()
+        await wire.reply_json(send, 200, {"turns": [], "session": None})
+
+    async def _chat(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one question as a stream of events, and keep what was said however it ends."""
+        question = (await wire.read_json(scope, receive)).get("message")
+        if not isinstance(question, str) or not question.strip():
+            raise wire.RefusedError(400, "The message is empty.")
+        turn: Turn = {"question": question.strip(), "answer": "", "status": "running", "error": ""}
+        # The question is in the session before the response starts: the record is made and the
+        # cookie leaves with the headers. All that follows changes this one dict in place, so two
+        # tabs that talk at once each fill a turn of their own.
+        session = scope["session"]
+        turns = session.setdefault("turns", [])
+        turns.append(turn)
+        await send(wire.start(200, b"text/event-stream; charset=utf-8", (b"cache-control", b"no-store")))
+        await send(wire.event("session", _panel(session)))
+        if await wire.while_connected(receive, self._answer(turns[:], turn, send)):
+            ending = {"status": turn["status"], "error": turn["error"], "session": _panel(session)}
+            await send(wire.event("end", ending))
+            await send({"type": "http.response.body"})
+
+    async def _answer(self, turns: list[Turn], turn: Turn, send: Send) -> None:
+        """Fill ``turn`` and stream it; the session is saved when the request ends, so no save here."""
+        try:
+            async with aclosing(self._model.answer(turns)) as pieces:
+                async for piece in pieces:
+                    turn["answer"] += piece
+                    await send(wire.event("token", piece))
+            turn["status"] = "done"
+        except ModelError as error:
+            turn["status"], turn["error"] = "error", str(error)
+        except Exception:
+            turn["status"], turn["error"] = "error", "The model failed unexpectedly."
+            raise
+        finally:
+            if turn["status"] == "running":
+                turn["status"] = "stopped"
+
+
+def _panel(session: Any) -> dict[str, object]:
+    """Tell what the page shows of the session: all of it public."""
+    turns = session.get("turns", [])
+    age = (datetime.now(UTC) - session.created_at).total_seconds()
+    size = len(json.dumps(turns)) if turns else 0
+    return {"id": session.id, "age": max(age, 0.0), "turns": len(turns), "bytes": size}
+
+
+def _file(name: str, content_type: bytes) -> Handler:
+    content = resources.files(__package__).joinpath(name).read_bytes()
+
+    async def handler(scope: Scope, receive: Receive, send: Send) -> None:
+        await wire.reply(send, 200, content_type, content, (b"cache-control", b"no-cache"))
+
+    return handler
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        phase = (await receive())["type"]
+        await send({"type": f"{phase}.complete"})
+        if phase == "lifespan.shutdown":
+            return

@@ -1,0 +1,42 @@
+"""Every exception and warning of the package.
+
+Rules of residence: classes only. A text never carries a token, a secret, a key or an attribute's value.
+"""
+
+from __future__ import annotations
+
+
+class FasterSessionError(Exception):
+    """The root of all errors raised by this package."""
+
+
+class ConfigError(FasterSessionError, ValueError):
+    """One or more arguments cannot work; raised at construction, naming all faults at once."""
+
+
+class SessionNotEstablished(FasterSessionError, RuntimeError):  # noqa: N818 - the name is part of the public interface
+    """An attribute was written when no cookie can reach the client any more, so nothing could ever read it."""
+
+
+class HeadersSent(FasterSessionError, RuntimeError):  # noqa: N818 - the name is part of the public interface
+    """The call needs to send a cookie, but the response headers have left."""
+
+
+class StoreError(FasterSessionError):
+    """The store failed or did not answer in time. The driver's exception is its ``__cause__``."""
+
+
+class FasterSessionWarning(UserWarning):
+    """The root of all warnings of this package."""
+
+
+class InsecureSecretKeyWarning(FasterSessionWarning):
+    """A secret key is short or a known placeholder: whoever guesses it can mint tokens."""
+
+
+class InsecureCookieWarning(FasterSessionWarning):
+    """A cookie attribute weakens the session or makes browsers refuse the cookie."""
+
+
+class LifetimeWarning(FasterSessionWarning):
+    """``idle_timeout`` or ``lifetime`` ends the session before ``max_age`` ends its cookie."""

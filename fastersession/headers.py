@@ -1,0 +1,68 @@
+"""The response headers that a session changes, and the origin of a WebSocket.
+
+Rules of residence: pure functions over raw ASGI header lists. What the application gave is never changed in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .config import DEFAULT_PORTS, normal_origin
+
+__all__ = ["foreign_origin", "has_content_length", "with_cookie", "with_vary"]
+
+HeaderList = list[tuple[bytes, bytes]]
+
+
+def has_content_length(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Tell if the length is declared, so that the response is no stream. Names may be in mixed case (Django)."""
+    return any(name.lower() == b"content-length" for name, _ in headers)
+
+
+def with_vary(headers: HeaderList) -> HeaderList:
+    """Return the headers with ``Cookie`` in Vary (RFC 9110 section 12.5.5); ``*`` says more and stays."""
+    for index, (name, value) in enumerate(headers):
+        if name.lower() == b"vary":
+            named = [part.strip().lower() for part in value.split(b",")]
+            if b"*" in named or b"cookie" in named:
+                return headers
+            if any(other.lower() == b"vary" for other, _ in headers[index + 1 :]):
+                continue  # the last Vary field takes the addition, unless one of them has it already
+            return [
+                *headers[:index],
+                (name, value + b", Cookie" if value.strip() else b"Cookie"),
+                *headers[index + 1 :],
+            ]
+    return [*headers, (b"vary", b"Cookie")]
+
+
+def with_cookie(headers: HeaderList, set_cookie: bytes) -> HeaderList:
+    """Return the headers with our Set-Cookie, kept from every cache (RFC 9111 section 7.3)."""
+    kept = [header for header in headers if header[0].lower() != b"cache-control"]
+    return [*kept, (b"cache-control", b"no-store"), (b"set-cookie", set_cookie)]
+
+
+def foreign_origin(headers: Iterable[tuple[bytes, bytes]], allowed: frozenset[tuple[str, str]]) -> str | None:
+    """Return the Origin of a WebSocket handshake if it is not this host's own (RFC 6455 section 10.2), else ``None``.
+
+    No Origin means no browser. The scheme is ignored, for TLS often ends at a proxy; X-Forwarded-* is never read,
+    for anybody can send it.
+    """
+    headers = list(headers)
+    origins = [value for name, value in headers if name == b"origin"]
+    if not origins:
+        return None
+    origin = origins[0].decode("latin-1")
+    normal = normal_origin(origin)
+    hosts = [value for name, value in headers if name == b"host"]
+    if len(origins) == 1 and normal is not None:
+        if normal in allowed:
+            return None
+        if len(hosts) == 1 and normal[1] == _without_default_port(hosts[0].decode("latin-1").lower()):
+            return None
+    return origin
+
+
+def _without_default_port(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return name if colon and port in DEFAULT_PORTS.values() else host

@@ -1,0 +1,498 @@
+"""The session that the application sees: a dict, its metadata, and the verbs that say what shall happen to it.
+
+Rules of residence: data, metadata, intents. No store, no clock, no cookie, no ASGI; all of that is behind ``Host``.
+A verb acts on the object at once and notes the intent; the next save point, or awaiting the verb, carries it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from copy import deepcopy
+from datetime import UTC, datetime, timedelta
+from enum import Enum, auto
+from typing import Any, NoReturn, Protocol
+
+from .errors import HeadersSent, SessionNotEstablished
+from .tokens import Ticket
+
+__all__ = ["EndedSession", "Host", "Intents", "Metadata", "Pending", "Session", "Status", "UnestablishedSession"]
+
+EMPTY: Mapping[str, Any] = {}
+
+# Where the request is: FAILED is started with a status that discards what automatic saves would keep.
+NOT_STARTED, STARTED, FAILED, ENDED = range(4)
+
+
+class Status(Enum):
+    """How a request's session stands to the store."""
+
+    NEW = auto()  # no record; the first attribute creates one
+    LIVE = auto()  # a record that this request loaded or created
+    SUPERSEDED = auto()  # the cookie's secret was regenerated a moment ago by another request
+    GONE = auto()  # the record was lost while the request ran: deleted, expired, or regenerated elsewhere
+    FOREIGN = auto()  # a WebSocket from a foreign origin: never saved
+
+
+class Metadata(Protocol):
+    """What a session shows of its record; times in seconds since the epoch."""
+
+    created_at: float
+    accessed_at: float
+    idle_timeout: float
+    user: str | None
+
+
+class Host(Protocol):
+    """What a session needs from the manager that opened it."""
+
+    live: bool
+    idle_timeout: float
+
+    def now(self) -> float: ...
+    def draw(self) -> Ticket: ...
+    async def save(self, session: Session) -> None: ...
+    async def reload(self, session: Session) -> None: ...
+    def save_now(self, session: Session) -> None: ...
+    def unsaved(self, session: Session, names: list[str]) -> None: ...
+
+
+class Pending:
+    """What a verb returns: await it to have the work done now; left alone, the next save point does it."""
+
+    __slots__ = ("_work",)
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._work = work
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._work().__await__()
+
+
+class Intents:
+    """What the application asked for and no save point has carried out yet."""
+
+    __slots__ = ("cleared", "doomed", "establish", "idle_timeout", "regenerate", "reload", "saved", "signed_out")
+
+    def __init__(self) -> None:
+        self.cleared = False  # clear() was called
+        self.doomed: list[bytes] = []  # records to delete
+        self.establish = False
+        self.idle_timeout: float | None = None
+        self.regenerate = False
+        self.reload = False
+        self.saved: dict[str, Any] | None = None  # what save() covers, if nobody awaited it
+        self.signed_out = False  # the browser holds a cookie whose record this request ended
+
+    def __bool__(self) -> bool:
+        """Tell if anything is left to carry out, or to say with the start of the response."""
+        return bool(self.doomed or self.regenerate or self.reload or self.signed_out)
+
+    def settle(self) -> None:
+        """Forget what a successful save has carried out."""
+        self.cleared = self.establish = False
+        self.idle_timeout = self.saved = None
+
+
+def seconds(value: object) -> float | None:
+    """Return a positive number of seconds from a number or ``timedelta``; ``None`` for anything else."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 < value < float("inf") else None
+
+
+class Session(dict[str, Any]):
+    """The session of one request: a dict of attributes by name, empty and falsy when there are none.
+
+    It may be used from other tasks and from worker threads. Copies (``copy``, ``|``, ``deepcopy``, ``pickle``) are
+    plain dicts. Each verb may be called from sync code, or awaited to have it done now. Modelled on the
+    ``HttpSession`` of Jakarta Servlet 6, chapter 7.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_accessed",
+        "_base",
+        "_host",
+        "_intents",
+        "_is_new",
+        "_late",
+        "_phase",
+        "_record",
+        "_record_id",
+        "_refusal",
+        "_secret",
+        "_status",
+        "_turn",
+        "_verifier",
+    )
+
+    _accessed: bool  # since the last save point that compared
+    _base: Mapping[str, Any]  # the attributes as last loaded or saved
+    _host: Host
+    _intents: Intents | None
+    _is_new: bool  # not loaded: created in this request, or not at all
+    _late: list[str]  # names written after the end and not saved
+    _phase: int
+    _record: Metadata | None
+    _record_id: bytes | None
+    _refusal: str  # why nothing may be written
+    _secret: bytes | None  # of a new or regenerated session, until its cookie has left
+    _status: Status
+    _turn: Any  # the lock that makes commits of a suspending store take turns
+    _verifier: bytes | None  # what this request was loaded with: proves its saves
+
+    # --- metadata ---
+
+    @property
+    def id(self) -> str:
+        """The public record id, 32 lowercase hex digits. Not a credential: nobody can log in with it."""
+        return (self._record_id or self._ticket().record_id).hex()
+
+    @property
+    def is_new(self) -> bool:
+        """``True`` until the client has come back with this session's cookie."""
+        return self._is_new
+
+    @property
+    def created_at(self) -> datetime:
+        """When the session was created, in UTC; now, for a session that has no record yet."""
+        return self._time(None if self._record is None else self._record.created_at)
+
+    @property
+    def last_accessed_at(self) -> datetime:
+        """When the last request before this one came, in UTC, to a tenth of the idle timeout."""
+        return self._time(None if self._record is None else self._record.accessed_at)
+
+    @property
+    def user(self) -> str | None:
+        """The user that the session belongs to, ``None`` if nobody."""
+        return None if self._record is None else self._record.user
+
+    @property
+    def idle_timeout(self) -> timedelta:
+        """How long the session lives without a request. Settable (seconds or ``timedelta``), saved like a change.
+
+        :raises ValueError: not a positive, finite number of seconds.
+        """
+        if self._intents is not None and self._intents.idle_timeout is not None:
+            return timedelta(seconds=self._intents.idle_timeout)
+        return timedelta(seconds=self._host.idle_timeout if self._record is None else self._record.idle_timeout)
+
+    @idle_timeout.setter
+    def idle_timeout(self, value: float | timedelta) -> None:
+        number = seconds(value)
+        if number is None:
+            raise ValueError("idle_timeout: must be a positive number of seconds, or a positive timedelta")
+        self._plans().idle_timeout = number
+
+    # --- verbs ---
+
+    def establish(self) -> Pending:
+        """Issue a record and its cookie although the session is still empty. Nothing on an established one.
+
+        :raises HeadersSent: the session is new and the headers have left.
+        :raises SessionNotEstablished: a WebSocket from a foreign origin cannot have a session.
+        """
+        if self._status is Status.FOREIGN:
+            raise SessionNotEstablished(self._refusal)
+        if self._status in (Status.NEW, Status.SUPERSEDED):
+            self._before_headers("establish()")
+            self._become_new()
+            self._plans().establish = True
+        elif self._intents is not None:
+            self._intents.cleared = False
+        return Pending(self._save)
+
+    def invalidate(self) -> Pending:
+        """Log out: the session is empty and new at once, its record is deleted, later writes are a new session.
+
+        No later call undoes it, and it holds even if the handler fails afterwards.
+        """
+        dict.clear(self)
+        self._accessed = True
+        if self._status in (Status.NEW, Status.LIVE, Status.GONE):
+            self._start_anew()
+        return self._done_now_if_ended()
+
+    def regenerate_id(self) -> Pending:
+        """Give the session a new secret and cookie, and kill the old one: after any change of privilege.
+
+        Id and attributes stay. Without a record it does nothing. Awaiting it does nothing more: the new secret
+        replaces the old one in one atomic step with the start of the response. Of two requests that race, one wins;
+        the other sends no cookie and its changes are dropped. (OWASP ASVS 5.0, 7.2.4.)
+
+        :raises HeadersSent: the headers have left.
+        """
+        self._before_headers("regenerate_id()")
+        if self._status is Status.SUPERSEDED:
+            self._become_new()
+        elif self._status is Status.LIVE:
+            self._plans().regenerate = True
+        return Pending(_nothing)
+
+    def save(self) -> Pending:
+        """Save the attributes as they are now, in the middle of a stream too, and whatever the status will be.
+
+        Awaited, it returns when the store has them. Before the start of a new session it creates the record, whose
+        cookie goes with the start; if no start comes, the record is deleted again.
+
+        :raises StoreError: (awaited) the store failed.
+        :raises SessionNotEstablished: (awaited) there are attributes, but no cookie can reach the client any more.
+        """
+        self._plans().saved = self._snapshot()
+        return self._done_now_if_ended()
+
+    def reload(self) -> Pending:
+        """Fetch what the store has now, and keep the unsaved changes of this request on top of it.
+
+        :raises StoreError: (awaited) the store failed.
+        """
+        self._plans().reload = True
+        return Pending(self._reload)
+
+    def mark_accessed(self) -> None:
+        """Do what Starlette's ``request.session`` asks for: note the access."""
+        self._accessed = True
+
+    # --- how the verbs work ---
+
+    def _plans(self) -> Intents:
+        if self._intents is None:
+            self._intents = Intents()
+        return self._intents
+
+    def _ticket(self) -> Ticket:
+        """Return the id and the secret of a new session."""
+        if self._record_id is None or self._secret is None:
+            self._record_id, self._secret = self._host.draw()
+        return Ticket(self._record_id, self._secret)
+
+    def _proof(self) -> tuple[bytes, bytes]:
+        """Return the record id and the verifier that this request's saves prove themselves with."""
+        assert self._record_id is not None and self._verifier is not None  # noqa: S101, PT018 - LIVE has both
+        return self._record_id, self._verifier
+
+    def _settle(self, content: Mapping[str, Any]) -> None:
+        """Note that the store has this content."""
+        self._base = content
+        if self._intents is not None:
+            self._intents.settle()
+            if not self._intents:
+                self._intents = None
+
+    def _snapshot(self) -> dict[str, Any]:
+        return dict(dict.items(self))  # dict.copy would go through the methods below
+
+    def _time(self, timestamp: float | None) -> datetime:
+        return datetime.fromtimestamp(self._host.now() if timestamp is None else timestamp, UTC)
+
+    def _before_headers(self, verb: str) -> None:
+        if self._phase != NOT_STARTED:
+            raise HeadersSent(f"session.{verb} must send a cookie: call it before the response starts")
+
+    def _become_new(self) -> None:
+        if self._status is Status.SUPERSEDED:
+            self._status, self._record_id = Status.NEW, None
+
+    def _start_anew(self) -> None:
+        intents, record_id = Intents(), self._record_id
+        if self._intents is not None:
+            intents.doomed, intents.signed_out = self._intents.doomed, self._intents.signed_out
+        if self._status is Status.LIVE and record_id is not None:
+            intents.doomed.append(record_id)
+            intents.signed_out = intents.signed_out or not self._is_new
+        self._intents = intents
+        self._forget_record()
+        if self._phase != NOT_STARTED:
+            self._refuse(LEFT_WITHOUT_COOKIE)
+
+    def _forget_record(self) -> None:
+        self._status, self._record, self._base = Status.NEW, None, EMPTY
+        self._record_id = self._secret = self._verifier = None
+        self._is_new = True
+
+    def _refuse(self, why: str) -> None:
+        self._refusal = why
+        self.__class__ = UnestablishedSession  # type: ignore[assignment]
+
+    def _done_now_if_ended(self) -> Pending:
+        if self._phase == ENDED and self._host.live:
+            self._host.save_now(self)
+        return Pending(self._save)
+
+    async def _save(self) -> None:
+        await self._host.save(self)
+
+    async def _reload(self) -> None:
+        await self._host.reload(self)
+
+    # --- dict: every method marks the access, nothing else; what changed is found by comparing ---
+
+    def __getitem__(self, name: str) -> Any:
+        self._accessed = True
+        return dict.__getitem__(self, name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._accessed = True
+        dict.__setitem__(self, name, value)
+
+    def __contains__(self, name: object) -> bool:
+        self._accessed = True
+        return dict.__contains__(self, name)
+
+    def __len__(self) -> int:
+        self._accessed = True
+        return dict.__len__(self)
+
+    def get(self, name: str, default: Any = None) -> Any:  # type: ignore[override]
+        """Return the attribute, or the default."""
+        self._accessed = True
+        return dict.get(self, name, default)
+
+    def clear(self) -> None:
+        """Remove all attributes. With nothing written afterwards, this ends the session like a logout."""
+        self._accessed = True
+        self._plans().cleared = True
+        dict.clear(self)
+
+    def copy(self) -> dict[str, Any]:
+        """Return the attributes as a plain dict."""
+        self._accessed = True
+        return self._snapshot()
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
+        return deepcopy(self.copy(), memo)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return dict, (self.copy(),)
+
+    def __or__(self, other: Any) -> Any:
+        return self.copy() | other
+
+    def __ror__(self, other: Any) -> Any:
+        return other | self.copy()
+
+    @classmethod
+    def fromkeys(cls, names: Any, value: Any = None) -> Any:
+        """Return a plain dict: a session is made by the middleware only."""
+        return dict.fromkeys(names, value)
+
+    def __repr__(self) -> str:
+        self._accessed = True
+        return f"<Session {self._status.name.lower()} keys={list(dict.keys(self))!r}>"
+
+    __str__ = __repr__
+
+
+async def _nothing() -> None:
+    pass
+
+
+def _marking(name: str) -> Callable[..., Any]:
+    method = getattr(dict, name)
+
+    def marked(self: Session, *args: Any, **kwargs: Any) -> Any:
+        self._accessed = True
+        return method(self, *args, **kwargs)
+
+    marked.__name__, marked.__qualname__, marked.__doc__ = name, f"Session.{name}", method.__doc__
+    return marked
+
+
+MARKED = (
+    *("__delitem__", "__eq__", "__ge__", "__gt__", "__ior__", "__iter__", "__le__", "__lt__", "__ne__"),
+    *("__reversed__", "items", "keys", "pop", "popitem", "setdefault", "update", "values"),
+)
+for _name in MARKED:
+    setattr(Session, _name, _marking(_name))
+
+LEFT_WITHOUT_COOKIE = (
+    "the response headers have left without a session cookie, so nobody could ever read it: "
+    "write the first attribute before streaming starts, or call session.establish() there"
+)
+
+
+class UnestablishedSession(Session):
+    """A session whose cookie can reach nobody: what would be lost is refused. Taken on by ``__class__``."""
+
+    __slots__ = ()
+
+    def _reject(self, name: object) -> NoReturn:
+        raise SessionNotEstablished(f"session attribute {name!r} cannot be kept: {self._refusal}")
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._reject(name)
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        """Return the attribute if there is one; refuse to add it."""
+        if name not in self:
+            self._reject(name)
+        return self[name]
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse any attribute."""
+        for name in dict(*args, **kwargs):
+            self._reject(name)
+
+    def __ior__(self, other: Any) -> UnestablishedSession:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+
+class EndedSession(Session):
+    """A session whose request is over: nothing saves it any more but ``save()``. Taken on by ``__class__``."""
+
+    __slots__ = ()
+
+    def _note(self, names: Iterable[str]) -> None:
+        self._late = [*getattr(self, "_late", ()), *map(str, names)]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._note([name])
+        super().__setitem__(name, value)
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+        self._note([name])
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        """See ``dict.setdefault``."""
+        if name not in self:
+            self[name] = default
+        return self[name]
+
+    def pop(self, name: str, *default: Any) -> Any:  # type: ignore[override]
+        """See ``dict.pop``."""
+        if name in self:
+            self._note([name])
+        return super().pop(name, *default)
+
+    def popitem(self) -> tuple[str, Any]:
+        """See ``dict.popitem``."""
+        name, value = super().popitem()
+        self._note([name])
+        return name, value
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """See ``dict.update``."""
+        new = dict(*args, **kwargs)
+        self._note(new)
+        super().update(new)
+
+    def __ior__(self, other: Any) -> EndedSession:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+    def clear(self) -> None:
+        """See ``Session.clear``."""
+        self._note(list(self))
+        super().clear()
+
+    def __del__(self) -> None:
+        late = getattr(self, "_late", None)
+        if late:
+            self._host.unsaved(self, late)

@@ -1,0 +1,134 @@
+"""The contract between the session manager and every store.
+
+Rules of residence: types and docstrings, no behaviour. Concrete stores import this module and their driver only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+__all__ = ["Change", "Record", "Store"]
+
+
+class Record:
+    """One session as a store keeps it. Times are seconds of the store's clock.
+
+    ``attributes`` is never changed in place: a store publishes a new mapping at each update, so who holds a record
+    may read it without a lock. ``requests`` and ``sockets`` count what runs on this record object in this process;
+    the manager counts, and a store that keeps live records spares the ones in use.
+    """
+
+    __slots__ = (
+        "accessed_at",
+        "attributes",
+        "created_at",
+        "idle_timeout",
+        "not_after",
+        "regenerated_at",
+        "requests",
+        "sockets",
+        "user",
+        "verifier",
+        "version",
+    )
+
+    def __init__(
+        self,
+        *,
+        verifier: bytes,
+        created_at: float,
+        idle_timeout: float,
+        not_after: float,
+        attributes: Mapping[str, Any],
+        user: str | None = None,
+    ) -> None:
+        self.verifier = verifier
+        self.regenerated_at: float | None = None
+        self.user = user
+        self.created_at = created_at
+        self.accessed_at = created_at
+        self.idle_timeout = idle_timeout
+        self.not_after = not_after
+        self.version = 1
+        self.attributes = attributes
+        self.requests = 0
+        self.sockets = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one save adds to a record: attributes to set and to delete, by name, and nothing else is touched.
+
+    ``idle_timeout`` is ``None`` when it stays as it is. ``accessed_at`` never moves a record's own back.
+    """
+
+    accessed_at: float
+    sets: Mapping[str, Any] = field(default_factory=dict)
+    deletes: tuple[str, ...] = ()
+    idle_timeout: float | None = None
+
+
+class Store(Protocol):
+    """Keeps sessions under their public record id (16 bytes).
+
+    Outcomes are returned; exceptions mean that the system failed (connection, disk), never that a session is absent.
+    A record is *absent* when it was never created, was deleted, or has expired: at ``accessed_at + idle_timeout`` or
+    at ``not_after``, whichever comes first. No verb but ``create`` makes a record appear, so a late save can never
+    revive a session that was logged out. Every verb is atomic, and may be called concurrently for one record.
+
+    ``live`` is true for a store that keeps the very objects in this process. Its verbs never suspend, its records
+    keep the secret itself as ``verifier``, and attributes reach it as they are. Every other store gets the SHA-256
+    of the secret, and attributes as bytes.
+    """
+
+    live: bool
+    clock: Callable[[], float]
+
+    async def open(self) -> None:
+        """Make ready for use; called at lifespan startup. May be called again, and then does nothing."""
+
+    async def close(self) -> None:
+        """Release what ``open`` took; called at lifespan shutdown, after the last save."""
+
+    async def load(self, record_id: bytes) -> Record | None:
+        """Return the record, ``None`` if it is absent. Reading does not count as an access: see ``touch``."""
+
+    async def create(
+        self,
+        record_id: bytes,
+        *,
+        verifier: bytes,
+        created_at: float,
+        idle_timeout: float,
+        not_after: float,
+        attributes: Mapping[str, Any],
+        user: str | None = None,
+    ) -> Record | None:
+        """Insert a new record and return it; ``None``, and nothing changed, if the id is taken."""
+
+    async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
+        """Merge a change into the record as it is now.
+
+        Return ``False``, and change nothing, if the record is absent or has another verifier (its secret was
+        regenerated since the caller loaded it).
+        """
+
+    async def touch(self, record_id: bytes, verifier: bytes, accessed_at: float) -> bool:
+        """Move ``accessed_at`` forward, never back, writing no data. ``False`` as for ``update``."""
+
+    async def delete(self, record_id: bytes) -> bool:
+        """Remove the record, whatever its verifier: a logout always wins. ``False`` if it was absent."""
+
+    async def regenerate(
+        self, record_id: bytes, verifier: bytes, new_verifier: bytes, not_after: float, change: Change
+    ) -> bool:
+        """Replace the verifier and merge a change, in one step, if ``verifier`` is still the record's own.
+
+        ``not_after`` is the record's new absolute end. ``regenerated_at`` becomes ``change.accessed_at``. ``False``
+        as for ``update``: of two regenerations that race, one gets ``True``.
+        """
+
+    async def purge(self) -> int:
+        """Remove what has expired by now and return how many that were."""

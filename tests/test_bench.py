@@ -1,0 +1,180 @@
+"""The benchmark measures what it says: each case runs on each peer, and refuses a peer that does not do the work."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from operator import itemgetter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from bench import inprocess, report, scale  # noqa: E402
+from bench.cases import CASES, BrokenPeerError  # noqa: E402
+from bench.floor import FloorMiddleware, FloorSession  # noqa: E402
+from bench.peers import PEERS, Peer  # noqa: E402
+
+REQUIRED = ("bare", "floor", "fastersession")
+COOKIE = (b"set-cookie", b"session=" + b"0" * 96)
+
+
+@pytest.fixture(autouse=True)
+def _thawed() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+
+
+def measure(*peers: Peer, cases=tuple(CASES)):
+    job = inprocess.measure(peers, [CASES[key] for key in cases], 1, 1e-6, lambda line: None)
+    return asyncio.run(job)
+
+
+@pytest.mark.parametrize("key", [key for key in PEERS if key != "bare"])
+def test_every_case_runs_on_every_peer(key):
+    """A handful of requests of each case, verified before and after, beside the bare app."""
+    if key not in REQUIRED and not PEERS[key].available():
+        pytest.skip(f"{key} is not installed")
+    results = measure(PEERS["bare"], PEERS[key])
+    assert list(results) == list(CASES)
+    assert all(key in case["peers"] for case in results.values())
+
+
+class Forgetful(FloorMiddleware):
+    """Signs and sends, and keeps nothing."""
+
+    data = property(lambda self: {}, lambda self, value: None)
+
+
+class Twice(FloorMiddleware):
+    """Saves what nobody asked it to save."""
+
+    async def __call__(self, scope, receive, send):
+        await super().__call__(scope, receive, send)
+        if "n" in scope["session"]:
+            scope["session"]["n"] += 1
+
+
+class OneForAll(FloorMiddleware):
+    """Gives everybody, forged cookies too, the first session that it made."""
+
+    async def __call__(self, scope, receive, send):
+        scope["session"] = next(iter(self.data.values()), None) or FloorSession()
+        if not self.data:
+            return await super().__call__(scope, receive, send)
+        return await self.app(scope, receive, send)
+
+
+class Chatty(FloorMiddleware):
+    """Sets a cookie for visitors without a session."""
+
+    async def __call__(self, scope, receive, send):
+        async def told(message):
+            message.get("headers", []).append(COOKIE)
+            await send(message)
+
+        await super().__call__(scope, receive, told)
+
+
+class Swallowing(FloorMiddleware):
+    """Loses one message of a stream."""
+
+    async def __call__(self, scope, receive, send):
+        sent = 0
+
+        async def told(message):
+            nonlocal sent
+            sent += 1
+            if sent != 7:
+                await send(message)
+
+        await super().__call__(scope, receive, told)
+
+
+class Silent(FloorMiddleware):
+    """Does not call the application."""
+
+    async def __call__(self, scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+
+def broken(kind: type[FloorMiddleware]) -> Peer:
+    def wrap(app, clock=None):
+        made = kind(app, b"k" * 32)
+        return made, made.data
+
+    return Peer(kind.__name__, kind.__name__, wrap, b"session", session_of=itemgetter("session"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "cases"),
+    [
+        (Forgetful, ["read", "write", "new", "tampered", "history", "stream"]),
+        (Twice, ["read", "write", "history", "stream"]),
+        (OneForAll, ["new", "tampered"]),
+        (Chatty, ["none", "read", "tampered"]),
+        (Swallowing, ["stream"]),
+        (Silent, list(CASES)),
+    ],
+)
+def test_a_peer_that_does_not_do_the_work_is_refused(kind, cases):
+    """Each case notices what it is there to notice."""
+    for case in cases:
+        with pytest.raises(BrokenPeerError):
+            measure(PEERS["bare"], broken(kind), cases=[case])
+
+
+def test_a_sound_peer_made_the_same_way_is_not_refused():
+    """What the test above refuses is the fault, not the way the peer was made."""
+    assert measure(PEERS["bare"], broken(FloorMiddleware))
+
+
+def test_ratios_are_taken_within_a_round():
+    """A disturbance that slows a whole round leaves the ratio as it is."""
+    samples = {"bare": [[1.0], [100.0], [1.0]], "floor": [[3.0], [300.0], [3.0]], "a": [[5.0], [500.0], [5.0]]}
+    found = inprocess.summary(CASES["read"], samples)["peers"]["a"]
+    assert found == {"added": 4.0, "least": 4.0, "ratio": {"floor": 2.0}}
+
+
+@pytest.mark.parametrize("key", ["floor", "fastersession"])
+def test_scale_measures_a_level(key):
+    """New, read, write and expiry at a level, each against the bare app and few sessions."""
+    found = asyncio.run(scale.one_level(PEERS[key], 300, 1))
+    assert {"new", "read", "write", "pause", "bytes"} <= set(found)
+    assert ("expire" in found) is PEERS[key].clocked
+    assert found.get("expire", {"expired": 300})["expired"] >= 300
+
+
+@pytest.mark.parametrize("kind", [Forgetful, OneForAll])
+def test_scale_refuses_a_peer_that_loses_sessions(kind):
+    """A level is filled by requests and counted."""
+    with pytest.raises(BrokenPeerError):
+        asyncio.run(scale.crowd(broken(kind), 50))
+
+
+def test_one_command_writes_tables_and_results(tmp_path):
+    """`python -m bench` with peers, cases and files named."""
+    files = tmp_path / "results.json", tmp_path / "results.md"
+    options = ["--rounds", "1", "--seconds", "0.0001", "--peers", "floor,fastersession", "--check"]
+    command = [sys.executable, "-m", "bench", "inprocess", *options, "--json", files[0], "--markdown", files[1]]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done.stderr
+    results = json.loads(files[0].read_text())
+    assert set(results["inprocess"]) == set(CASES)
+    assert report.markdown(results) == files[1].read_text()
+    assert files[1].read_text() in done.stdout
+    assert "read one key, added, times the floor's" in done.stdout
+
+
+def test_targets_are_judged():
+    """A figure above its target is missed, one at it is met, and what was not measured is not judged."""
+    ratio = {"floor": 3.1, "starlette": 0.5}
+    case = {"title": "read one key", "peers": {"fastersession": {"ratio": ratio}}}
+    assert [check.met for check in report.checks({"inprocess": {"read": case}})] == [False, True]
+    assert report.checks({}) == []

@@ -1,0 +1,225 @@
+"""Raw ASGI, version 3 and the double callables of version 2: nothing between the protocol and the middleware."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+from driver import App, Browser, in_loop, lifespan
+from framework_contract import CONTRACT, SECRET, TOKENS, BrokenError, content
+
+from fastersession import FasterSessionMiddleware
+from fastersession.errors import SessionNotEstablished
+
+
+async def start(send: Any, status: int = 200, length: int | None = None) -> None:
+    headers = [] if length is None else [(b"content-length", str(length).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+async def body(send: Any, text: str = "", *, more: bool = False) -> None:
+    await send({"type": "http.response.body", "body": text.encode(), "more_body": more})
+
+
+async def reply(send: Any, text: str, status: int = 200) -> None:
+    await start(send, status, len(text))
+    await body(send, text)
+
+
+async def stream(scope: Any, receive: Any, send: Any) -> None:
+    """/chat, /endless and /break: the tokens of the path, until the client leaves."""
+    session, path = scope["session"], scope["path"]
+    session["question"] = parse_qs(scope["query_string"].decode())["q"][0]
+    await start(send)
+    session["answer"] = ""
+    await receive()
+    gone = asyncio.ensure_future(receive())
+    try:
+        for token in TOKENS if path != "/endless" else iter(lambda: "tick ", None):
+            if gone.done():
+                return
+            session["answer"] += token
+            await body(send, token, more=True)
+            if path == "/break":
+                raise BrokenError
+            await asyncio.sleep(0)
+        await body(send)
+    finally:
+        gone.cancel()
+
+
+async def app3(scope: Any, receive: Any, send: Any) -> None:
+    """Serve the contract's routes."""
+    if scope["type"] == "lifespan":
+        return await idle(receive, send)
+    path, session = scope["path"], scope["session"]
+    if path in ("/chat", "/endless", "/break"):
+        return await stream(scope, receive, send)
+    if path == "/plain":
+        return await reply(send, "plain")
+    if path in ("/fail", "/crash"):
+        session["answer"] = "never to be seen"
+        if path == "/crash":
+            raise BrokenError
+        return await reply(send, "failed", 500)
+    if path == "/logout":
+        session.invalidate()
+    return await reply(send, json.dumps(session))
+
+
+async def idle(receive: Any, send: Any) -> None:
+    for event in ("startup", "shutdown"):
+        assert (await receive())["type"] == f"lifespan.{event}"
+        await send({"type": f"lifespan.{event}.complete"})
+
+
+class App2:
+    """The same as an ASGI 2 double callable."""
+
+    def __init__(self, scope: Any) -> None:
+        self.scope = scope
+
+    async def __call__(self, receive: Any, send: Any) -> None:
+        await app3(self.scope, receive, send)
+
+
+def app2(scope: Any) -> Callable[..., Any]:
+    """Serve an ASGI 2 application that is a function returning a coroutine function."""
+
+    async def instance(receive: Any, send: Any) -> None:
+        await app3(scope, receive, send)
+
+    return instance
+
+
+def wrap(app: Any, **options: Any) -> App:
+    return FasterSessionMiddleware(app, secret_key=SECRET, secure=False, **options)
+
+
+@pytest.mark.parametrize("app", [app3, App2, app2], ids=["asgi3", "asgi2-class", "asgi2-function"])
+@pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
+@in_loop
+async def test_raw_asgi_keeps_the_contract(check: Any, app: Any) -> None:
+    """Raw ASGI of either version: streams, breaks, failures and logouts leave the session as promised."""
+    await check(wrap(app))
+
+
+@pytest.mark.parametrize("app", [app3, App2], ids=["asgi3", "asgi2"])
+@in_loop
+async def test_lifespan_reaches_the_application(app: Any) -> None:
+    """Startup and shutdown pass through, before, around and after requests."""
+    wrapped = wrap(app)
+    async with lifespan(wrapped):
+        browser = Browser(wrapped)
+        await browser.get("/chat?q=x")
+        assert (await content(browser))["answer"] == "one two three "
+
+
+@in_loop
+async def test_shutdown_saves_the_streams_that_are_still_running() -> None:
+    """Lifespan shutdown drains: what a running stream wrote is saved before the app's own shutdown begins."""
+    wrapped = wrap(app3)
+    browser, witness = Browser(wrapped), Browser(wrapped)
+    async with contextlib.AsyncExitStack() as stack:
+        async with lifespan(wrapped):
+            held = await stack.enter_async_context(browser.open("/endless?q=x", paced=True))
+            assert [await held.chunk() for _ in range(2)] == [b"tick ", b"tick "]
+            witness.jar = browser.jar.copy()
+            assert "answer" not in await content(witness)
+        assert (await content(witness))["answer"].startswith("tick tick ")
+
+
+@in_loop
+async def test_a_list_taken_before_the_start_is_saved_when_appended_to() -> None:
+    """`h = session["history"]` before the headers, `h.append(answer)` after them: the next request sees it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        history = scope["session"].setdefault("history", [])
+        before = list(history)
+        await start(send)
+        history.append(len(before))
+        await body(send, json.dumps(before))
+
+    browser = Browser(wrap(app))
+    assert [(await browser.get("/")).json() for _ in range(3)] == [[], [0], [0, 1]]
+
+
+@in_loop
+async def test_a_first_write_after_the_headers_raises_with_the_remedy() -> None:
+    """Without a cookie out, the write itself raises, names establish(), and establish() indeed helps."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/established":
+            scope["session"].establish()
+        await start(send)
+        await body(send, "head ", more=True)
+        scope["session"]["answer"] = "late"
+        await body(send)
+
+    browser = Browser(wrap(app))
+    answer = await browser.get("/", catch=True)
+    assert isinstance(answer.error, SessionNotEstablished)
+    assert "establish()" in str(answer.error)
+    assert not browser.jar
+    await browser.get("/established")
+    assert "sid" in browser.jar
+
+
+@in_loop
+async def test_a_websocket_saves_on_request_and_at_its_close() -> None:
+    """The cookie comes with the accept; save() and the end of the socket each save what was written."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            return await app3(scope, receive, send)
+        session = scope["session"]
+        session["heard"] = ""
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            session["heard"] += message["text"]
+            if message["text"] == "!":
+                await session.save()
+            await send({"type": "websocket.send", "text": session["heard"]})
+        return None
+
+    browser = Browser(wrap(app))
+    async with browser.websocket("/ws") as socket:
+        assert [cookie.name for cookie in (await socket.accepted()).cookies] == ["sid"]
+        for text, saved in (("a", ""), ("b", ""), ("!", "ab!"), ("c", "ab!")):
+            await socket.send(text)
+            await socket.receive()
+            assert await content(browser) == {"heard": saved}
+    assert await content(browser) == {"heard": "ab!c"}
+
+
+@in_loop
+async def test_i1_interleaved_users_never_meet() -> None:
+    """I1: users interleaved at every await see only themselves, and nothing of theirs stays on the middleware."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        session, name = scope["session"], scope["path"]
+        await asyncio.sleep(0)
+        session.setdefault("name", name)
+        await start(send)
+        session["count"] = session.get("count", 0) + 1
+        await body(send, more=True)
+        await asyncio.sleep(0)
+        await body(send, f"{session['name']} {session['count']}")
+
+    wrapped = wrap(app)
+    before = set(vars(wrapped))
+
+    async def visit(name: str) -> list[str]:
+        browser = Browser(wrapped)
+        return [(await browser.get(name)).text for _ in range(20)]
+
+    names = [f"/{number}" for number in range(50)]
+    answers = await asyncio.gather(*map(visit, names))
+    assert answers == [[f"{name} {count}" for count in range(1, 21)] for name in names]
+    assert set(vars(wrapped)) == before

@@ -111,7 +111,7 @@ def figure(case: dict[str, Any], value: float) -> str:
 
 
 def micro(ns: float) -> str:
-    return f"{ns / 1000:.2f}" if abs(ns) < 10_000 else f"{ns / 1000:,.0f}"
+    return f"{ns / 1000:.2f}" if abs(ns) < 10_000 else f"{ns / 1000:,.1f}"
 
 
 def cell(case: dict[str, Any], key: str, which: str) -> str:

@@ -61,7 +61,7 @@ class Faults:
 
     def secret_keys(self, given: object) -> list[bytes]:
         """Accept ``str``, ``bytes``, or a sequence of up to four of them."""
-        keys = list(given) if isinstance(given, Sequence) and not isinstance(given, str | bytes) else [given]
+        keys: list[Any] = list(given) if isinstance(given, Sequence) and not isinstance(given, str | bytes) else [given]
         if not 1 <= len(keys) <= MAX_KEYS:
             self.add(f"secret_key: give one to {MAX_KEYS} keys, the signing one first")
             return []
@@ -119,8 +119,8 @@ class Faults:
 
     def exclude(self, given: object) -> tuple[frozenset[str], tuple[str, ...]]:
         """Accept paths, and prefixes that end in ``*``; return (paths, prefixes)."""
-        paths = given if isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping) else [given]
-        paths = list(paths)
+        listed = isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping)
+        paths: list[Any] = list(given) if listed else [given]  # type: ignore[call-overload]
         if not all(isinstance(path, str) and path.startswith("/") and "*" not in path[:-1] for path in paths):
             self.add("exclude: must be a sequence of paths that start with '/', '*' standing only at the end")
             return frozenset(), ()

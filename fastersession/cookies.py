@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["MAX_CANDIDATES", "MAX_COOKIE_BYTES", "CookieFinder", "CookiePolicy"]
 
@@ -62,16 +63,16 @@ class CookieFinder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CookiePolicy:
-    """The attributes of the session cookie. ``faults()`` says what is wrong; render only without faults."""
+    """The attributes of the session cookie as a user gave them; render only when there are no ``faults()``."""
 
-    name: str
-    path: str = "/"
-    domain: str | None = None
-    secure: bool = True
-    http_only: bool = True
-    same_site: str | None = "lax"
-    max_age: int = 0
-    partitioned: bool = False
+    name: Any
+    path: Any = "/"
+    domain: Any = None
+    secure: Any = True
+    http_only: Any = True
+    same_site: Any = "lax"
+    max_age: Any = 0
+    partitioned: Any = False
 
     def faults(self) -> list[str]:
         """Name each argument that breaks the grammar of RFC 6265bis, or a rule of its prefix, with the remedy."""
@@ -79,7 +80,7 @@ class CookiePolicy:
 
     def _grammar_faults(self) -> Iterable[str]:
         if not (isinstance(self.name, str) and TOKEN.fullmatch(self.name) and len(self.name) <= MAX_NAME):
-            yield f"session_cookie: must be an RFC 9110 token of at most {MAX_NAME} characters (letters, digits, - and _)"
+            yield f"session_cookie: must be an RFC 9110 token (letters, digits, - and _), at most {MAX_NAME} long"
         if not (isinstance(self.path, str) and PATH.fullmatch(self.path) and len(self.path) <= MAX_ATTRIBUTE):
             yield "path: must start with '/' and hold visible ASCII without ';', for instance '/'"
         if self.domain is not None and not (

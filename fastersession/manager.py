@@ -18,9 +18,20 @@ from typing import Any
 from .commit import Action, Point, Situation, diff, plan, unchanged
 from .errors import FasterSessionError, SessionNotEstablished, StoreError
 from .events import EventLog
-from .session import EMPTY, ENDED, FAILED, LEFT_WITHOUT_COOKIE, NOT_STARTED, STARTED, EndedSession, Session, Status
+from .session import (
+    EMPTY,
+    ENDED,
+    FAILED,
+    LEFT_WITHOUT_COOKIE,
+    NOT_STARTED,
+    STARTED,
+    EndedSession,
+    Metadata,
+    Session,
+    Status,
+)
 from .stores.base import Change, Record, Store
-from .tasks import Repeat, shielded
+from .tasks import Repeat, run_now, shielded
 from .tokens import KeyRing, Ticket, draw, same, verifier_of
 
 __all__ = ["RequestManager", "SessionManager"]
@@ -217,7 +228,7 @@ class SessionManager:
     def end(self, session: Session) -> None:
         """Note that the request is over."""
         session._phase = ENDED
-        if session.__class__ is Session:
+        if not isinstance(session, UnestablishedSession):
             session.__class__ = EndedSession
 
     def cookie(self, session: Session) -> bytes | None:
@@ -502,7 +513,7 @@ class SessionManager:
             raise StoreError(f"the store failed: {type(error).__name__}") from error
 
 
-def _touch_due(record: Record, now: float) -> bool:
+def _touch_due(record: Metadata, now: float) -> bool:
     return now - record.accessed_at >= record.idle_timeout * TOUCH_FRACTION
 
 

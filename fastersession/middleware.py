@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -23,8 +23,8 @@ from .errors import ConfigError, FasterSessionError, StoreError
 from .events import EventLog
 from .headers import foreign_origin, has_content_length, with_cookie, with_vary
 from .manager import RequestManager, SessionManager
-from .session import NOT_STARTED, Session
-from .stores.base import Record, Store
+from .session import NOT_STARTED, Metadata, Session
+from .stores.base import Store
 from .stores.memory import MemoryStore
 from .tasks import run_now
 from .tokens import KeyRing
@@ -32,6 +32,7 @@ from .tokens import KeyRing
 __all__ = ["FasterSessionMiddleware"]
 
 Message = dict[str, Any]
+ASGISend = Callable[[Message], Awaitable[None]]
 
 STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 FINALS = frozenset({
@@ -121,7 +122,7 @@ class FasterSessionMiddleware:
         faults.application(app)
         faults.store(store)
         faults.settle()
-        self.app: Any = guarantee_single_callable(app)
+        self.app: Any = guarantee_single_callable(app)  # type: ignore[no-untyped-call]
         self._scope_key, self._state_key = scope_key, session_object
         self._events = events
         self._secure = policy.secure
@@ -142,14 +143,17 @@ class FasterSessionMiddleware:
         """Run the application with a session. ``send`` is forwarded by a plain function, without a task."""
         kind = scope["type"]
         if kind == "lifespan":
-            return await self._lifespan(scope, receive, send)
+            await self._lifespan(scope, receive, send)
+            return
         if kind not in ("http", "websocket") or self._is_excluded(scope):
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
         try:
             session = await self._open(scope)
         except StoreError as error:
             self._events.emit(logging.ERROR, "store.unavailable", None, "no session could be loaded: %s", error)
-            return await _unavailable(scope, receive, send)
+            await _unavailable(scope, receive, send)
+            return
         scope = dict(scope)
         exchange = Exchange(self, session, scope, send)
         if kind == "websocket":
@@ -157,7 +161,7 @@ class FasterSessionMiddleware:
 
         def forward(message: Message) -> Awaitable[None]:
             if message.get("more_body"):  # a chunk: of no interest, whatever its type
-                pass_on = exchange.send
+                pass_on: ASGISend = exchange.send
                 return pass_on(message)
             return exchange.on_message(message)
 
@@ -254,14 +258,14 @@ class Exchange(RequestManager):
 
     __slots__ = ("_held", "_keeper", "_manager", "_middleware", "_scope", "failure", "send")
 
-    def __init__(self, middleware: FasterSessionMiddleware, session: Session, scope: Any, send: Any) -> None:
+    def __init__(self, middleware: FasterSessionMiddleware, session: Session, scope: Any, send: ASGISend) -> None:
         self._session = session
         self._middleware = middleware
         self._manager = middleware._manager
         self._scope = scope
-        self.send = send
+        self.send: ASGISend = send
         self.failure: FasterSessionError | None = None
-        self._held: Record | None = None
+        self._held: Metadata | None = None
         self._hold()
         self._manager.running.add(self)
         self._keeper = None if self._manager.live else self._manager.keep_alive(session)
@@ -302,7 +306,7 @@ class Exchange(RequestManager):
                 self._count(record, 1)
             self._held = record
 
-    def _count(self, record: Record, by: int) -> None:
+    def _count(self, record: Metadata, by: int) -> None:
         if self._scope["type"] == "http":
             record.requests += by
         else:
@@ -319,7 +323,7 @@ class Exchange(RequestManager):
             return self._on_final(message)
         if kind == "websocket.send" and self._manager.due(self._session):
             return self._on_traffic(message)
-        return self.send(message)  # type: ignore[no-any-return]
+        return self.send(message)
 
     def watching(self, receive: Any) -> Any:
         """Return a ``receive`` whose WebSocket messages keep the session alive."""
@@ -346,14 +350,14 @@ class Exchange(RequestManager):
     def _on_start(self, message: Message) -> Awaitable[None]:
         accessed = self._session._accessed
         if not self._has_work():
-            return self.send(self._dressed(message, accessed))  # type: ignore[no-any-return]
+            return self.send(self._dressed(message, accessed))
         if not self._manager.live:
             return self._start_later(message, accessed)
         try:
             run_now(self._checkpoint(message))
         except StoreError as error:
             return self._give_up(error)
-        return self.send(self._dressed(message, accessed))  # type: ignore[no-any-return]
+        return self.send(self._dressed(message, accessed))
 
     async def _start_later(self, message: Message, accessed: bool) -> None:
         try:
@@ -382,7 +386,7 @@ class Exchange(RequestManager):
             run_now(self._manager.late(self._session, Point.LATER))
         except FasterSessionError as error:
             self.failure = self.failure or error
-        return self.send(message)  # type: ignore[no-any-return]
+        return self.send(message)
 
     async def _final_later(self, message: Message) -> None:
         try:

@@ -34,12 +34,14 @@ class Status(Enum):
 
 
 class Metadata(Protocol):
-    """What a session shows of its record; times in seconds since the epoch."""
+    """What a session shows of its record, times in seconds since the epoch; and what now runs on it."""
 
     created_at: float
     accessed_at: float
     idle_timeout: float
     user: str | None
+    requests: int
+    sockets: int
 
 
 class Host(Protocol):
@@ -48,12 +50,23 @@ class Host(Protocol):
     live: bool
     idle_timeout: float
 
-    def now(self) -> float: ...
-    def draw(self) -> Ticket: ...
-    async def save(self, session: Session) -> None: ...
-    async def reload(self, session: Session) -> None: ...
-    def save_now(self, session: Session) -> None: ...
-    def unsaved(self, session: Session, names: list[str]) -> None: ...
+    def now(self) -> float:
+        """Return the store's time."""
+
+    def draw(self) -> Ticket:
+        """Return a new record id and secret."""
+
+    async def save(self, session: Session) -> None:
+        """Carry out an awaited verb."""
+
+    async def reload(self, session: Session) -> None:
+        """Carry out an awaited ``reload()``."""
+
+    def save_now(self, session: Session) -> None:
+        """Carry out a verb that sync code called after the end of the request; on a live store only."""
+
+    def unsaved(self, session: Session, names: list[str]) -> None:
+        """Warn of what was written after the end and never saved."""
 
 
 class Pending:
@@ -315,7 +328,7 @@ class Session(dict[str, Any]):
 
     def _refuse(self, why: str) -> None:
         self._refusal = why
-        self.__class__ = UnestablishedSession  # type: ignore[assignment]
+        self.__class__ = UnestablishedSession
 
     def _done_now_if_ended(self) -> Pending:
         if self._phase == ENDED and self._host.live:
@@ -346,7 +359,7 @@ class Session(dict[str, Any]):
         self._accessed = True
         return dict.__len__(self)
 
-    def get(self, name: str, default: Any = None) -> Any:  # type: ignore[override]
+    def get(self, name: str, default: Any = None) -> Any:
         """Return the attribute, or the default."""
         self._accessed = True
         return dict.get(self, name, default)
@@ -438,7 +451,7 @@ class UnestablishedSession(Session):
         for name in dict(*args, **kwargs):
             self._reject(name)
 
-    def __ior__(self, other: Any) -> UnestablishedSession:  # type: ignore[override,misc]
+    def __ior__(self, other: Any) -> UnestablishedSession:  # type: ignore[override]
         self.update(other)
         return self
 
@@ -465,7 +478,7 @@ class EndedSession(Session):
             self[name] = default
         return self[name]
 
-    def pop(self, name: str, *default: Any) -> Any:  # type: ignore[override]
+    def pop(self, name: str, *default: Any) -> Any:
         """See ``dict.pop``."""
         if name in self:
             self._note([name])
@@ -483,7 +496,7 @@ class EndedSession(Session):
         self._note(new)
         super().update(new)
 
-    def __ior__(self, other: Any) -> EndedSession:  # type: ignore[override,misc]
+    def __ior__(self, other: Any) -> EndedSession:  # type: ignore[override]
         self.update(other)
         return self
 

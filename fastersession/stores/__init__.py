@@ -1,0 +1,1 @@
+"""Where sessions are kept: one module per store, none imported here."""

@@ -1,0 +1,1 @@
+"""One module per framework that needs one; none imported here."""

@@ -1,0 +1,68 @@
+"""Quart's own ``session`` as a view on ours.
+
+Rules of residence: Quart's session interface, nothing else. Opening and saving are the middleware's.
+
+    app.session_interface = FasterSessionInterface()
+    app.asgi_app = FasterSessionMiddleware(app.asgi_app, secret_key=...)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quart import Quart
+from quart.sessions import SessionInterface
+from quart.wrappers import BaseRequestWebsocket
+
+from ..session import Session
+
+__all__ = ["FasterSessionInterface", "QuartSession"]
+
+
+class QuartSession(Session):
+    """Our session with the flags that code written for Flask and Quart sets; none of them is needed here."""
+
+    __slots__ = ()
+
+    @property
+    def new(self) -> bool:
+        """``True`` until the client has come back with this session's cookie."""
+        return self.is_new
+
+    @property
+    def modified(self) -> bool:
+        """Settable without effect: what changed is found by comparing."""
+        return False
+
+    @modified.setter
+    def modified(self, value: bool) -> None:
+        self.mark_accessed()
+
+    @property
+    def permanent(self) -> bool:
+        """Settable without effect: the middleware's ``max_age`` says how long the cookie lives."""
+        return False
+
+    @permanent.setter
+    def permanent(self, value: bool) -> None:
+        self.mark_accessed()
+
+
+class FasterSessionInterface(SessionInterface):
+    """Makes ``quart.session`` the session of ``FasterSessionMiddleware``, on http requests and WebSockets.
+
+    :param scope_key: the middleware's ``scope_key``.
+    """
+
+    def __init__(self, scope_key: str = "session") -> None:
+        self.scope_key = scope_key
+
+    async def open_session(self, app: Quart, request: BaseRequestWebsocket) -> Any:
+        """Return the session in the scope; Quart's null session where the middleware put none."""
+        session = request.scope.get(self.scope_key)  # type: ignore[attr-defined]
+        if type(session) is Session:
+            session.__class__ = QuartSession
+        return session if isinstance(session, Session) else None
+
+    async def save_session(self, app: Quart, session: Any, response: Any) -> None:
+        """Do nothing: the middleware saves, also what a stream writes after this call."""

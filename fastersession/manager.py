@@ -29,6 +29,7 @@ from .session import (
     Metadata,
     Session,
     Status,
+    UnestablishedSession,
 )
 from .stores.base import Change, Record, Store
 from .tasks import Repeat, run_now, shielded

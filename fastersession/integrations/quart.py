@@ -59,7 +59,7 @@ class FasterSessionInterface(SessionInterface):
 
     async def open_session(self, app: Quart, request: BaseRequestWebsocket) -> Any:
         """Return the session in the scope; Quart's null session where the middleware put none."""
-        session = request.scope.get(self.scope_key)  # type: ignore[attr-defined]
+        session = request.scope.get(self.scope_key)
         if type(session) is Session:
             session.__class__ = QuartSession
         return session if isinstance(session, Session) else None

@@ -7,8 +7,9 @@ must not hide ours), no crypto, no request byte ever written to a response.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 __all__ = ["MAX_CANDIDATES", "MAX_COOKIE_BYTES", "CookieFinder", "CookiePolicy"]
@@ -35,30 +36,38 @@ class CookieFinder:
     """Finds the values of one cookie name in raw ASGI headers, in linear time and without copying the rest.
 
     A name counts at the start of a Cookie field, or after ``;`` and optional white space, as exact bytes: no decoding,
-    no case folding, no quotes (RFC 6265bis section 5.8.3 is what user agents send).
+    no case folding, no quotes (RFC 6265bis section 5.8.3 is what user agents send). ``usual`` is the length of the
+    value in a field that holds our cookie alone, which is found without a search.
     """
 
-    __slots__ = ("_prefix", "_search")
+    __slots__ = ("_alone", "_prefix", "_search", "_skip")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, usual: int = 0) -> None:
         self._prefix = name.encode("ascii") + b"="
+        self._skip = len(self._prefix)
+        self._alone = self._skip + usual
         self._search = re.compile(rb"(?:\A|;)[ \t]*" + re.escape(self._prefix) + rb"([^;]*)").finditer
 
-    def find(self, headers: Iterable[tuple[bytes, bytes]]) -> list[bytes] | None:
-        """Return up to ``MAX_CANDIDATES`` values in the order sent; ``None`` if there are too many Cookie bytes."""
+    def find(self, headers: Iterable[tuple[bytes, bytes]]) -> Sequence[bytes] | None:
+        """Return up to ``MAX_CANDIDATES`` values in the order sent.
+
+        ``None`` if the cookie was not sent; an empty sequence if it is not looked for in so many bytes.
+        """
         fields = [value for name, value in headers if name == b"cookie"]
         if not fields:
-            return fields
-        if sum(map(len, fields)) > MAX_COOKIE_BYTES:
             return None
-        found: list[bytes] = []
+        field = fields[0]
+        if len(fields) == 1 and len(field) == self._alone and field.startswith(self._prefix) and b";" not in field:
+            return (field[self._skip :],)
+        if sum(map(len, fields)) > MAX_COOKIE_BYTES:
+            return ()
+        return list(islice(self._values(fields), MAX_CANDIDATES)) or None
+
+    def _values(self, fields: list[bytes]) -> Iterator[bytes]:
         for field in fields:
             if self._prefix in field:
                 for match in self._search(field):
-                    found.append(match[1])
-                    if len(found) == MAX_CANDIDATES:
-                        return found
-        return found
+                    yield match[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,21 +6,27 @@ A verb acts on the object at once and notes the intent; the next save point, or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 from .errors import HeadersSent, SessionNotEstablished
 from .tokens import Ticket
 
-__all__ = ["EndedSession", "Host", "Intents", "Metadata", "Pending", "Session", "Status", "UnestablishedSession"]
+__all__ = ["Host", "Intents", "Metadata", "Pending", "Session", "Status", "seconds"]
 
 EMPTY: Mapping[str, Any] = {}
 
 # Where the request is: FAILED is started with a status that discards what automatic saves would keep.
 NOT_STARTED, STARTED, FAILED, ENDED = range(4)
+
+
+LEFT_WITHOUT_COOKIE = (
+    "the response headers have left without a session cookie, so nobody could ever read it: "
+    "write the first attribute before streaming starts, or call session.establish() there"
+)
 
 
 class Status(Enum):
@@ -65,6 +71,9 @@ class Host(Protocol):
     def save_now(self, session: Session) -> None:
         """Carry out a verb that sync code called after the end of the request; on a live store only."""
 
+    def refuse(self, session: Session, why: str) -> None:
+        """Make the session refuse every write from here on."""
+
     def unsaved(self, session: Session, names: list[str]) -> None:
         """Warn of what was written after the end and never saved."""
 
@@ -100,9 +109,10 @@ class Intents:
         """Tell if anything is left to carry out, or to say with the start of the response."""
         return bool(self.doomed or self.regenerate or self.reload or self.signed_out)
 
-    def settle(self) -> None:
+    def settle(self, *, regenerated: bool) -> None:
         """Forget what a successful save has carried out."""
         self.cleared = self.establish = False
+        self.regenerate = self.regenerate and not regenerated
         self.idle_timeout = self.saved = None
 
 
@@ -161,11 +171,13 @@ class Session(dict[str, Any]):
     @property
     def id(self) -> str:
         """The public record id, 32 lowercase hex digits. Not a credential: nobody can log in with it."""
+        self._accessed = True
         return (self._record_id or self._ticket().record_id).hex()
 
     @property
     def is_new(self) -> bool:
         """``True`` until the client has come back with this session's cookie."""
+        self._accessed = True
         return self._is_new
 
     @property
@@ -181,6 +193,7 @@ class Session(dict[str, Any]):
     @property
     def user(self) -> str | None:
         """The user that the session belongs to, ``None`` if nobody."""
+        self._accessed = True
         return None if self._record is None else self._record.user
 
     @property
@@ -189,9 +202,8 @@ class Session(dict[str, Any]):
 
         :raises ValueError: not a positive, finite number of seconds.
         """
-        if self._intents is not None and self._intents.idle_timeout is not None:
-            return timedelta(seconds=self._intents.idle_timeout)
-        return timedelta(seconds=self._host.idle_timeout if self._record is None else self._record.idle_timeout)
+        self._accessed = True
+        return timedelta(seconds=self._idle_seconds())
 
     @idle_timeout.setter
     def idle_timeout(self, value: float | timedelta) -> None:
@@ -287,18 +299,25 @@ class Session(dict[str, Any]):
         assert self._record_id is not None and self._verifier is not None  # noqa: S101, PT018 - LIVE has both
         return self._record_id, self._verifier
 
-    def _settle(self, content: Mapping[str, Any]) -> None:
-        """Note that the store has this content."""
+    def _settle(self, content: Mapping[str, Any], *, regenerated: bool) -> None:
+        """Note that the store has this content, and a new secret if it has."""
         self._base = content
-        if self._intents is not None:
-            self._intents.settle()
-            if not self._intents:
+        intents = self._intents
+        if intents is not None:
+            intents.settle(regenerated=regenerated)
+            if not intents:
                 self._intents = None
+
+    def _idle_seconds(self) -> float:
+        if self._intents is not None and self._intents.idle_timeout is not None:
+            return self._intents.idle_timeout
+        return self._host.idle_timeout if self._record is None else self._record.idle_timeout
 
     def _snapshot(self) -> dict[str, Any]:
         return dict(dict.items(self))  # dict.copy would go through the methods below
 
     def _time(self, timestamp: float | None) -> datetime:
+        self._accessed = True
         return datetime.fromtimestamp(self._host.now() if timestamp is None else timestamp, UTC)
 
     def _before_headers(self, verb: str) -> None:
@@ -319,16 +338,12 @@ class Session(dict[str, Any]):
         self._intents = intents
         self._forget_record()
         if self._phase != NOT_STARTED:
-            self._refuse(LEFT_WITHOUT_COOKIE)
+            self._host.refuse(self, LEFT_WITHOUT_COOKIE)
 
     def _forget_record(self) -> None:
         self._status, self._record, self._base = Status.NEW, None, EMPTY
         self._record_id = self._secret = self._verifier = None
         self._is_new = True
-
-    def _refuse(self, why: str) -> None:
-        self._refusal = why
-        self.__class__ = UnestablishedSession
 
     def _done_now_if_ended(self) -> Pending:
         if self._phase == ENDED and self._host.live:
@@ -422,90 +437,3 @@ MARKED = (
 )
 for _name in MARKED:
     setattr(Session, _name, _marking(_name))
-
-LEFT_WITHOUT_COOKIE = (
-    "the response headers have left without a session cookie, so nobody could ever read it: "
-    "write the first attribute before streaming starts, or call session.establish() there"
-)
-
-
-class UnestablishedSession(Session):
-    """A session whose cookie can reach nobody: what would be lost is refused. Taken on by ``__class__``."""
-
-    __slots__ = ()
-
-    def _reject(self, name: object) -> NoReturn:
-        raise SessionNotEstablished(f"session attribute {name!r} cannot be kept: {self._refusal}")
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self._reject(name)
-
-    def setdefault(self, name: str, default: Any = None) -> Any:
-        """Return the attribute if there is one; refuse to add it."""
-        if name not in self:
-            self._reject(name)
-        return self[name]
-
-    def update(self, *args: Any, **kwargs: Any) -> None:
-        """Refuse any attribute."""
-        for name in dict(*args, **kwargs):
-            self._reject(name)
-
-    def __ior__(self, other: Any) -> UnestablishedSession:  # type: ignore[override]
-        self.update(other)
-        return self
-
-
-class EndedSession(Session):
-    """A session whose request is over: nothing saves it any more but ``save()``. Taken on by ``__class__``."""
-
-    __slots__ = ()
-
-    def _note(self, names: Iterable[str]) -> None:
-        self._late = [*getattr(self, "_late", ()), *map(str, names)]
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self._note([name])
-        super().__setitem__(name, value)
-
-    def __delitem__(self, name: str) -> None:
-        super().__delitem__(name)
-        self._note([name])
-
-    def setdefault(self, name: str, default: Any = None) -> Any:
-        """See ``dict.setdefault``."""
-        if name not in self:
-            self[name] = default
-        return self[name]
-
-    def pop(self, name: str, *default: Any) -> Any:
-        """See ``dict.pop``."""
-        if name in self:
-            self._note([name])
-        return super().pop(name, *default)
-
-    def popitem(self) -> tuple[str, Any]:
-        """See ``dict.popitem``."""
-        name, value = super().popitem()
-        self._note([name])
-        return name, value
-
-    def update(self, *args: Any, **kwargs: Any) -> None:
-        """See ``dict.update``."""
-        new = dict(*args, **kwargs)
-        self._note(new)
-        super().update(new)
-
-    def __ior__(self, other: Any) -> EndedSession:  # type: ignore[override]
-        self.update(other)
-        return self
-
-    def clear(self) -> None:
-        """See ``Session.clear``."""
-        self._note(list(self))
-        super().clear()
-
-    def __del__(self) -> None:
-        late = getattr(self, "_late", None)
-        if late:
-            self._host.unsaved(self, late)

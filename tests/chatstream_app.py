@@ -6,9 +6,11 @@ shows the ChatPrompt that is in the session, and that it is one live object all 
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from chatstream import ChatPromptTogetherRedPajamaINCITEChat, ChatStream
+from chatstream import chat_stream_middleware_appender as appender
 from chatstream.access_control.default_client_role_grant_middleware import DefaultClientRoleGrantMiddleware
 from fastapi import FastAPI, Request
 
@@ -37,13 +39,9 @@ async def turns(request: Request) -> dict[str, Any]:
     return {"turns": prompt.get_turn(), "messages": messages, "object": id(prompt)}
 
 
-app.add_middleware(DefaultClientRoleGrantMiddleware, chat_stream=chat_stream)
-app.add_middleware(
-    FasterSessionMiddleware,
-    secret_key=SECRET,
-    store=MemoryStore(),
-    http_only=True,
-    secure=False,
-    skip_session_header={"header_name": "X-FastSession-Skip", "header_value": "skip"},
-    logger=chat_stream.logger,
-)
+if "DROPPED_IN" in os.environ:  # ChatStream's own code adds the session middleware, and finds ours under that name
+    appender.FastSessionMiddleware, appender.MemoryStore = FasterSessionMiddleware, MemoryStore
+    chat_stream.append_middlewares(app)
+else:
+    app.add_middleware(DefaultClientRoleGrantMiddleware, chat_stream=chat_stream)
+    app.add_middleware(FasterSessionMiddleware, secret_key=SECRET, store=MemoryStore(), secure=False)

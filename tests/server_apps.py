@@ -1,20 +1,21 @@
-"""What the server processes serve: one raw ASGI application, and a store that writes down every save.
+"""What the server processes serve: one raw ASGI application.
 
 Rules of residence: no framework, so that the server alone is under test; anyio for the one wait that asyncio and trio
-must share. Configured by environment: RECORD names the file of saves.
+must share. Configured by environment: RECORD names a file for every save, DELAY keeps the store that many seconds away.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
 import anyio
+from stores import DistantStore, RecordingStore
 
 from fastersession import FasterSessionMiddleware, MemoryStore
-from fastersession.stores.base import Change, Record
 
 SECRET = "a secret of the server tests, and of nothing else"
 
@@ -119,27 +120,10 @@ async def plain(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await ROUTES[scope["path"]](Request(scope, receive, send))
 
 
-class RecordingStore(MemoryStore):
-    """Appends one JSON line per save: the record id and the attributes as they stand after it."""
-
-    async def create(self, record_id: bytes, **given: Any) -> Record | None:
-        record = await super().create(record_id, **given)
-        if record is not None:
-            note(record_id, record)
-        return record
-
-    async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
-        updated = await super().update(record_id, verifier, change)
-        record = await self.load(record_id) if updated else None
-        if record is not None:
-            note(record_id, record)
-        return updated
+def store() -> Any:
+    """Keep sessions as the environment says: written down if RECORD is set, behind a delay if DELAY is."""
+    near = RecordingStore(Path(os.environ["RECORD"])) if "RECORD" in os.environ else MemoryStore()
+    return DistantStore(near, float(os.environ["DELAY"])) if "DELAY" in os.environ else near
 
 
-def note(record_id: bytes, record: Record) -> None:
-    with open(os.environ["RECORD"], "a") as lines:
-        lines.write(json.dumps({"id": record_id.hex(), "attributes": dict(record.attributes)}) + "\n")
-
-
-store = RecordingStore() if "RECORD" in os.environ else MemoryStore()
-app = FasterSessionMiddleware(plain, secret_key=SECRET, store=store, secure=False)
+app = FasterSessionMiddleware(plain, secret_key=SECRET, store=store(), secure=False)

@@ -116,7 +116,13 @@ class Server:
 
 @contextlib.contextmanager
 def launch(
-    argv: list[str], port: int, env: dict[str, str] | None = None, *, http2: bool = False, ready: str = "/ready"
+    argv: list[str],
+    port: int,
+    env: dict[str, str] | None = None,
+    *,
+    http2: bool = False,
+    ready: str = "/ready",
+    patience: float = DEADLINE,
 ) -> Iterator[Server]:
     """Start any server command, wait until `ready` is answered, stop it at the end; a failure shows its output."""
     path = os.pathsep.join([str(HERE), str(HERE.parent)])
@@ -127,7 +133,7 @@ def launch(
         )
         server = Server(process, port, log, http2=http2)
         try:
-            until(lambda: server.answers(ready), f"{argv[2]} to answer {ready}")
+            until(lambda: server.answers(ready), f"{argv[2]} to answer {ready}", patience)
             yield server
         except BaseException as error:
             error.add_note(f"--- output of {' '.join(argv[1:4])} ---\n{server.output}")
@@ -147,22 +153,27 @@ def serve(kind: str, app: str, env: dict[str, str] | None = None) -> Iterator[Se
 class Wire:
     """A keep-alive HTTP/1.1 connection, as lean as a load test needs: answers must carry a content-length."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    @classmethod
-    async def connect(cls, port: int) -> Wire:
-        return cls(*await asyncio.open_connection("127.0.0.1", port))
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def get(self, target: str, cookie: str = "") -> tuple[dict[str, str], bytes]:
-        """Return the headers (names lowered) and the body."""
+        """Return the headers (names lowered) and the body; connects anew where the server closed at the last."""
+        if self.streams is None:
+            self.streams = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = self.streams
         line = f"Cookie: {cookie}\r\n" if cookie else ""
-        self.writer.write(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n{line}\r\n".encode())
-        head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n{line}\r\n".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         assert head[0].startswith("HTTP/1.1 200"), head
         headers = {name.lower(): value.strip() for name, _, value in (row.partition(":") for row in head[1:])}
-        return headers, await self.reader.readexactly(int(headers["content-length"]))
+        body = await reader.readexactly(int(headers["content-length"]))
+        if headers.get("connection") == "close":  # hypercorn, after 1,000 requests
+            await self.aclose()
+        return headers, body
 
     async def aclose(self) -> None:
-        self.writer.close()
-        await self.writer.wait_closed()
+        if self.streams is not None:
+            writer, self.streams = self.streams[1], None
+            writer.close()
+            await writer.wait_closed()

@@ -12,8 +12,9 @@ from urllib.parse import parse_qs
 import pytest
 from driver import App, Browser, in_loop, lifespan
 from framework_contract import CONTRACT, SECRET, TOKENS, BrokenError, content
+from stores import DistantStore
 
-from fastersession import FasterSessionMiddleware
+from fastersession import FasterSessionMiddleware, MemoryStore
 from fastersession.errors import SessionNotEstablished
 
 
@@ -101,12 +102,20 @@ def wrap(app: Any, **options: Any) -> App:
     return FasterSessionMiddleware(app, secret_key=SECRET, secure=False, **options)
 
 
+def distant() -> DistantStore:
+    return DistantStore(MemoryStore(), 0.001)
+
+
+stored = pytest.mark.parametrize("store", [MemoryStore, distant], ids=["memory", "distant"])
+
+
+@stored
 @pytest.mark.parametrize("app", [app3, App2, app2], ids=["asgi3", "asgi2-class", "asgi2-function"])
 @pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
 @in_loop
-async def test_raw_asgi_keeps_the_contract(check: Any, app: Any) -> None:
+async def test_the_contract(check: Any, app: Any, store: Any) -> None:
     """Raw ASGI of either version: streams, breaks, failures and logouts leave the session as promised."""
-    await check(wrap(app))
+    await check(wrap(app, store=store()))
 
 
 @pytest.mark.parametrize("app", [app3, App2], ids=["asgi3", "asgi2"])
@@ -120,10 +129,11 @@ async def test_lifespan_reaches_the_application(app: Any) -> None:
         assert (await content(browser))["answer"] == "one two three "
 
 
+@stored
 @in_loop
-async def test_shutdown_saves_the_streams_that_are_still_running() -> None:
+async def test_shutdown_saves_the_streams_that_are_still_running(store: Any) -> None:
     """Lifespan shutdown drains: what a running stream wrote is saved before the app's own shutdown begins."""
-    wrapped = wrap(app3)
+    wrapped = wrap(app3, store=store())
     browser, witness = Browser(wrapped), Browser(wrapped)
     async with contextlib.AsyncExitStack() as stack:
         async with lifespan(wrapped):
@@ -134,8 +144,9 @@ async def test_shutdown_saves_the_streams_that_are_still_running() -> None:
         assert (await content(witness))["answer"].startswith("tick tick ")
 
 
+@stored
 @in_loop
-async def test_a_list_taken_before_the_start_is_saved_when_appended_to() -> None:
+async def test_a_list_taken_before_the_start_is_saved_when_appended_to(store: Any) -> None:
     """`h = session["history"]` before the headers, `h.append(answer)` after them: the next request sees it."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -145,7 +156,7 @@ async def test_a_list_taken_before_the_start_is_saved_when_appended_to() -> None
         history.append(len(before))
         await body(send, json.dumps(before))
 
-    browser = Browser(wrap(app))
+    browser = Browser(wrap(app, store=store()))
     assert [(await browser.get("/")).json() for _ in range(3)] == [[], [0], [0, 1]]
 
 
@@ -170,8 +181,9 @@ async def test_a_first_write_after_the_headers_raises_with_the_remedy() -> None:
     assert "sid" in browser.jar
 
 
+@stored
 @in_loop
-async def test_a_websocket_saves_on_request_and_at_its_close() -> None:
+async def test_a_websocket_saves_on_request_and_at_its_close(store: Any) -> None:
     """The cookie comes with the accept; save() and the end of the socket each save what was written."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -188,7 +200,7 @@ async def test_a_websocket_saves_on_request_and_at_its_close() -> None:
             await send({"type": "websocket.send", "text": session["heard"]})
         return None
 
-    browser = Browser(wrap(app))
+    browser = Browser(wrap(app, store=store()))
     async with browser.websocket("/ws") as socket:
         assert [cookie.name for cookie in (await socket.accepted()).cookies] == ["sid"]
         for text, saved in (("a", ""), ("b", ""), ("!", "ab!"), ("c", "ab!")):
@@ -198,8 +210,9 @@ async def test_a_websocket_saves_on_request_and_at_its_close() -> None:
     assert await content(browser) == {"heard": "ab!c"}
 
 
+@stored
 @in_loop
-async def test_i1_interleaved_users_never_meet() -> None:
+async def test_i1_interleaved_users_never_meet(store: Any) -> None:
     """I1: users interleaved at every await see only themselves, and nothing of theirs stays on the middleware."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -212,7 +225,7 @@ async def test_i1_interleaved_users_never_meet() -> None:
         await asyncio.sleep(0)
         await body(send, f"{session['name']} {session['count']}")
 
-    wrapped = wrap(app)
+    wrapped = wrap(app, store=store())
     before = set(vars(wrapped))
 
     async def visit(name: str) -> list[str]:

@@ -10,32 +10,37 @@ import contextlib
 import json
 import secrets
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 from serving import KINDS, Server, Wire, serve, until
+from stores import last_saves
 from websockets.sync.client import connect
 
 FAST = {"uvicorn-httptools", "hypercorn-h2", "granian-h1"}
-WEBSOCKETS = {"uvicorn-h11", "uvicorn-httptools", "hypercorn-h1", "hypercorn-trio"}  # these deliver the cookie
+WEBSOCKETS = ("uvicorn-h11", "uvicorn-httptools", "hypercorn-h1", "hypercorn-trio")  # these deliver the cookie
 LONG = 400  # tokens of 5 ms: outlasts the grace of 1 s; granian over HTTP/1.1 waits for the end of every stream
+STORES = {"memory": {}, "distant": {"DELAY": "0.03"}}  # one that never suspends, one that always does
 APP = "server_apps:app"
 
 
-def rows(*, wanted: set[str] | None = None) -> list[object]:
-    """Parametrize over the matrix: what is not of the fast tier carries the mark."""
-    kinds = [kind for kind in KINDS if wanted is None or kind in wanted]
-    return [pytest.param(kind, marks=() if kind in FAST else pytest.mark.long) for kind in kinds]
+def rows(kinds: Iterable[str] = KINDS, stores: Iterable[str] = STORES) -> list[object]:
+    """Parametrize over servers and stores; what is not of the fast tier carries the mark."""
+    pairs = [(kind, store) for kind in kinds for store in stores if (kind, store) != ("hypercorn-trio", "distant")]
+    marks = {kind: () if kind in FAST else pytest.mark.long for kind in KINDS}
+    return [pytest.param((kind, store), id=f"{kind}-{store}", marks=marks[kind]) for kind, store in pairs]
 
 
 @pytest.fixture(scope="module", params=rows())
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """One process per kind, shared by the tests that leave it running."""
-    with serve(request.param, APP) as running:
+    """One process per server and store, shared by the tests that leave it running."""
+    kind, store = request.param
+    with serve(kind, APP, STORES[store]) as running:
         yield running
+        assert "Traceback" not in running.output, running.output
 
 
 def ask(client: httpx.Client, question: str, tokens: int) -> str:
@@ -105,12 +110,6 @@ def test_a_first_stream_left_in_the_middle_is_kept_too(server: Server) -> None:
         assert until(lambda: partial(back, reader.seen), "the partial answer")["question"] == "tell me all"
 
 
-def saves(path: Path) -> list[dict[str, str]]:
-    """Read the last save of every record in the recording store's file."""
-    lines = (json.loads(line) for line in path.read_text().splitlines())
-    return list({line["id"]: line["attributes"] for line in lines}.values())
-
-
 def listen(server: Server, question: str, seen: dict[str, str]) -> None:
     """Read one long answer as a browser does, to whatever end it comes; `seen` always holds what has arrived."""
     with contextlib.suppress(httpx.TransportError), contextlib.ExitStack() as stack:
@@ -119,26 +118,29 @@ def listen(server: Server, question: str, seen: dict[str, str]) -> None:
             seen[question] = reader.read(1).seen
 
 
-@pytest.mark.parametrize("kind", rows())
-def test_three_streams_at_sigterm_are_saved(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("row", rows())
+def test_three_streams_at_sigterm_are_saved(row: tuple[str, str], tmp_path: Path) -> None:
     """A shutdown in the middle of three answers loses none of the three partial answers."""
+    kind, store = row
     record = tmp_path / "saves.jsonl"
+    env = {"RECORD": str(record), **STORES[store]}
     seen = {f"question {n}": "" for n in range(3)}
-    with ThreadPoolExecutor() as threads, serve(kind, APP, {"RECORD": str(record)}) as server:
+    with ThreadPoolExecutor() as threads, serve(kind, APP, env) as server:
         readers = [threads.submit(listen, server, question, seen) for question in seen]
         until(lambda: all(len(tokens) >= 10 for tokens in seen.values()), "three streams to be under way")
         before = dict(seen)
         assert not any(reader.done() for reader in readers)
         assert server.terminate() in (0, -signal.SIGTERM)
-    saved = {session["question"]: session["answer"] for session in saves(record)}
+    saved = {session["question"]: session["answer"] for session in last_saves(record)}
     assert saved.keys() == before.keys()
     assert all(saved[question].startswith(tokens) for question, tokens in before.items()), (before, saved)
 
 
-@pytest.mark.parametrize("kind", rows(wanted=WEBSOCKETS))
-def test_a_websocket_carries_and_saves_the_session(kind: str) -> None:
+@pytest.mark.parametrize("row", rows(WEBSOCKETS))
+def test_a_websocket_carries_and_saves_the_session(row: tuple[str, str]) -> None:
     """The cookie comes with the accept; `await session.save()` and the close each save what was heard."""
-    with serve(kind, APP) as server, server.client() as client:
+    kind, store = row
+    with serve(kind, APP, STORES[store]) as server, server.client() as client:
         with connect(server.url.replace("http", "ws") + "/ws") as socket:
             cookie = socket.response.headers["set-cookie"].partition(";")[0]
             client.headers["cookie"] = cookie
@@ -172,7 +174,7 @@ async def soak(port: int, users: int, requests: int) -> int:
     wires: asyncio.Queue[Wire] = asyncio.Queue()
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(max(2, users // 4)):
-            wires.put_nowait(await stack.enter_async_context(contextlib.aclosing(await Wire.connect(port))))
+            wires.put_nowait(await stack.enter_async_context(contextlib.aclosing(Wire(port))))
         names = [f"user-{number}-{secrets.token_hex(8)}" for number in range(users)]
         return sum(await asyncio.gather(*(visit(name, requests, wires) for name in names)))
 

@@ -6,10 +6,10 @@ Rules of residence: types and docstrings, no behaviour. Concrete stores import t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
-__all__ = ["Change", "Record", "Store"]
+__all__ = ["Change", "LiveStore", "Record", "Store"]
 
 
 class Record:
@@ -57,15 +57,14 @@ class Record:
         self.sockets = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What one save adds to a record: attributes to set and to delete, by name, and nothing else is touched.
 
     ``idle_timeout`` is ``None`` when it stays as it is. ``accessed_at`` never moves a record's own back.
     """
 
     accessed_at: float
-    sets: Mapping[str, Any] = field(default_factory=dict)
+    sets: Mapping[str, Any] = MappingProxyType({})
     deletes: tuple[str, ...] = ()
     idle_timeout: float | None = None
 
@@ -132,3 +131,10 @@ class Store(Protocol):
 
     async def purge(self) -> int:
         """Remove what has expired by now and return how many that were."""
+
+
+class LiveStore(Store, Protocol):
+    """A store whose ``live`` is true."""
+
+    def get(self, record_id: bytes) -> Record | None:
+        """Do what ``load`` does, in a plain function."""

@@ -111,6 +111,10 @@ class MemoryStore:
 
     async def load(self, record_id: bytes) -> Record | None:
         """See :meth:`Store.load`."""
+        return self.get(record_id)
+
+    def get(self, record_id: bytes) -> Record | None:
+        """See :meth:`LiveStore.get`."""
         now = self.clock()
         if now >= self._due_at:
             self._expire(now, EXPIRE_AT_ONCE)

@@ -1,0 +1,260 @@
+"""What a save point decides, carried out against the store.
+
+Rules of residence: one commit of one session; no protection from cancellation and no retries (the manager adds them),
+no ASGI, no cookie. Written once, as coroutines: on a live store they never suspend.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+from .commit import Action, Point, Situation, diff, plan, unchanged
+from .errors import FasterSessionError, SessionNotEstablished, StoreError
+from .events import EventLog
+from .session import FAILED, LEFT_WITHOUT_COOKIE, NOT_STARTED, Metadata, Session, Status
+from .stores.base import Change, Store
+from .tokens import draw, same, verifier_of
+
+__all__ = ["TOUCH_FRACTION", "Saver", "touch_due"]
+
+STORE_SECONDS = 2.0  # bound on one store call
+TOUCH_FRACTION = 0.1  # of the idle timeout: how coarsely the last access is recorded
+CREATE_TRIES = 3  # a taken id is a broken random generator, not bad luck
+LOST = "the record is gone (logged out, expired or regenerated elsewhere)"
+
+T = TypeVar("T")
+
+
+class Saver:
+    """Carries out save points.
+
+    :param lifetime: seconds from creation to the absolute end of a session; infinity for none.
+    :param max_age: seconds from the issue of a cookie to the absolute end; infinity for none.
+    """
+
+    def __init__(self, store: Store, events: EventLog, lifetime: float, max_age: float) -> None:
+        self.store = store
+        self.live = store.live
+        self.now = store.clock
+        self._events = events
+        self._lifetime = lifetime
+        self._max_age = max_age
+
+    async def commit(self, session: Session, point: Point, *, discard: bool = False) -> None:
+        """Decide a save point and carry it out.
+
+        :raises StoreError: the store failed.
+        :raises SessionNotEstablished: attributes were written that no cookie can lead to any more.
+        """
+        try:
+            intents = session._intents
+            if intents is not None:
+                await self.carry_out_first(session)
+            content, discard = _content(session, discard or session._phase == FAILED)
+            now = self.now()
+            action = plan(_situation(session, point, content, discard, now))
+            if action is not Action.NOTHING:
+                await _CARRY_OUT[action](self, session, content, now)
+            if intents is not None:
+                intents.saved = None
+            if self.live and point is Point.START:
+                session._accessed = False  # the next save point need not compare unless something happens
+        except FasterSessionError:
+            raise
+        except Exception as error:
+            raise StoreError(f"the store failed: {type(error).__name__}") from error
+
+    async def carry_out_first(self, session: Session) -> None:
+        """Carry out what comes before any comparison: reload, and the deletions of ``invalidate()``."""
+        intents = session._intents
+        if intents is not None and intents.reload:
+            await self.reload(session)
+        while intents is not None and intents.doomed:
+            await self.ask(self.store.delete(intents.doomed[-1]))
+            intents.doomed.pop()
+
+    async def touch(self, session: Session) -> None:
+        """Keep the session alive. A store failure is logged only: nothing of the application's is at stake."""
+        if session._status is not Status.LIVE:
+            return
+        try:
+            await self._touch(session, session._base, self.now())
+        except StoreError:
+            self._events.emit(logging.WARNING, "store.touch_failed", session._record_id, "a session was not touched")
+
+    async def reload(self, session: Session) -> None:
+        """Take the store's state, and put the unsaved changes on top."""
+        session._plans().reload = False
+        if session._status is not Status.LIVE:
+            return
+        record_id, verifier = session._proof()
+        record = await self.ask(self.store.load(record_id))
+        if record is None or not same(record.verifier, verifier):
+            self._lose(session, record_id, LOST)
+            return
+        sets, deletes = diff(session._snapshot(), session._base)
+        fresh = {**record.attributes, **sets}
+        for name in deletes:
+            fresh.pop(name, None)
+        dict.clear(session)
+        dict.update(session, fresh)
+        session._accessed = True
+        session._record, session._base = record, record.attributes
+
+    def verifier(self, secret: bytes) -> bytes:
+        """Return what the store keeps for a secret."""
+        return secret if self.live else verifier_of(secret)
+
+    def ask(self, call: Awaitable[T]) -> Awaitable[T]:
+        """Return a store call, bounded in time and with its exceptions translated if the store may suspend."""
+        return call if self.live else _bounded(call)
+
+    async def _create(self, session: Session, content: Mapping[str, Any], now: float) -> None:
+        for _ in range(CREATE_TRIES):
+            ticket = session._ticket()
+            record = await self.ask(
+                self.store.create(
+                    ticket.record_id,
+                    verifier=self.verifier(ticket.secret),
+                    created_at=now,
+                    idle_timeout=session._idle_seconds(),
+                    not_after=self._not_after(now, now),
+                    attributes=content,
+                )
+            )
+            if session._record_id is not ticket.record_id:  # invalidated while the store worked
+                session._plans().doomed.append(ticket.record_id)
+                return
+            if record is not None:
+                session._record, session._status, session._verifier = record, Status.LIVE, record.verifier
+                session._settle(content, regenerated=True)
+                return
+            session._record_id = None
+        raise StoreError(f"{CREATE_TRIES} new record ids in a row were taken: the random generator is broken")
+
+    async def _update(self, session: Session, content: Mapping[str, Any], now: float) -> None:
+        change = _change(session, content, now)
+        record_id, verifier = session._proof()
+        if await self.ask(self.store.update(record_id, verifier, change)):
+            self._saved(session, record_id, content, change)
+        else:
+            self._lose(session, record_id, LOST)
+
+    async def _regenerate(self, session: Session, content: Mapping[str, Any], now: float) -> None:
+        change = _change(session, content, now)
+        record_id, verifier = session._proof()
+        secret = draw().secret
+        new_verifier = self.verifier(secret)
+        created_at = now if session._record is None else session._record.created_at
+        not_after = self._not_after(created_at, now)
+        if not await self.ask(self.store.regenerate(record_id, verifier, new_verifier, not_after, change)):
+            self._lose(session, record_id, "another request regenerated or ended the session first")
+        elif session._record_id is record_id:
+            session._secret, session._verifier = secret, new_verifier
+            self._saved(session, record_id, content, change, regenerated=True)
+
+    async def _delete(self, session: Session, content: Mapping[str, Any], now: float) -> None:
+        session._start_anew()
+        await self.carry_out_first(session)
+
+    async def _touch(self, session: Session, content: Mapping[str, Any], now: float) -> None:
+        record_id, verifier = session._proof()
+        if not await self.ask(self.store.touch(record_id, verifier, now)):
+            self._lose(session, record_id, LOST)
+        elif session._record is not None:
+            session._record.accessed_at = max(now, session._record.accessed_at)
+
+    async def _drop(self, session: Session, content: Mapping[str, Any], now: float) -> None:
+        if session._status is Status.SUPERSEDED:
+            self._log_dropped(session._record_id, "its cookie was replaced a moment ago by another request")
+            if session._phase != NOT_STARTED:
+                session._status = Status.GONE  # one event is enough
+        session._base = content
+
+    async def _refuse(self, session: Session, content: Mapping[str, Any], now: float) -> None:
+        session._base = content  # say it once
+        name, why = next(iter(content), None), getattr(session, "_refusal", LEFT_WITHOUT_COOKIE)
+        raise SessionNotEstablished(f"session attribute {name!r} cannot be kept: {why}")
+
+    def _saved(
+        self,
+        session: Session,
+        record_id: bytes,
+        content: Mapping[str, Any],
+        change: Change,
+        *,
+        regenerated: bool = False,
+    ) -> None:
+        if session._record_id is not record_id or session._record is None:
+            return  # invalidated while the store worked
+        session._settle(content, regenerated=regenerated)
+        if not self.live:
+            session._record.accessed_at = max(change.accessed_at, session._record.accessed_at)
+            session._record.idle_timeout = change.idle_timeout or session._record.idle_timeout
+
+    def _lose(self, session: Session, record_id: bytes, why: str) -> None:
+        if session._record_id is record_id:
+            session._status, session._secret = Status.GONE, None
+            self._log_dropped(record_id, why)
+
+    def _log_dropped(self, record_id: bytes | None, why: str) -> None:
+        text = "changes of a request were dropped, its session is no longer its own: %s"
+        self._events.emit(logging.INFO, "session.dropped", record_id, text, why)
+
+    def _not_after(self, created_at: float, issued_at: float) -> float:
+        return min(created_at + self._lifetime, issued_at + self._max_age)
+
+
+async def _bounded(call: Awaitable[T]) -> T:
+    try:
+        async with asyncio.timeout(STORE_SECONDS):
+            return await call
+    except Exception as error:
+        raise StoreError(f"the store failed: {type(error).__name__}") from error
+
+
+def _content(session: Session, discard: bool) -> tuple[Mapping[str, Any], bool]:
+    """Return what to store (the very ``_base`` if nothing changed), and if the rest is still discarded."""
+    if not discard:
+        return (session._base if unchanged(session, session._base) else session._snapshot()), False
+    saved = None if session._intents is None else session._intents.saved
+    if saved is None:
+        return session._base, True
+    return (session._base if unchanged(saved, session._base) else saved), False
+
+
+def _situation(session: Session, point: Point, content: Mapping[str, Any], discard: bool, now: float) -> Situation:
+    intents, record, dirty = session._intents, session._record, content is not session._base
+    started, due = session._phase != NOT_STARTED, record is not None and touch_due(record, now)
+    if intents is None:
+        # tuple.__new__: a quarter of the time of the class call, at each save point
+        fields = (session._status, point, not content, dirty, started, discard, False, False, False, due)
+    else:
+        dirty = dirty or intents.idle_timeout is not None
+        wishes = intents.cleared, intents.establish, intents.regenerate
+        fields = (session._status, point, not content, dirty, started, discard, *wishes, due)
+    return tuple.__new__(Situation, fields)
+
+
+def _change(session: Session, content: Mapping[str, Any], now: float) -> Change:
+    sets, deletes = diff(content, session._base)
+    return Change(now, sets, deletes, None if session._intents is None else session._intents.idle_timeout)
+
+
+def touch_due(record: Metadata, now: float) -> bool:
+    """Tell if the last access should be recorded again."""
+    return now - record.accessed_at >= record.idle_timeout * TOUCH_FRACTION
+
+
+_CARRY_OUT: dict[Action, Callable[[Saver, Session, Mapping[str, Any], float], Coroutine[Any, Any, None]]] = {
+    Action.CREATE: Saver._create,
+    Action.UPDATE: Saver._update,
+    Action.TOUCH: Saver._touch,
+    Action.DELETE: Saver._delete,
+    Action.REGENERATE: Saver._regenerate,
+    Action.DROP: Saver._drop,
+    Action.REFUSE: Saver._refuse,
+}

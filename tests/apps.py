@@ -1,0 +1,144 @@
+"""Small applications and a bare caller for the tests of tokens, cookies, headers and sockets.
+
+Rules of residence: helpers that several test files share; no test, no wait, no server. `Browser` of driver.py plays a
+whole browser; `ask` here makes one call with exactly the given bytes, cheap enough for ten thousand of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import parse_qsl
+
+from answer import Answer, Headers
+
+from fastersession import FasterSessionMiddleware, MemoryStore
+
+SECRET = "a secret of the security tests, and of nothing else"
+OTHER = "another secret of the security tests, never the first"
+VERBS = ("load", "create", "update", "touch", "delete", "regenerate")
+
+
+class Clock:
+    """A clock that stands until it is told."""
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class SpyStore(MemoryStore):
+    """A MemoryStore that notes each call, and fails in the verbs named in ``broken``."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.calls: list[str] = []
+        self.broken: set[str] = set()
+
+
+def _spied(verb: str) -> Callable[..., Any]:
+    genuine = getattr(MemoryStore, verb)
+
+    async def spied(self: SpyStore, *args: Any, **kwargs: Any) -> Any:
+        self.calls.append(verb)
+        if verb in self.broken:
+            raise ConnectionError("the store is down")
+        return await genuine(self, *args, **kwargs)
+
+    return spied
+
+
+for _verb in VERBS:
+    setattr(SpyStore, _verb, _spied(_verb))
+
+
+def wrap(app: Any, **options: Any) -> FasterSessionMiddleware:
+    """Wrap with the tests' secret, for plain http unless told otherwise."""
+    return FasterSessionMiddleware(app, **{"secret_key": SECRET, "secure": False, **options})
+
+
+def page(act: Callable[[Any], Any] | None = None, *, status: int = 200, headers: Any = (), length: bool = True) -> Any:
+    """Make an app that answers each request with what ``act(session)`` returns, as JSON; None touches nothing.
+
+    ``headers`` are sent as given, to a tuple or list a content-length is added unless ``length`` is false.
+    """
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body = b"untouched" if act is None else json.dumps(act(scope["session"])).encode()
+        given = headers
+        if length and isinstance(given, list | tuple):
+            given = [*given, (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": given})
+        await send({"type": "http.response.body", "body": body})
+
+    return app
+
+
+def _route(path: str, session: Any, query: dict[str, str]) -> str | None:
+    """Do what the path says; "" if the session shall not be looked at."""
+    if path == "/plain":
+        return None
+    if path == "/write":
+        session.update(query)
+    elif path == "/login":
+        session.regenerate_id()
+        session.update(query)
+    elif path == "/logout":
+        session.invalidate()
+    elif path == "/establish":
+        session.establish()
+    return json.dumps(session)
+
+
+async def site(scope: Any, receive: Any, send: Any) -> None:
+    """/read, /write?name=value, /login?name=value, /logout, /establish answer the session as JSON; /plain does not."""
+    query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+    text = _route(scope["path"], scope["session"], query)
+    body = b"plain" if text is None else text.encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def nothing() -> dict[str, Any]:
+    """Receive the end of a request without a body."""
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def ask(app: Any, target: str = "/read", headers: Iterable[tuple[bytes, bytes]] = (), **extra: Any) -> Answer:
+    """Call the app once with exactly these headers; ``extra`` goes into the scope."""
+    path, _, query = target.partition("?")
+    answer = Answer()
+
+    async def send(message: dict[str, Any]) -> None:
+        answer.messages.append(message)
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": list(headers),
+        **extra,
+    }
+    await app(scope, nothing, send)
+    return answer
+
+
+def cookie(*values: bytes | str, name: bytes = b"sid") -> Headers:
+    """One Cookie header with these values under our name."""
+    raw = (value.encode() if isinstance(value, str) else value for value in values)
+    return [(b"cookie", b"; ".join(name + b"=" + value for value in raw))]
+
+
+async def token_of(app: Any, target: str = "/write?name=alice") -> str:
+    """Begin a session and return its token."""
+    return (await ask(app, target)).cookies[0].value

@@ -16,6 +16,7 @@ from .session import Status
 __all__ = ["Action", "Point", "Situation", "diff", "plan"]
 
 _MISSING = object()
+_keys, _values = dict.keys, dict.values
 
 
 class Point(Enum):
@@ -93,11 +94,7 @@ def unchanged(now: dict[str, Any], base: Mapping[str, Any]) -> bool:
 
     ``dict``'s own methods are named, so that a session's are not run. Nothing here lets another thread in.
     """
-    return (
-        dict.__len__(now) == len(base)
-        and all(map(is_, dict.values(now), base.values()))
-        and all(map(is_, dict.keys(now), base))
-    )
+    return _keys(now) == base.keys() and all(map(is_, _values(now), base.values()))
 
 
 def diff(now: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:

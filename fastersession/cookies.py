@@ -53,12 +53,20 @@ class CookieFinder:
 
         ``None`` if the cookie was not sent; an empty sequence if it is not looked for in so many bytes.
         """
-        fields = [value for name, value in headers if name == b"cookie"]
-        if not fields:
+        field = None
+        for name, value in headers:
+            if name == b"cookie":
+                if field is not None:
+                    return self._find_in_all(headers)
+                field = value
+        if field is None:
             return None
-        field = fields[0]
-        if len(fields) == 1 and len(field) == self._alone and field.startswith(self._prefix) and b";" not in field:
+        if len(field) == self._alone and field.startswith(self._prefix):
             return (field[self._skip :],)
+        return self._find_in_all(((b"cookie", field),))
+
+    def _find_in_all(self, headers: Iterable[tuple[bytes, bytes]]) -> Sequence[bytes] | None:
+        fields = [value for name, value in headers if name == b"cookie"]
         if sum(map(len, fields)) > MAX_COOKIE_BYTES:
             return ()
         return list(islice(self._values(fields), MAX_CANDIDATES)) or None

@@ -9,14 +9,16 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
-from .commit import Point
+from .commit import Point, unchanged
 from .errors import FasterSessionError, StoreError
 from .events import EventLog
 from .headers import has_content_length, with_cookie, with_vary
 from .manager import RequestManager, SessionManager
-from .session import NOT_STARTED, Metadata, Session
+from .session import ENDED, FAILED, LEFT_WITHOUT_COOKIE, NOT_STARTED, STARTED, Metadata, Session, Status
+from .states import EndedSession, UnestablishedSession
 
 __all__ = ["APPLIED", "Exchange", "Message", "Send", "Terms", "refuse_service"]
 
@@ -34,21 +36,24 @@ FINALS = frozenset(
         "websocket.http.response.body",
     }
 )
+NEW = Status.NEW
 ACCEPTED = 101  # the status that stands for websocket.accept
 RETRY_AFTER = b"5"  # seconds: about what a store needs to come back
 TRY_AGAIN_LATER = 1013  # the WebSocket close code registered for it
 APPLIED = "fastersession.applied"  # scope key: (cookie name, scope key) of each of our middlewares further out
 
 
-class Terms(NamedTuple):
+@dataclass(slots=True, kw_only=True)
+class Terms:
     """What all exchanges of one middleware share."""
 
     manager: SessionManager
+    running: set[RequestManager]
     live: bool
     events: EventLog
     scope_key: str
     state_key: str
-    applied: tuple[str, str]
+    applied: tuple[tuple[str, str], ...]  # (cookie name, scope key) of this middleware alone
     before_token: bytes  # Set-Cookie up to the token, and from there on
     after_token: bytes
     cleared: bytes  # the whole Set-Cookie that removes the cookie
@@ -66,26 +71,29 @@ class Exchange(RequestManager):
         self.failure: FasterSessionError | None = None
         self._terms = terms
         self._scope = scope
-        self._held: Metadata | None = None
         self._keeper = None if terms.live else terms.manager.keep_alive(session)
-        terms.manager.running.add(self)
-        scope[terms.scope_key] = session
-        scope[APPLIED] = (*scope.get(APPLIED, ()), terms.applied)
+        self._held: Metadata | None = None
         if session._record is not None:
             self._hold(session._record)
+        terms.running.add(self)
+        key = terms.scope_key
+        scope[key] = session
+        scope[APPLIED] = terms.applied if APPLIED not in scope else scope[APPLIED] + terms.applied
         state, key = scope.get("state"), terms.state_key
         if state is None:
             scope["state"] = {key: self}
-        elif state.get(key) is None:
+        elif key not in state:
             state[key] = self
         elif isinstance(state[key], RequestManager):  # the server shares one dict between requests
             scope["state"] = {**state, key: self}
 
     def release(self) -> None:
         """Let go of everything; needs no event loop."""
-        terms = self._terms
-        terms.manager.end(self.session)
-        terms.manager.running.discard(self)
+        terms, session = self._terms, self.session
+        session._phase = ENDED
+        if session.__class__ is not UnestablishedSession:
+            session.__class__ = EndedSession
+        terms.running.discard(self)
         if self._held is not None:
             self._hold(None)
         if self._keeper is not None:
@@ -95,14 +103,18 @@ class Exchange(RequestManager):
             del state[key]
 
     def _hold(self, record: Metadata | None) -> None:
-        """Count the exchange on its record, which then is not evicted, and not on the one before."""
-        http = self._scope["type"] == "http"
-        for counted, by in ((self._held, -1), (record, 1)):
-            if counted is not None and http:
-                counted.requests += by
-            elif counted is not None:
-                counted.sockets += by
-        self._held = record
+        """Count the exchange on its record, which then is not evicted, and no more on the one before."""
+        held, self._held = self._held, record
+        if self._scope["type"] == "http":
+            if held is not None:
+                held.requests -= 1
+            if record is not None:
+                record.requests += 1
+        else:
+            if held is not None:
+                held.sockets -= 1
+            if record is not None:
+                record.sockets += 1
 
     # --- messages ---
 
@@ -134,18 +146,26 @@ class Exchange(RequestManager):
         await self.send(message)
 
     def _has_work(self) -> bool:
-        """Tell if a save point has to look closer, after taking over what the application put in our place."""
+        """Tell if a save point has anything to do but touch; takes over what the application put in our place."""
         session = self.session
         value = self._scope.get(self._terms.scope_key, session)
         if value is not session:
             self._terms.manager.adopt(session, value)
-        return session._accessed or session._intents is not None
+        if session._intents is not None:
+            return True
+        if not session._accessed:
+            return False
+        if not self._terms.live:
+            return True
+        session._accessed = False  # the next save point need not look unless something happens
+        return not unchanged(session, session._base)
 
     def _on_start(self, message: Message) -> Awaitable[None]:
         terms, session = self._terms, self.session
-        work, accessed = self._has_work(), session._accessed
+        accessed = session._accessed
+        work = self._has_work()
         if not terms.live:
-            return self._start_later(message, accessed)
+            return self._start_later(message, accessed, work)
         if work:
             try:
                 terms.manager.checkpoint_now(session, Point.START, discard=message.get("status", ACCEPTED) >= 500)
@@ -153,9 +173,9 @@ class Exchange(RequestManager):
                 return self._give_up(error)
         return self.send(self._dressed(message, accessed))
 
-    async def _start_later(self, message: Message, accessed: bool) -> None:
+    async def _start_later(self, message: Message, accessed: bool, work: bool) -> None:
         manager, session = self._terms.manager, self.session
-        if session._accessed or session._intents is not None or manager.due(session):
+        if work or manager.due(session):
             try:
                 await manager.checkpoint(session, Point.START, discard=message.get("status", ACCEPTED) >= 500)
             except StoreError as error:
@@ -203,19 +223,23 @@ class Exchange(RequestManager):
 
     def _dressed(self, message: Message, accessed: bool) -> Message:
         """Return the start message as it leaves: with our headers, or untouched if there are none."""
-        terms, session = self._terms, self.session
-        cookie = terms.manager.cookie(session)
+        terms, session, cookie = self._terms, self.session, None
+        if session._secret is not None or session._intents is not None:
+            cookie = terms.manager.cookie(session)
         status = message.get("status", ACCEPTED)
-        terms.manager.started(session, failed=status >= 500)
+        session._phase = STARTED if status < 500 else FAILED
+        if session._status is NEW:
+            terms.manager.refuse(session, LEFT_WITHOUT_COOKIE)
         if session._record is not self._held:
             self._hold(session._record)
         given = message.get("headers")
         headers = given if type(given) is list else list(given or ())
         if cookie is not None:
             headers = self._with_cookie(headers, cookie, accept=message["type"] == "websocket.accept")
-        if status != ACCEPTED and (
-            accessed or cookie is not None or not (status in (204, 304) or status < 200 or has_content_length(headers))
-        ):
+        if accessed or cookie is not None:
+            if status != ACCEPTED:
+                headers = with_vary(headers)
+        elif not has_content_length(headers) and status >= 200 and status != 204 and status != 304:
             headers = with_vary(headers)
         return message if headers is given else {**message, "headers": headers}
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from enum import Enum
 from typing import Any
 
@@ -18,8 +18,8 @@ from .commit import Point
 from .errors import FasterSessionError, StoreError
 from .events import EventLog
 from .saving import TOUCH_FRACTION, Saver, touch_due
-from .session import EMPTY, ENDED, FAILED, LEFT_WITHOUT_COOKIE, NOT_STARTED, STARTED, Session, Status
-from .states import EndedSession, UnestablishedSession
+from .session import EMPTY, ENDED, FAILED, NOT_STARTED, STARTED, Session, Status
+from .states import UnestablishedSession
 from .stores.base import Record, Store
 from .tasks import Repeat, run_now, shielded
 from .tokens import KeyRing, Ticket, draw, same
@@ -29,6 +29,7 @@ __all__ = ["RequestManager", "SessionManager"]
 SUPERSEDED_SECONDS = 60  # how long requests sent before a regeneration may still arrive with the old cookie
 LATE_SECONDS = 5.0  # bound on a save after the headers, retries included
 LATE_PAUSES = (0.05, 0.2, 0.8)  # seconds between the tries of a late save
+OPEN_SECONDS = 10.0  # bound on opening and closing the store
 DRAIN_SECONDS = 10.0  # bound on the drain at shutdown
 
 
@@ -88,31 +89,37 @@ class SessionManager:
 
     # --- open ---
 
-    def open_now(self, candidates: Sequence[bytes]) -> Session:
+    def open_now(self, candidates: Sequence[bytes] | None) -> Session:
         """Do what ``open`` does, on a live store, faster for the usual single cookie."""
-        if len(candidates) == 1:
-            ticket = self._keys.unsign(candidates[0])
-            if ticket is None:
-                self._rejected()
-                return self.new()
-            record_id, secret = ticket
-            record = self.store.get(record_id)  # type: ignore[attr-defined]  # LiveStore
-            if record is not None and same(record.verifier, secret):
-                return self._bind(record_id, record)
-        return run_now(self.open(candidates))
+        if candidates is None:
+            return self.new()
+        tickets = [ticket for ticket in map(self._keys.unsign, candidates) if ticket is not None]
+        del candidates  # no traceback from here on can show a token
+        if len(tickets) == 1:
+            record = self._saver.load_now(tickets[0].record_id)
+            if record is not None and same(record.verifier, tickets[0].secret):
+                return self._bind(tickets[0].record_id, record)
+        return run_now(self._open(tickets))
 
-    async def open(self, candidates: Iterable[bytes]) -> Session:
+    async def open(self, candidates: Sequence[bytes] | None) -> Session:
         """Return the session that the cookie values lead to; a new one if none does.
+
+        ``None`` stands for no cookie, an empty sequence for cookies that were not looked at.
 
         :raises StoreError: the store failed: better no answer than an answer without the session.
         """
-        tickets = dict.fromkeys(filter(None, map(self._keys.unsign, candidates)))
+        if candidates is None:
+            return self.new()
+        return await self._open([ticket for ticket in map(self._keys.unsign, candidates) if ticket is not None])
+
+    async def _open(self, tickets: list[Ticket]) -> Session:
         if not tickets:
-            self._rejected()
+            text = "a session cookie is not one of ours, or among over 64 KiB of cookies: ignored"
+            self.events.hostile("cookie.rejected", text)
             return self.new()
         if not self._opened:
             await self.open_store()
-        found, superseded = await self._load(tickets)
+        found, superseded = await self._load(dict.fromkeys(tickets))
         if len(found) == 1:
             return self._bind(*found[0])
         if found:
@@ -145,7 +152,7 @@ class SessionManager:
     async def _load(self, tickets: Iterable[Ticket]) -> tuple[list[tuple[bytes, Record]], bytes | None]:
         found, superseded = [], None
         for ticket in tickets:
-            record = await self._saver.ask(self.store.load(ticket.record_id))
+            record = await self._saver.load(ticket.record_id)
             if record is None:
                 continue
             if same(record.verifier, self._saver.verifier(ticket.secret)):
@@ -168,9 +175,6 @@ class SessionManager:
         session._status = Status.LIVE
         session._verifier = record.verifier
         return session
-
-    def _rejected(self) -> None:
-        self.events.hostile("cookie.rejected", "a session cookie is not one of ours, or among over 64 KiB: ignored")
 
     def _unknown(self) -> None:
         self.events.hostile("session.unknown", "a genuine session cookie leads to no live session")
@@ -203,13 +207,13 @@ class SessionManager:
 
     def checkpoint_now(self, session: Session, point: Point, *, discard: bool = False) -> None:
         """Do what ``checkpoint`` does, on a live store, from a plain function."""
-        run_now(self._saver.commit(session, point, discard=discard))
+        self._saver.commit_now(session, point, discard=discard)
 
     async def late(self, session: Session, point: Point, *, discard: bool = False) -> None:
         """Carry out a save point after the headers: like ``checkpoint``, tried again within ``LATE_SECONDS``."""
         try:
             if self.live:
-                await self._saver.commit(session, point, discard=discard)
+                self._saver.commit_now(session, point, discard=discard)
             else:
                 await shielded(self._with_retries(session, point, discard), self._tasks)
         except StoreError:
@@ -221,12 +225,6 @@ class SessionManager:
         """Tell if the session's last access should be recorded again."""
         record = session._record
         return record is not None and touch_due(record, self.now())
-
-    def started(self, session: Session, *, failed: bool) -> None:
-        """Note that the headers leave now, so no cookie can be sent any more."""
-        session._phase = FAILED if failed else STARTED
-        if session._status is Status.NEW:
-            self.refuse(session, LEFT_WITHOUT_COOKIE)
 
     def refuse(self, session: Session, why: str) -> None:
         """Make the session refuse every write from here on."""
@@ -246,14 +244,8 @@ class SessionManager:
         unsent = session._phase == NOT_STARTED
         await self.late(session, Point.END, discard=raised and unsent)
         if unsent and session._is_new and session._status is Status.LIVE and session._record_id is not None:
-            await self._saver.ask(self.store.delete(session._record_id))  # its cookie never left
+            await self._saver.delete(session._record_id)  # its cookie never left
             session._status = Status.GONE
-
-    def end(self, session: Session) -> None:
-        """Note that the request is over."""
-        session._phase = ENDED
-        if not isinstance(session, UnestablishedSession):
-            session.__class__ = EndedSession
 
     def adopt(self, session: Session, value: object) -> None:
         """Take over what the application put in the session's place in the scope.
@@ -298,16 +290,25 @@ class SessionManager:
 
     async def open_store(self) -> None:
         """Open the store."""
-        await self._saver.ask(self.store.open())
+        await self._bounded(self.store.open())
         self._opened = True
 
     async def close_store(self) -> None:
         """Close the store, after ``drain``."""
         self._opened = self.live
         try:
-            await self._saver.ask(self.store.close())
+            await self._bounded(self.store.close())
         except StoreError as error:
             self.events.emit(logging.WARNING, "store.close_failed", None, "the store was not closed: %s", error)
+
+    async def _bounded(self, call: Coroutine[Any, Any, None]) -> None:
+        try:
+            if self.live:
+                return await call
+            async with asyncio.timeout(OPEN_SECONDS):
+                return await call
+        except Exception as error:
+            raise StoreError(f"the store could not be opened or closed: {type(error).__name__}") from error
 
     async def drain(self) -> None:
         """Save what streams still hold, and wait for the saves in flight, for at most ``DRAIN_SECONDS``."""

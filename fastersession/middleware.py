@@ -121,11 +121,12 @@ class FasterSessionMiddleware:
         before_token, after_token = policy.template()
         self._terms = Terms(
             manager=self._manager,
+            running=self._manager.running,
             live=self._live,
             events=events,
             scope_key=scope_key,
             state_key=session_object,
-            applied=(policy.name, scope_key),
+            applied=((policy.name, scope_key),),
             before_token=before_token,
             after_token=after_token,
             cleared=policy.cleared(),
@@ -143,8 +144,7 @@ class FasterSessionMiddleware:
             self._refuse_overlap(scope[APPLIED])
         try:
             if kind == "http" and self._live:
-                candidates = self._find(scope["headers"])
-                session = self._manager.new() if candidates is None else self._manager.open_now(candidates)
+                session = self._manager.open_now(self._find(scope["headers"]))
             else:
                 session = await self._open(scope)
         except StoreError as error:
@@ -202,18 +202,17 @@ class FasterSessionMiddleware:
                     "or name the origin in allowed_origins",
                 )
                 return self._manager.foreign(origin)
-        candidates = self._find(headers)
-        return self._manager.new() if candidates is None else await self._manager.open(candidates)
+        return await self._manager.open(self._find(headers))
 
     def _refuse_twin(self, app: Any) -> None:
         """Refuse, at construction, an application that has a middleware like this one directly inside."""
         for _ in range(100):  # a chain of middlewares, each of which keeps the next as ``app``
             if isinstance(app, FasterSessionMiddleware):
-                self._refuse_overlap((app._terms.applied,))
+                self._refuse_overlap(app._terms.applied)
             app = getattr(app, "app", None)
 
     def _refuse_overlap(self, applied: Iterable[tuple[str, str]]) -> None:
-        name, key = self._terms.applied
+        ((name, key),) = self._terms.applied
         if any(name == other_name or key == other_key for other_name, other_key in applied):
             raise ConfigError(
                 "session_cookie, scope_key: FasterSessionMiddleware is applied twice; remove one, "
@@ -240,4 +239,4 @@ class FasterSessionMiddleware:
                 await self._manager.close_store()
             await send(message)
 
-        await self.app({**scope, APPLIED: (*applied, self._terms.applied)}, receiving, sending)
+        await self.app({**scope, APPLIED: (*applied, *self._terms.applied)}, receiving, sending)

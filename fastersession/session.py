@@ -299,7 +299,7 @@ class Session(dict[str, Any]):
         assert self._record_id is not None and self._verifier is not None  # noqa: S101, PT018 - LIVE has both
         return self._record_id, self._verifier
 
-    def _settle(self, content: Mapping[str, Any], *, regenerated: bool) -> None:
+    def _settle(self, content: Mapping[str, Any], *, regenerated: bool = False) -> None:
         """Note that the store has this content, and a new secret if it has."""
         self._base = content
         intents = self._intents

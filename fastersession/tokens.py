@@ -13,6 +13,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import secrets
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Sequence
 from hmac import compare_digest as same
 from typing import NamedTuple
@@ -96,25 +97,25 @@ class KeyRing:
         signed = self._head + ticket.record_id + ticket.secret
         mac = self._first.copy()
         mac.update(signed)
-        return binascii.b2a_base64(signed + mac.finalize(), newline=False).translate(_TO_BASE64URL)
+        return b2a_base64(signed + mac.finalize(), newline=False).translate(_TO_BASE64URL)
 
     def unsign(self, token: bytes) -> Ticket | None:
         """Return what a genuine token proves, ``None`` for anything else. Never raises; any bytes may be given."""
         if len(token) != TOKEN_CHARS:
             return None
         try:
-            raw = binascii.a2b_base64(token.translate(_TO_BASE64))
+            raw = a2b_base64(token.translate(_TO_BASE64))
         except binascii.Error:
             return None
         if len(raw) != _RAW_BYTES or raw[0] != VERSION:
             return None
-        signed, tag = raw[:_SIGNED_BYTES], raw[_SIGNED_BYTES:]
-        for mac in self._by_id.get(raw[1], ()):
-            copy = mac.copy()
-            copy.update(signed)
+        signed = raw[:_SIGNED_BYTES]
+        for first in self._by_id.get(raw[1], ()):
+            mac = first.copy()
+            mac.update(signed)
             try:
-                copy.verify(tag)
+                mac.verify(raw[_SIGNED_BYTES:])
             except InvalidSignature:
                 continue
-            return Ticket(signed[2:18], signed[18:])
+            return tuple.__new__(Ticket, (raw[2:18], raw[18:_SIGNED_BYTES]))  # half the time of the class call
         return None

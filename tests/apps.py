@@ -31,10 +31,14 @@ class Clock:
 
 
 class SpyStore(MemoryStore):
-    """A MemoryStore that notes each call, and fails in the verbs named in ``broken``."""
+    """A MemoryStore that notes each call, and fails in the verbs named in ``broken``.
 
-    def __init__(self, **options: Any) -> None:
+    Without ``live`` it is taken for a store elsewhere: saves in tasks of their own, bounded and tried again.
+    """
+
+    def __init__(self, *, live: bool = True, **options: Any) -> None:
         super().__init__(**options)
+        self.live = live
         self.calls: list[str] = []
         self.broken: set[str] = set()
 
@@ -67,7 +71,7 @@ def page(act: Callable[[Any], Any] | None = None, *, status: int = 200, headers:
     """
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        body = b"untouched" if act is None else json.dumps(act(scope["session"])).encode()
+        body = b"untouched" if act is None else json.dumps(act(scope["session"]), default=str).encode()
         given = headers
         if length and isinstance(given, list | tuple):
             given = [*given, (b"content-length", str(len(body)).encode())]

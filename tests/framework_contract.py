@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from driver import App, Browser
+from driver import App, Browser, Message
 
 TOKENS = ("one ", "two ", "three ")
 SECRET = "a secret of the framework tests, and of nothing else"
@@ -40,6 +40,24 @@ async def stream_and_come_back(app: App) -> None:
     assert list(browser.jar) == ["sid"]
 
 
+async def save_before_the_end_is_sent(app: App) -> None:
+    """Have everything saved when the final message leaves: a client that saw the end finds it all."""
+    browser, witness, found = Browser(app), Browser(app), []
+
+    async def watched(scope: Any, receive: Any, send: Any) -> None:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                witness.jar = browser.jar.copy()
+                found.append(await content(witness))
+            await send(message)
+
+        await app(scope, receive, sending)
+
+    browser.app = watched
+    await browser.get("/chat?q=all")
+    assert found == [{"question": "all", "answer": "one two three "}]
+
+
 async def two_browsers(app: App) -> None:
     """Show another browser nothing, and give it no cookie for looking."""
     first, second = Browser(app), Browser(app)
@@ -55,6 +73,13 @@ async def leave_in_the_middle(app: App) -> None:
     session = await content(browser)
     assert session["question"] == "all"
     assert session["answer"].startswith("tick tick tick ")
+
+
+async def break_the_pipe(app: App) -> None:
+    """Keep the partial answer when the client's leaving shows as an OSError of `send` (spec 2.4)."""
+    browser = Browser(app, spec="2.4")
+    await browser.leave("/endless?q=all", after=3, closing=BrokenPipeError)
+    assert (await content(browser))["answer"].startswith("tick tick tick ")
 
 
 async def cancel_in_the_middle(app: App) -> None:
@@ -106,8 +131,10 @@ async def stay_out_of_the_way(app: App) -> None:
 
 CONTRACT = (
     stream_and_come_back,
+    save_before_the_end_is_sent,
     two_browsers,
     leave_in_the_middle,
+    break_the_pipe,
     cancel_in_the_middle,
     break_in_the_middle,
     fail_before_the_start,

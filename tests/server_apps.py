@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import anyio
-from stores import DistantStore, RecordingStore
+from server_stores import DistantStore, RecordingStore
 
 from fastersession import FasterSessionMiddleware, MemoryStore
 

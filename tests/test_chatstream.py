@@ -46,6 +46,7 @@ def chatstream(**env: str) -> Iterator[Server]:
     argv = KINDS["uvicorn-h11"].argv(str(PYTHON), "chatstream_app:app", port)
     with launch(argv, port, env, ready="/turns", patience=IMPORTS) as server:
         yield server
+        assert "Traceback" not in server.output, server.output
 
 
 @pytest.fixture(scope="module")

@@ -5,97 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qs
 
 import pytest
 from driver import App, Browser, in_loop, lifespan
-from framework_contract import CONTRACT, SECRET, TOKENS, BrokenError, content
-from stores import DistantStore
+from framework_contract import CONTRACT, SECRET, content
+from raw_apps import App2, app2, app3, body, start
+from server_stores import DistantStore
 
 from fastersession import FasterSessionMiddleware, MemoryStore
 from fastersession.errors import SessionNotEstablished
-
-
-async def start(send: Any, status: int = 200, length: int | None = None) -> None:
-    headers = [] if length is None else [(b"content-length", str(length).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-
-
-async def body(send: Any, text: str = "", *, more: bool = False) -> None:
-    await send({"type": "http.response.body", "body": text.encode(), "more_body": more})
-
-
-async def reply(send: Any, text: str, status: int = 200) -> None:
-    await start(send, status, len(text))
-    await body(send, text)
-
-
-async def stream(scope: Any, receive: Any, send: Any) -> None:
-    """/chat, /endless and /break: the tokens of the path, until the client leaves."""
-    session, path = scope["session"], scope["path"]
-    session["question"] = parse_qs(scope["query_string"].decode())["q"][0]
-    await start(send)
-    session["answer"] = ""
-    await receive()
-    gone = asyncio.ensure_future(receive())
-    try:
-        for token in TOKENS if path != "/endless" else iter(lambda: "tick ", None):
-            if gone.done():
-                return
-            session["answer"] += token
-            await body(send, token, more=True)
-            if path == "/break":
-                raise BrokenError
-            await asyncio.sleep(0)
-        await body(send)
-    finally:
-        gone.cancel()
-
-
-async def app3(scope: Any, receive: Any, send: Any) -> None:
-    """Serve the contract's routes."""
-    if scope["type"] == "lifespan":
-        return await idle(receive, send)
-    path, session = scope["path"], scope["session"]
-    if path in ("/chat", "/endless", "/break"):
-        return await stream(scope, receive, send)
-    if path == "/plain":
-        return await reply(send, "plain")
-    if path in ("/fail", "/crash"):
-        session["answer"] = "never to be seen"
-        if path == "/crash":
-            raise BrokenError
-        return await reply(send, "failed", 500)
-    if path == "/logout":
-        session.invalidate()
-    return await reply(send, json.dumps(session))
-
-
-async def idle(receive: Any, send: Any) -> None:
-    for event in ("startup", "shutdown"):
-        assert (await receive())["type"] == f"lifespan.{event}"
-        await send({"type": f"lifespan.{event}.complete"})
-
-
-class App2:
-    """The same as an ASGI 2 double callable."""
-
-    def __init__(self, scope: Any) -> None:
-        self.scope = scope
-
-    async def __call__(self, receive: Any, send: Any) -> None:
-        await app3(self.scope, receive, send)
-
-
-def app2(scope: Any) -> Callable[..., Any]:
-    """Serve an ASGI 2 application that is a function returning a coroutine function."""
-
-    async def instance(receive: Any, send: Any) -> None:
-        await app3(scope, receive, send)
-
-    return instance
 
 
 def wrap(app: Any, **options: Any) -> App:
@@ -142,6 +61,24 @@ async def test_shutdown_saves_the_streams_that_are_still_running(store: Any) -> 
             witness.jar = browser.jar.copy()
             assert "answer" not in await content(witness)
         assert (await content(witness))["answer"].startswith("tick tick ")
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_a_save_survives_repeated_cancellation_and_the_end_of_the_loop(times: int) -> None:
+    """A shutdown that cancels again in the middle of the last save, then closes the loop, does not lose the save."""
+    store, browser = DistantStore(MemoryStore(), 0.02), Browser(app3)
+
+    async def interrupted() -> None:
+        browser.app = wrap(app3, store=store)
+        answer = await browser.cancel("/endless?q=x", after=3, times=times)
+        assert isinstance(answer.error, asyncio.CancelledError)
+
+    async def afterwards() -> str:
+        browser.app = wrap(app3, store=store)
+        return (await content(browser))["answer"]
+
+    asyncio.run(interrupted())
+    assert asyncio.run(afterwards()).startswith("tick tick tick ")
 
 
 @stored

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from server_stores import last_saves
 from serving import KINDS, Server, Wire, serve, until
-from stores import last_saves
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 FAST = {"uvicorn-httptools", "hypercorn-h2", "granian-h1"}
 WEBSOCKETS = ("uvicorn-h11", "uvicorn-httptools", "hypercorn-h1", "hypercorn-trio")  # these deliver the cookie
@@ -152,7 +152,32 @@ def test_a_websocket_carries_and_saves_the_session(row: tuple[str, str]) -> None
         until(lambda: client.get("/session").json() == {"heard": ["hello", "goodbye"]}, "the save at close")
 
 
-def tell(socket: object, text: str) -> str:
+@pytest.mark.parametrize("row", rows((*WEBSOCKETS, "granian-h1")))
+def test_a_websocket_open_at_sigterm_is_saved(row: tuple[str, str], tmp_path: Path) -> None:
+    """A WebSocket joins the session that HTTP began, on every server; what it heard survives the shutdown."""
+    kind, store = row
+    record = tmp_path / "saves.jsonl"
+    with serve(kind, APP, {"RECORD": str(record), **STORES[store]}) as server, server.client() as client:
+        ask(client, "before", 1)
+        cookie = {"Cookie": f"sid={client.cookies['sid']}"}
+        with connect(server.url.replace("http", "ws") + "/ws", additional_headers=cookie) as socket:
+            assert socket.response.headers.get("set-cookie") is None
+            tell(socket, "hello")
+            assert server.terminate() in (0, -signal.SIGTERM)
+    assert last_saves(record) == [{"question": "before", "answer": "0 ", "heard": ["hello"]}]
+
+
+def test_a_session_begun_on_a_websocket_of_granian_is_warned_of() -> None:
+    """Granian drops the headers of the accept: no cookie arrives, and the log says so, once."""
+    with serve("granian-h1", APP) as server:
+        for _ in range(2):
+            with connect(server.url.replace("http", "ws") + "/ws") as socket:
+                assert socket.response.headers.get("set-cookie") is None
+                tell(socket, "save")
+        assert server.output.count("drops the headers of websocket.accept") == 1
+
+
+def tell(socket: ClientConnection, text: str) -> str | bytes:
     socket.send(text)
     return socket.recv(10)
 

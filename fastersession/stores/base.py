@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["Change", "LiveStore", "Record", "Store"]
+__all__ = ["Change", "Record", "Store"]
 
 
 class Record:
@@ -36,7 +36,6 @@ class Record:
 
     def __init__(
         self,
-        *,
         verifier: bytes,
         created_at: float,
         idle_timeout: float,
@@ -78,8 +77,9 @@ class Store(Protocol):
     revive a session that was logged out. Every verb is atomic, and may be called concurrently for one record.
 
     ``live`` is true for a store that keeps the very objects in this process. Its verbs never suspend, its records
-    keep the secret itself as ``verifier``, and attributes reach it as they are. Every other store gets the SHA-256
-    of the secret, and attributes as bytes.
+    keep the secret itself as ``verifier``, and attributes reach it as they are. It may have an attribute ``direct``:
+    an object with the same verbs as plain functions, so that a save costs no coroutine. Every other store gets the
+    SHA-256 of the secret, and attributes as bytes.
     """
 
     live: bool
@@ -97,7 +97,6 @@ class Store(Protocol):
     async def create(
         self,
         record_id: bytes,
-        *,
         verifier: bytes,
         created_at: float,
         idle_timeout: float,
@@ -131,10 +130,3 @@ class Store(Protocol):
 
     async def purge(self) -> int:
         """Remove what has expired by now and return how many that were."""
-
-
-class LiveStore(Store, Protocol):
-    """A store whose ``live`` is true."""
-
-    def get(self, record_id: bytes) -> Record | None:
-        """Do what ``load`` does, in a plain function."""

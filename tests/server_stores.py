@@ -1,0 +1,61 @@
+"""Stores that tests put in the place of a MemoryStore: one that writes down every save, one that is far away.
+
+Rules of residence: thin layers over MemoryStore, which keeps the contract; no test, no server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from fastersession import MemoryStore
+from fastersession.stores.base import Change, Record
+
+
+class RecordingStore(MemoryStore):
+    """Appends one JSON line per save to a file: the record id and the attributes as they stand after it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    async def create(self, record_id: bytes, **given: Any) -> Record | None:
+        record = await super().create(record_id, **given)
+        if record is not None:
+            self._note(record_id, record)
+        return record
+
+    async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
+        updated = await super().update(record_id, verifier, change)
+        record = await self.load(record_id) if updated else None
+        if record is not None:
+            self._note(record_id, record)
+        return updated
+
+    def _note(self, record_id: bytes, record: Record) -> None:
+        with self.path.open("a") as lines:
+            lines.write(json.dumps({"id": record_id.hex(), "attributes": dict(record.attributes)}) + "\n")
+
+
+def last_saves(path: Path) -> list[dict[str, Any]]:
+    """Read the attributes of each record's last save from a RecordingStore's file."""
+    lines = (json.loads(line) for line in path.read_text().splitlines())
+    return list({line["id"]: line["attributes"] for line in lines}.values())
+
+
+class DistantStore:
+    """A store that suspends: every verb of the inner one comes `pause` seconds late, as over a network. On asyncio."""
+
+    live = False
+
+    def __init__(self, inner: MemoryStore, pause: float) -> None:
+        self.inner, self.pause, self.clock = inner, pause, inner.clock
+
+    def __getattr__(self, verb: str) -> Any:
+        async def later(*args: Any, **kwargs: Any) -> Any:
+            await asyncio.sleep(self.pause)
+            return await getattr(self.inner, verb)(*args, **kwargs)
+
+        return later

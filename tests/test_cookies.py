@@ -1,0 +1,297 @@
+"""The cookie scanner and the cookie policy by themselves: P2, P3, P5, P6, P7, W1, W2, W3 and W5 of SECURITY."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import tracemalloc
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import pytest
+from answer import Cookie
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from fastersession import cookies
+from fastersession.cookies import MAX_CANDIDATES, MAX_COOKIE_BYTES, CookieFinder, CookiePolicy
+
+find = CookieFinder("sid").find
+
+
+def fields(*values: bytes) -> list[tuple[bytes, bytes]]:
+    return [(b"cookie", value) for value in values]
+
+
+def naive(name: bytes, *values: bytes) -> list[bytes]:
+    """Split at each semicolon, take optional white space off, compare: what the scanner must equal."""
+    pairs = (part.lstrip(b" \t") for value in values for part in value.split(b";"))
+    return [pair[len(name) + 1 :] for pair in pairs if pair.startswith(name + b"=")][:MAX_CANDIDATES]
+
+
+# --- reading ---
+
+COOKIEISH = st.lists(
+    st.one_of(st.sampled_from([b"sid=", b"sid", b"=", b";", b" ", b"\t", b",", b'"', b"\\", b"x", b"\0"]), st.binary()),
+    max_size=24,
+).map(b"".join)
+
+
+@given(st.lists(COOKIEISH, max_size=5))
+@example([b"sid=a;sid=b; sid=c ;\tsid=d;sid=e"])
+@example([b";;; sid=sid=;sid=;sid"])
+def test_p6_the_scanner_equals_a_naive_split(values: list[bytes]) -> None:
+    """P6: differential fuzz: the same values in the same order as splitting by hand."""
+    # Invariant: find(fields) == the first four of the naive model's.
+    assert find(fields(*values)) == naive(b"sid", *values)
+
+
+@given(st.from_regex(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,12}", fullmatch=True), COOKIEISH, COOKIEISH)
+def test_p6_any_name_of_the_grammar_is_found_literally(name: bytes, before: bytes, after: bytes) -> None:
+    """P6: characters of a name that mean something in a pattern mean nothing here."""
+    # Invariant: as above, for every name that the grammar allows.
+    value = before.replace(b"sid", name) + b"; " + name + b"=v" + after.replace(b"sid", name)
+    assert CookieFinder(name.decode()).find(fields(value)) == naive(name, value)
+
+
+@pytest.mark.parametrize(
+    "spoof",
+    [
+        b"SID=x", b"Sid=x", b"s%69d=x", b"%73id=x", b'"sid"=x', b"'sid'=x", b"sid =x", b"sid\t=x", b"=sid=x", b"=x",
+        b"xsid=x", b"_sid=x", b"__Host-sid=x", b"sid.=x", b"sid\0=x", b"\0sid=x", b"\nsid=x", b"\rsid=x", b"\x0bsid=x",
+        b"\x0csid=x", b"\xa0sid=x", b"\xc2\xa0sid=x", b"\xef\xbb\xbfsid=x", b"a=b,sid=x", b"a=b, sid=x", b"a=b\nsid=x",
+        b'a="; b', b"a=b sid=x", b"a=b&sid=x", b"a=b:sid=x", b"sid", b"sid:x", b"sid;=x", b"si\xc4\xb1d=x", b"$sid=x",
+        b"s\\id=x", b"sid%3dx", b"a={sid=x}", b"a[sid=x]", b"", b";", b"; ;",
+    ],
+)  # fmt: skip
+def test_p6_spoofs_of_the_name_are_not_found(spoof: bytes) -> None:
+    """P6: no decoding, folding, quoting or repair makes another name ours; nor does it hide ours behind it."""
+    assert find(fields(spoof)) == []
+    assert find(fields(spoof + b"; sid=real")) == [b"real"]
+
+
+def test_p6_quotes_do_not_hold_semicolons() -> None:
+    """P6: a quoted string is no quoted string here (RFC 6265bis section 5.8.3 knows none)."""
+    assert find(fields(b'a="; sid=inside; b"; sid=after')) == [b"inside", b"after"]
+    assert find(fields(b'sid="x"')) == [b'"x"']
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 50])
+def test_p5_every_cookie_field_is_read(count: int) -> None:
+    """P5: among 1 to 50 fields, ours is found in each position; other headers are not looked at."""
+    for position in range(count):
+        values = [b"a=1; b=2"] * count
+        values[position] = b"a=1; sid=here"
+        headers = [(b"x-cookie", b"sid=no"), *fields(*values), (b"set-cookie", b"sid=no"), (b"cookie2", b"sid=no")]
+        assert find(headers) == [b"here"]
+
+
+def test_p7_any_byte_anywhere() -> None:
+    """P7: each of 256 values in each position, replaced and inserted: as the naive model, no exception."""
+    line = b"a=1; sid=v2; b=3"
+    for at, byte in itertools.product(range(len(line) + 1), range(256)):
+        for value in (line[:at] + bytes([byte]) + line[at:], line[:at] + bytes([byte]) + line[at + 1 :]):
+            assert find(fields(value)) == naive(b"sid", value)
+
+
+CORPORA = {
+    "empty pairs": b"a=;", "semicolons": b";", "spaces": b" ", "tabs": b"\t", "names": b"sid", "name starts": b"si",
+    "pairs of ours": b"sid=x;", "late names": b";x=sid", "almost": b"; sid", "quotes": b'\\"', "open quotes": b'"',
+    "commas": b",", "equals": b"=", "spaced": b"; ", "wide spaces": b";" + b" " * 99, "zeros": b"\0", "high": b"\xff",
+}  # fmt: skip
+
+
+def steps(value: bytes) -> int:
+    """Count the lines and calls, of Python and of C, that one search takes."""
+    count = 0
+
+    def tick(frame: Any, event: str, arg: Any) -> Any:
+        nonlocal count
+        count += 1
+        return tick
+
+    headers = fields(value)
+    before = sys.gettrace(), sys.getprofile()
+    sys.settrace(tick)
+    sys.setprofile(tick)
+    try:
+        find(headers)
+    finally:
+        sys.settrace(before[0])
+        sys.setprofile(before[1])
+    return count
+
+
+@pytest.mark.parametrize("seed", CORPORA.values(), ids=CORPORA)
+def test_p2_hostile_cookie_corpora_take_linear_steps(seed: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P2: counted in lines and calls instead of seconds: four times the bytes are at most five times the work."""
+    monkeypatch.setattr(cookies, "MAX_COOKIE_BYTES", 1 << 30)
+    small, large = ((seed * size)[:size] for size in (64 * 1024, 256 * 1024))
+    assert steps(large) <= 5 * steps(small)
+
+
+@pytest.mark.parametrize("seed", CORPORA.values(), ids=CORPORA)
+def test_p2_hostile_cookie_corpora_are_linear(seed: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P2: 4 MB of each corpus come back; 64 times the limit would be hours for anything quadratic."""
+    monkeypatch.setattr(cookies, "MAX_COOKIE_BYTES", 1 << 30)
+    value = (seed * (1 << 22))[: 1 << 22]
+    assert find(fields(value)) == naive(b"sid", value)
+    assert find(fields(value, b"sid=last")) == [*naive(b"sid", value), b"last"][:MAX_CANDIDATES]
+
+
+def test_p2_more_than_64_kib_are_ignored() -> None:
+    """P2: the limit counts all Cookie fields together, and only them."""
+    half = MAX_COOKIE_BYTES // 2
+    rest = b"sid=x;".ljust(half, b"a")
+    assert find(fields(b"a" * half, rest)) == [b"x"]
+    assert find(fields(b"a" * half, rest + b"a")) is None
+    assert find(fields(*[b"a"] * (MAX_COOKIE_BYTES + 1))) is None
+    assert find([(b"x-large", b"a" * 2 * MAX_COOKIE_BYTES), *fields(b"sid=x")]) == [b"x"]
+
+
+@pytest.mark.parametrize("seed", CORPORA.values(), ids=CORPORA)
+def test_p3_nothing_is_allocated_per_cookie(seed: bytes) -> None:
+    """P3: the peak of a search stays below twice the header, and at most four candidates come out."""
+    headers = fields((seed * MAX_COOKIE_BYTES)[:MAX_COOKIE_BYTES])
+    find(headers)
+    tracemalloc.start()
+    try:
+        found = find(headers)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found is not None
+    assert len(found) <= MAX_CANDIDATES == 4
+    assert peak < 2 * MAX_COOKIE_BYTES
+
+
+def test_p3_the_first_four_candidates_are_looked_at() -> None:
+    """P3: in the order sent, over all fields."""
+    assert find(fields(b"sid=1; sid=2", b"sid=3; a=b", b"sid=4; sid=5", b"sid=6")) == [b"1", b"2", b"3", b"4"]
+
+
+# --- writing ---
+
+TOKEN = set(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")  # RFC 9110 5.6.2
+OCTET = set(range(0x21, 0x7F)) - {ord(";")}  # RFC 6265bis 4.1.1, without white space
+HOST = set(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-.")
+
+
+def policy(**given: Any) -> CookiePolicy:
+    return CookiePolicy(**{"name": "sid", **given})
+
+
+@pytest.mark.parametrize(
+    ("field", "form", "allowed"),
+    [
+        ("name", "s{}d", TOKEN),
+        ("path", "/a{}b", OCTET),
+        ("domain", "a{}b.org", HOST),
+        ("same_site", "la{}", {ord("x")}),
+    ],
+)
+def test_w1_each_byte_in_each_field(field: str, form: str, allowed: set[int]) -> None:
+    """W1: each of 256 characters inside a text argument is accepted exactly when its grammar has it."""
+    for code in range(256):
+        faults = policy(**{field: form.format(chr(code))}).faults()
+        upper = field == "same_site" and chr(code) in "xX"
+        assert (faults == []) == (code in allowed or upper), (field, chr(code), faults)
+        if faults:
+            named = "session_cookie" if field == "name" else field
+            assert all(fault.startswith(f"{named}: ") for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("field", "bad"),
+    [
+        ("name", ["", "s d", "sid\n", "\nsid", "sid=", "sid;", "\u017fid", "s" * 257, b"sid", None, 1]),
+        ("path", ["", "a", "a/", "/ ", "/\n", "/;", "/é", "/" + "a" * 1024, b"/", None, 1]),
+        ("domain", ["", ".example.org", "example.org.", "a..b", "-a.org", "a-.org", "a_b.org", "a.org\n", "ä.org",
+                    "a" * 64 + ".org", ".".join(["a" * 60] * 5), "example.org:80", b"a.org", 1]),
+        ("same_site", ["", "Lax\n", " lax", "relaxed", "\u017ftrict", b"lax", True, 1]),
+        ("max_age", [-1, 1.0, "1", True, False, None, 10**10, float("nan"), float("inf")]),
+        ("secure", [None, 1, 0, "yes"]),
+        ("http_only", [None, 1, 0, "yes"]),
+        ("partitioned", [None, 1, 0, "yes"]),
+    ],
+)  # fmt: skip
+def test_w1_what_breaks_the_grammar_is_a_named_fault(field: str, bad: list[Any]) -> None:
+    """W1: wrong forms, lengths and types are each one fault that starts with the argument's name."""
+    for value in bad:
+        faults = policy(**{field: value}).faults()
+        named = "session_cookie" if field == "name" else field
+        assert [fault for fault in faults if fault.startswith(f"{named}: ")], (value, faults)
+
+
+VALID: dict[str, list[Any]] = {
+    "name": ["sid", "__Host-sid", "__Secure-x", "a!#$%&*"],
+    "path": ["/", "/app", "/a,b=c\"d"], "domain": [None, "a.org"],
+    "same_site": [None, "lax", "NONE", "Strict"], "max_age": [0, 1, 10**9], "secure": [True, True, False],
+    "http_only": [True, False], "partitioned": [True, False],
+}  # fmt: skip
+JUNK = st.one_of(st.text(max_size=6), st.none(), st.booleans(), st.integers(), st.binary(max_size=3))
+MIXED = {name: st.one_of(*[st.sampled_from(good)] * 9, JUNK) for name, good in VALID.items()}
+
+
+@given(st.fixed_dictionaries(MIXED))
+def test_w1_a_policy_without_faults_renders_safely(given: dict[str, Any]) -> None:
+    """W1: whatever is given: faults, or header bytes that hold no byte that could end the line or an attribute."""
+    # Invariant: faults() never raises; without faults, the line splits at "; " into known attributes only.
+    chosen = CookiePolicy(**given)
+    if chosen.faults():
+        return
+    before, after = chosen.template()
+    for line in (before + b"v" + after, chosen.cleared()):
+        assert set(line) <= set(range(0x20, 0x7F))
+        assert {part.partition(b"=")[0] for part in line.split(b"; ")[1:]} <= {
+            *(b"Max-Age", b"Expires", b"Path", b"Domain", b"Secure", b"HttpOnly", b"SameSite", b"Partitioned")
+        }
+
+
+@pytest.mark.parametrize("secure", [True, False])
+@pytest.mark.parametrize("path", ["/", "/app"])
+@pytest.mark.parametrize("domain", [None, "example.org"])
+def test_w2_prefixes_need_what_they_promise(secure: bool, path: str, domain: str | None) -> None:
+    """W2: __Host- needs Secure, Path=/ and no Domain; __Secure- needs Secure; a plain name needs nothing."""
+    attributes = {"secure": secure, "path": path, "domain": domain}
+    assert (policy(name="__Host-sid", **attributes).faults() == []) == (secure and path == "/" and domain is None)
+    assert (policy(name="__Secure-sid", **attributes).faults() == []) == secure
+    assert policy(name="sid", **attributes).faults() == []
+
+
+@pytest.mark.parametrize("name", ["__host-sid", "__HOST-sid", "__secure-sid", "__SECURE-sid", "__sECURE-sid"])
+def test_w2_misspelt_prefixes_are_errors(name: str) -> None:
+    """W2: browsers may honour a prefix in any case (RFC 6265bis 5.4), so a misspelt one helps nobody."""
+    assert policy(name=name).faults()
+
+
+SNAPSHOTS = [
+    ({"name": "__Host-sid"}, b"; Path=/; Secure; HttpOnly; SameSite=Lax"),
+    ({"secure": False}, b"; Path=/; HttpOnly; SameSite=Lax"),
+    ({"http_only": False, "same_site": "STRICT"}, b"; Path=/; Secure; SameSite=Strict"),
+    ({"same_site": None}, b"; Path=/; Secure; HttpOnly"),
+    ({"same_site": "none", "partitioned": True}, b"; Path=/; Secure; HttpOnly; SameSite=None; Partitioned"),
+    ({"max_age": 60, "path": "/app"}, b"; Max-Age=60; Path=/app; Secure; HttpOnly; SameSite=Lax"),
+    ({"domain": "example.org"}, b"; Path=/; Domain=example.org; Secure; HttpOnly; SameSite=Lax"),
+]
+
+
+@pytest.mark.parametrize(("given", "rendered"), SNAPSHOTS)
+def test_w3_the_set_cookie_line(given: dict[str, Any], rendered: bytes) -> None:
+    """W3: the attributes, their spelling and their order; Max-Age is never the last."""
+    chosen = policy(**given)
+    assert chosen.faults() == []
+    assert chosen.template() == (chosen.name.encode() + b"=", rendered)
+    assert not rendered.rsplit(b";", 1)[-1].startswith(b" Max-Age")
+
+
+@pytest.mark.parametrize("given", [given for given, _ in SNAPSHOTS])
+def test_w5_clearing_repeats_all_attributes(given: dict[str, Any]) -> None:
+    """W5: the same attributes as setting, an empty value, Max-Age=0 and a past Expires."""
+    chosen = policy(**given)
+    before, after = chosen.template()
+    issued, cleared = Cookie.parse(before + b"v" + after), Cookie.parse(chosen.cleared())
+    assert (cleared.name, cleared.value, cleared.attributes.pop("max-age")) == (chosen.name, "", "0")
+    assert parsedate_to_datetime(cleared.attributes.pop("expires")).timestamp() <= 0
+    issued.attributes.pop("max-age", None)
+    assert cleared.attributes == issued.attributes

@@ -1,0 +1,282 @@
+"""The architecture of DESIGN section 3, read from the source: who imports whom, and what stays out."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import fastersession
+
+PACKAGE = Path(fastersession.__file__).parent
+PROJECT = Path(__file__).parent.parent
+OURS = "fastersession"
+
+# Each module with what it may import of ours. A module stands below all that it imports, so there is no cycle.
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "events": set(),
+    "tasks": set(),
+    "cookies": set(),
+    "tokens": set(),
+    "codecs": {"errors"},
+    "session": {"errors", "tokens"},
+    "states": {"errors", "session"},
+    "commit": {"session"},
+    "config": {"cookies", "errors", "session"},
+    "headers": {"config"},
+    "stores.base": set(),
+    "saving": {"codecs", "commit", "errors", "events", "session", "states", "stores.base", "tasks", "tokens"},
+    "manager": {
+        "codecs",
+        "commit",
+        "errors",
+        "events",
+        "saving",
+        "session",
+        "states",
+        "stores.base",
+        "tasks",
+        "tokens",
+    },
+    "exchange": {"commit", "errors", "events", "headers", "manager", "session", "states", "stores.base", "tasks"},
+    "stores.memory": {"errors", "stores.base"},
+    "stores.sqlite": {"errors", "stores.base"},
+    "middleware": {
+        *("config", "cookies", "errors", "events", "exchange", "headers", "manager", "session", "states"),
+        *("stores.base", "stores.memory", "tasks", "tokens"),
+    },
+    "": {"errors", "middleware", "session", "stores.memory"},
+    "integrations": set(),
+    "integrations.quart": {"session"},
+    "stores": set(),
+    "demo": set(),
+    "demo.model": set(),
+    "demo.wire": set(),
+    "demo.upstream": {"demo.model"},
+    "demo.app": {"", "demo", "demo.model", "demo.wire"},
+    "__main__": {"demo.app", "demo.model", "demo.upstream", "tokens"},
+}
+
+# Third parties, each with the only modules that may import it.
+DRIVERS: dict[str, set[str]] = {
+    "cryptography": {"tokens"},
+    "asgiref": {"middleware"},
+    "quart": {"integrations.quart"},
+    "h11": {"demo.upstream"},
+    "uvicorn": {"__main__"},
+}
+
+# Parts of the standard library with the only modules of the core that may import them.
+CRYPTO = {"tokens"}
+RESERVED: dict[str, set[str]] = {
+    "hashlib": CRYPTO,
+    "hmac": CRYPTO,
+    "secrets": CRYPTO,
+    "random": set(),
+    "uuid": set(),
+    "pickle": {"codecs"},
+    "marshal": set(),
+    "http": set(),
+    "socket": set(),
+    "threading": set(),
+    "asyncio": {"tasks", "saving", "manager", "exchange", "stores.memory"},
+    "time": {"events", "stores.memory"},
+    "warnings": {"config"},
+    "logging": {"config", "events", "saving", "manager", "exchange", "middleware", "stores.memory"},
+    "json": {"codecs"},
+}
+OUTSIDE = ("demo", "integrations", "testing", "__main__")  # nothing of the core imports these
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text()) for name, path in SOURCES.items()}
+CORE = [name for name in SOURCES if name.split(".")[0] not in OUTSIDE]
+
+
+def imports(name: str) -> Iterator[str]:
+    """Every module that a module imports, anywhere in it, as an absolute dotted name."""
+    is_package = SOURCES[name].name == "__init__.py"
+    here = [OURS, *filter(None, name.split("."))]
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) - node.level + is_package] if node.level else []
+            source = ".".join([*base, *filter(None, [node.module])])
+            for alias in node.names:
+                inner = f"{source}.{alias.name}".removeprefix(f"{OURS}.")
+                yield f"{source}.{alias.name}" if inner in SOURCES else source
+
+
+def ours(name: str) -> set[str]:
+    return {target.removeprefix(OURS).lstrip(".") for target in imports(name) if target.split(".")[0] == OURS}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_module_imports_only_what_the_table_allows(name: str) -> None:
+    """A new module is placed in the table first; an import that is not listed there needs a reason."""
+    assert ours(name) <= ALLOWED[name]
+
+
+def test_the_table_has_no_cycle() -> None:
+    """Every module stands below what it imports: the table can be laid out as a ladder."""
+    left = dict(ALLOWED)
+    while left:
+        free = [name for name, needs in left.items() if not needs & left.keys()]
+        assert free, f"a cycle among {sorted(left)}"
+        for name in free:
+            del left[name]
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_k_only_tokens_imports_cryptography(name: str) -> None:
+    """Third parties come in at one place each; anything else is the standard library."""
+    foreign = {target.split(".")[0] for target in imports(name)} - {OURS, "__future__"}
+    for target in foreign - set(sys.stdlib_module_names):
+        assert name in DRIVERS[target], f"{name or OURS} imports {target}"
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_the_core_keeps_its_rules_of_residence(name: str) -> None:
+    """No clock, loop, log, randomness or parser of others where the design says none."""
+    for target in {target.split(".")[0] for target in imports(name)} & RESERVED.keys():
+        assert name in RESERVED[target], f"{name or OURS} imports {target}"
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_nothing_in_the_core_imports_testing_or_demo(name: str) -> None:
+    """The package works without its demo, its test kit, and every integration."""
+    assert not [target for target in ours(name) if target.split(".")[0] in OUTSIDE]
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_module_states_its_rules_of_residence(name: str) -> None:
+    """The docstring says what may live here; a package that only holds modules needs no more than its name."""
+    if name not in ("stores", "integrations"):
+        assert "Rules of residence:" in (ast.get_docstring(TREES[name]) or "")
+
+
+def strings(name: str) -> set[str]:
+    """All string constants of a module that are not docstrings."""
+    docs = {
+        id(node.body[0].value)
+        for node in ast.walk(TREES[name])
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    nodes = (node for node in ast.walk(TREES[name]) if isinstance(node, ast.Constant) and id(node) not in docs)
+    return {node.value for node in nodes if isinstance(node.value, str)}
+
+
+def test_only_the_middleware_knows_asgi_messages() -> None:
+    """The types of messages stand in middleware.py and in the exchange that it hands a request to, nowhere else."""
+    kinds = ("http.response", "http.request", "http.disconnect", "websocket.accept", "websocket.send", "lifespan.")
+    knowing = {name for name in CORE if any(text.startswith(kinds) for text in strings(name))}
+    assert knowing <= {"middleware", "exchange"}
+
+
+@pytest.mark.parametrize("name", [name for name in CORE if not name.startswith("stores")])
+def test_k3b_no_secret_is_compared_with_equals(name: str) -> None:
+    """K3b: what proves a session is compared in constant time: no == or != on a verifier, secret, tag or token."""
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Compare) and any(isinstance(op, ast.Eq | ast.NotEq) for op in node.ops):
+            sides = {getattr(side, "attr", getattr(side, "id", "")) for side in [node.left, *node.comparators]}
+            assert not sides & {"verifier", "_verifier", "secret", "_secret", "tag", "token", "new_verifier"}
+
+
+def run(code: str) -> str:
+    """Run code in a fresh interpreter, warnings as errors."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+REQUEST = """
+import asyncio
+from fastersession import FasterSessionMiddleware, MemoryStore
+async def app(scope, receive, send):
+    scope["session"]["a"] = 1
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body"})
+async def main():
+    async def send(message): pass
+    wrapped = FasterSessionMiddleware(app, "a secret of the layer test, and of nothing else")
+    headers = [(b"cookie", b"__Host-sid=" + b"x" * 88)]
+    await wrapped({"type": "http", "path": "/", "headers": headers, "scheme": "https"}, None, send)
+"""
+
+
+def test_p2_k1_s4_a_default_install_imports_none_of_these() -> None:
+    """P2, K1, S4: after a request, http.cookies, pickle and uuid are not even loaded by us."""
+    loaded = run("import sys" + REQUEST + "asyncio.run(main())\nprint(*sys.modules)")
+    assert not set(loaded.split()) & {"http.cookies", "http.cookiejar", "pickle", "uuid", "shelve", "itsdangerous"}
+
+
+EXTRAS = (
+    *("redis", "hiredis", "sqlalchemy", "msgspec", "uvicorn", "h11", "httptools", "hypothesis", "quart", "starlette"),
+    *("fastapi", "litestar", "django", "pytest", "httpx", "anyio", "trio"),
+)
+
+
+def test_the_root_needs_no_extra() -> None:
+    """With every extra and framework blocked, the package imports and serves a request."""
+    run(f"import sys\nfor name in {EXTRAS!r}:\n    sys.modules[name] = None" + REQUEST + "asyncio.run(main())")
+
+
+def test_extras_have_their_own_import_path() -> None:
+    """Importing the root loads no module below stores, integrations, testing or demo but the memory store."""
+    loaded = run(
+        "import sys, fastersession\nprint(*(name for name in sys.modules if name.startswith('fastersession')))"
+    )
+    names = {name.removeprefix(OURS).lstrip(".") for name in loaded.split()}
+    assert {name for name in names if "." in name} <= {"stores.base", "stores.memory"}
+    assert not names & {"integrations", "testing", "demo", "__main__"}
+
+
+def ruff_order(name: str) -> tuple[int, str]:
+    """CONSTANTS, then Classes, then functions, each by name (ruff's RUF022)."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_all_is_sorted_and_importable(name: str) -> None:
+    """`__all__` names, once each and in order, what the module has; nothing private."""
+    module = importlib.import_module(f"{OURS}.{name}".rstrip("."))
+    listed = getattr(module, "__all__", [])
+    assert list(listed) == sorted(set(listed), key=ruff_order)
+    assert all(hasattr(module, entry) and not entry.startswith("_") for entry in listed)
+
+
+def test_the_public_names_are_exactly_these() -> None:
+    """The root's `__all__` is all that is public in it: every error and warning, the middleware, session and store."""
+    public = {
+        name
+        for name, value in vars(fastersession).items()
+        if not name.startswith("_") and not isinstance(value, type(sys))
+    }
+    assert public == set(fastersession.__all__)
+    errors = importlib.import_module("fastersession.errors")
+    raised = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    assert raised <= public
+    assert {"FasterSessionMiddleware", "MemoryStore", "Session"} == public - raised
+
+
+def test_py_typed_and_the_demos_files_are_shipped() -> None:
+    """The wheel carries the typing marker and every file that is no module."""
+    data = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][OURS]
+    assert (PACKAGE / "py.typed").is_file()
+    others = {path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert others == {path for pattern in data for path in PACKAGE.glob(pattern)}

@@ -1,0 +1,338 @@
+"""The life of a session, guarantee by guarantee (SECURITY, L1 to L11), on a live store and on a suspending one."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from typing import Any
+
+import pytest
+from clocks import FakeClock
+from driver import Browser, in_loop
+from routes import Call, content, events, serve, tab
+from stores import SpyStore, SuspendingStore
+
+from fastersession import MemoryStore
+from fastersession.stores.base import Change
+
+STORES = pytest.mark.parametrize("make", [SpyStore, SuspendingStore])
+HOUR = 3600
+
+
+def record_id(browser: Browser) -> bytes:
+    return base64.urlsafe_b64decode(next(iter(browser.jar.values())).value)[2:18]
+
+
+@STORES
+@in_loop
+async def test_l1_an_id_that_is_not_in_the_store_is_never_adopted(make: Any) -> None:
+    """L1: a validly signed cookie without a record is nobody's; what is written then is a session under a new id."""
+    store = make()
+    browser = Browser(serve(store=store))
+    await browser.get("/set?a=1")
+    fixed = record_id(browser)
+    await store.delete(fixed)
+    assert (await browser.get("/")).cookies == []
+    await browser.get("/set?b=2")
+    assert record_id(browser) != fixed
+    assert await content(browser) == {"b": "2"}
+    assert len(store) == 1
+
+
+@STORES
+@in_loop
+async def test_l2_the_old_token_is_dead_when_the_new_cookie_leaves(make: Any) -> None:
+    """L2: a hundred parallel requests with the old token, the thief's among them, see nothing after the login."""
+    store = make()
+    browser = Browser(serve(store=store))
+    await browser.get("/set?a=1")
+    thieves = [tab(browser) for _ in range(100)]
+    await browser.get("/login")
+    assert all(seen == {} for seen in await asyncio.gather(*map(content, thieves)))
+    assert await content(browser) == {"a": "1", "user": "me"}
+    assert len(store) == 1
+
+
+@STORES
+@in_loop
+async def test_l2_of_two_racing_regenerations_one_wins(make: Any) -> None:
+    """L2: many requests regenerate at once; one of them sends a cookie, and its changes alone are kept."""
+    meeting = asyncio.Barrier(10)
+
+    async def race(call: Call) -> None:
+        await meeting.wait()
+        call.session.regenerate_id()
+        call.session["winner"] = call.query["me"]
+        await call.reply()
+
+    browser = Browser(serve({"/race": race}, store=make()))
+    await browser.get("/set?a=1")
+    racers = [tab(browser) for _ in range(10)]
+    answers = await asyncio.gather(*(racer.get(f"/race?me={n}") for n, racer in enumerate(racers)))
+    winners = [n for n, answer in enumerate(answers) if answer.cookies]
+    assert len(winners) == 1
+    assert await content(racers[winners[0]]) == {"a": "1", "winner": str(winners[0])}
+
+
+@STORES
+@in_loop
+async def test_l3_requests_under_the_old_token_write_nothing_after_a_login(make: Any, caplog: Any) -> None:
+    """L3: twenty requests around a login: exactly one new cookie, what the others wrote is dropped with an event."""
+    caplog.set_level("DEBUG", "fastersession")
+    logged_in, begun = asyncio.Event(), asyncio.Barrier(21)
+
+    async def slow(call: Call) -> None:
+        await begun.wait()
+        await logged_in.wait()
+        call.session["stolen"] = call.query["me"]
+        await call.start()
+        call.session["late"] = 1
+        await call.finish()
+
+    clock = FakeClock()
+    browser = Browser(serve({"/slow": slow}, store=make(clock=clock)))
+    await browser.get("/set?a=1")
+    others = [tab(browser) for _ in range(20)]
+    old = tab(browser)
+    running = [asyncio.ensure_future(other.get(f"/slow?me={n}")) for n, other in enumerate(others)]
+    await begun.wait()
+    login = await browser.get("/login")
+    logged_in.set()
+    answers = [login, *await asyncio.gather(*running)]
+    clock.advance(59)
+    answers += [await old.get("/set?b=2"), await old.get("/"), await old.get("/logout")]
+    assert sum(len(answer.cookies) for answer in answers) == 1
+    assert await content(browser) == {"a": "1", "user": "me"}
+    assert len(events(caplog, "session.dropped")) == 21
+
+
+@STORES
+@pytest.mark.parametrize("lost", ["logout", "revoked", "expired", "regenerated"])
+@pytest.mark.parametrize("streaming", [True, False])
+@in_loop
+async def test_l5_no_resurrection(lost: str, streaming: bool, make: Any, caplog: Any) -> None:
+    """L5: a request that outlives its session brings nothing back and sends no cookie; one event tells."""
+    caplog.set_level("DEBUG", "fastersession")
+    clock, gone, begun = FakeClock(), asyncio.Event(), asyncio.Event()
+
+    async def slow(call: Call) -> None:
+        call.session["before"] = 1
+        if streaming:
+            await call.start()
+            await call.chunk()
+        begun.set()
+        await gone.wait()
+        call.session["after"] = 1
+        if not streaming:
+            await call.start()
+        call.session["end"] = 1
+        await call.finish()
+
+    store = make(clock=clock)
+    browser = Browser(serve({"/slow": slow}, store=store, lifetime=HOUR))
+    await browser.get("/set?a=1")
+    other = tab(browser)
+    running = asyncio.ensure_future(browser.get("/slow"))
+    await begun.wait()
+    if lost == "revoked":
+        await store.delete(record_id(browser))
+    elif lost == "expired":
+        clock.advance(HOUR)
+    else:
+        await other.get("/logout" if lost == "logout" else "/login")
+    gone.set()
+    answer = await running
+    assert answer.cookies == []
+    await store.purge()
+    assert len(store) == (1 if lost == "regenerated" else 0)
+    assert "after" not in await content(other)
+    assert await content(browser) == {}
+    assert len(events(caplog, "session.dropped")) == 1
+
+
+@STORES
+@in_loop
+async def test_l5_no_resurrection_after_logout_in_another_tab(make: Any) -> None:
+    """L5: one tab's stream ends after the other tab has logged out and in again as somebody else."""
+    logged_out = asyncio.Event()
+
+    async def slow(call: Call) -> None:
+        await call.start()
+        await call.chunk()
+        await logged_out.wait()
+        call.session["answer"] = "of the first user"
+        await call.session.save()
+        await call.finish()
+
+    store = make()
+    browser = Browser(serve({"/slow": slow}, store=store))
+    await browser.get("/set?user=first")
+    async with browser.open("/slow") as held:
+        await held.chunk()
+        await browser.get("/logout")
+        await browser.get("/set?user=second")
+        logged_out.set()
+        await held.ended()
+    assert await content(browser) == {"user": "second"}
+    assert len(store) == 1
+
+
+@STORES
+@in_loop
+async def test_l6_idle_and_absolute_ends_are_kept_on_the_server(make: Any) -> None:
+    """L6: idle ends it after the idle timeout, activity and regenerate_id() do not move the absolute end."""
+    clock = FakeClock()
+    store = make(clock=clock)
+    browser, idle = (Browser(serve(store=store, idle_timeout=HOUR, lifetime=3 * HOUR)) for _ in range(2))
+    await idle.get("/set?a=1")
+    await browser.get("/set?a=1")
+    clock.advance(HOUR - 1)
+    assert await content(idle) == {"a": "1"}
+    clock.advance(HOUR)
+    assert await content(idle) == {}
+    await Browser(browser.app).get("/plain")
+    assert await content(browser) == {}
+    await browser.get("/set?a=2")
+    for _ in range(5):
+        clock.advance(HOUR / 2)
+        assert (await content(browser))["a"] == "2"
+        await browser.get("/login")
+    clock.advance(HOUR / 2)
+    assert await content(browser) == {}
+
+
+@STORES
+@in_loop
+async def test_l6_max_age_ends_a_session_on_the_server_too(make: Any) -> None:
+    """L6: a cookie's Max-Age counts from its issue, on the server as well; a regenerated cookie is issued anew."""
+    clock = FakeClock()
+    browser = Browser(serve(store=make(clock=clock), max_age=HOUR))
+    await browser.get("/set?a=1")
+    clock.advance(HOUR - 1)
+    await browser.get("/login")
+    clock.advance(HOUR - 1)
+    assert (await content(browser))["user"] == "me"
+    clock.advance(1)
+    assert await content(browser) == {}
+
+
+@STORES
+@in_loop
+async def test_l7_touches_are_throttled_and_carry_no_data(make: Any) -> None:
+    """L7: a thousand requests within a second touch at most once; a touch moves the time and nothing else."""
+    clock = FakeClock()
+    store = make(clock=clock)
+    browser = Browser(serve(store=store, idle_timeout=HOUR))
+    await browser.get("/set?a=1")
+    clock.advance(HOUR / 10)
+    for _ in range(1_000):
+        clock.advance(0.001)
+        await browser.get("/plain")
+    assert (store.count("touch"), store.count("update")) == (1, 0)
+
+
+@STORES
+@in_loop
+async def test_l7_a_long_stream_keeps_its_own_session(make: Any) -> None:
+    """L7: a stream that lasts longer than the idle timeout finds its session alive when it writes the answer."""
+    clock = FakeClock()
+
+    async def slow(call: Call) -> None:
+        await call.start()
+        for _ in range(10):
+            clock.advance(HOUR / 2)
+            await call.chunk()
+            if make is SuspendingStore:
+                await call.session.save()  # a save point; its keeper runs on the loop's clock, not on ours
+        call.session["answer"] = "late"
+        await call.finish()
+
+    browser = Browser(serve({"/slow": slow}, store=make(clock=clock), idle_timeout=HOUR))
+    await browser.get("/set?a=1")
+    await browser.get("/slow")
+    assert await content(browser) == {"a": "1", "answer": "late"}
+
+
+@STORES
+@in_loop
+async def test_l8_concurrent_writes_of_different_attributes_all_survive(make: Any) -> None:
+    """L8: fifty requests at once each set one attribute and delete another: all of it happens."""
+    meeting = asyncio.Barrier(50)
+
+    async def hammer(call: Call) -> None:
+        me = call.query["me"]
+        await meeting.wait()
+        call.session[f"new{me}"] = me
+        del call.session[f"old{me}"]
+        await call.start()
+        await meeting.wait()
+        call.session[f"late{me}"] = me
+        await call.finish()
+
+    browser = Browser(serve({"/hammer": hammer}, store=make()))
+    await browser.get("/set?" + "&".join(f"old{n}=x" for n in range(50)))
+    await asyncio.gather(*(tab(browser).get(f"/hammer?me={n}") for n in range(50)))
+    assert await content(browser) == {f"{key}{n}": str(n) for key in ("new", "late") for n in range(50)}
+
+
+@STORES
+@in_loop
+async def test_l9_anonymous_traffic_creates_nothing(make: Any) -> None:
+    """L9: reading, logging out or clearing, with no cookie, junk, or one without a record: no record, no cookie."""
+    store = make()
+
+    async def clear(call: Call) -> None:
+        call.session.clear()
+        call.session.pop("a", None)
+        call.session.idle_timeout = 60
+        call.session.regenerate_id()
+        await call.session.save()
+        await call.reply(json.dumps(call.session.id))
+
+    app = serve({"/clear": clear}, store=store)
+    unknown = Browser(app)
+    await unknown.get("/set?a=1")
+    await store.delete(record_id(unknown))
+    nobody, junk = Browser(app), tab(unknown)
+    name, cookie = next(iter(junk.jar.items()))
+    junk.jar[name] = type(cookie)(name, cookie.value[:-1] + "!", cookie.attributes)
+    creates = store.count("create")
+    for _ in range(100):
+        for browser in (nobody, unknown, junk):
+            for path in ("/", "/plain", "/logout", "/clear"):
+                assert (await browser.get(path)).cookies == []
+    assert (store.count("create") - creates, len(store)) == (0, 0)
+
+
+@STORES
+@in_loop
+async def test_l11_no_lock_is_held_over_the_handler(make: Any) -> None:
+    """L11: while one stream of the session is open, a hundred other requests of it are answered and saved."""
+    going_on = asyncio.Event()
+
+    async def slow(call: Call) -> None:
+        call.session["stream"] = "open"
+        await call.start()
+        await call.chunk()
+        await going_on.wait()
+        await call.finish()
+
+    browser = Browser(serve({"/slow": slow}, store=make()))
+    await browser.get("/set?a=1")
+    async with browser.open("/slow") as held:
+        await held.chunk()
+        await asyncio.gather(*(browser.get(f"/set?n{n}=1") for n in range(100)))
+        assert len(await content(browser)) == 102
+        going_on.set()
+
+
+@in_loop
+async def test_k3b_an_update_with_another_secret_is_refused() -> None:
+    """K3b, L3: the verifier that a request was loaded with proves each of its saves."""
+    store = MemoryStore()
+    browser = Browser(serve(store=store))
+    await browser.get("/set?a=1")
+    assert not await store.update(record_id(browser), b"another secret..", Change(store.clock(), {"a": 2}))
+    assert not await store.touch(record_id(browser), b"another secret..", store.clock())
+    assert await content(browser) == {"a": "1"}

@@ -1,0 +1,262 @@
+"""MemoryStore keeps the contract of stores/base.py: against a dict model, over any sequence of calls and any time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from clocks import FakeClock
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+
+from fastersession import ConfigError, MemoryStore
+from fastersession.stores.base import Change, Record
+from fastersession.tasks import run_now
+
+IDS = [bytes([n]) * 16 for n in range(6)]
+VERIFIERS = [bytes([n]) * 16 for n in range(100, 103)]
+IDLE = (10.0, 60.0, 1_000.0, math.inf)
+NAMES = ("a", "b", "c")
+
+ids, verifiers = st.sampled_from(IDS), st.sampled_from(VERIFIERS)
+contents = st.dictionaries(st.sampled_from(NAMES), st.integers(), max_size=3)
+changes = st.tuples(contents, st.lists(st.sampled_from(NAMES), max_size=2, unique=True), st.sampled_from((None, *IDLE)))
+
+
+@dataclass
+class Row:
+    """What the model knows of one record."""
+
+    verifier: bytes
+    created_at: float
+    accessed_at: float
+    idle_timeout: float
+    not_after: float
+    attributes: dict[str, Any]
+    regenerated_at: float | None = None
+    requests: int = 0
+    version: int = 1
+    seen: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)  # mappings handed out, and their content then
+
+
+class MemoryStoreModel(RuleBasedStateMachine):
+    """Every verb has the model's outcome; a record is there exactly as long as the model says."""
+
+    # Invariant: store and model agree on which records are alive and on all their fields, whatever the order of
+    # calls and times; a mapping once handed out never changes; len() is never below the number alive.
+    held = Bundle("held")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = FakeClock()
+        self.store = MemoryStore(clock=self.clock)
+        self.rows: dict[bytes, Row] = {}
+
+    def alive(self, record_id: bytes) -> Row | None:
+        row, now = self.rows.get(record_id), self.clock()
+        if row is None or now >= row.not_after or (now >= row.accessed_at + row.idle_timeout and not row.requests):
+            self.rows.pop(record_id, None)
+            return None
+        return row
+
+    def own(self, record_id: bytes, verifier: bytes) -> Row | None:
+        row = self.alive(record_id)
+        return row if row is not None and row.verifier == verifier else None
+
+    @rule(record_id=ids, verifier=verifiers, idle=st.sampled_from(IDLE), life=st.sampled_from(IDLE), content=contents)
+    def create(self, record_id: bytes, verifier: bytes, idle: float, life: float, content: dict[str, Any]) -> None:
+        now = self.clock()
+        given: dict[str, Any] = {
+            "verifier": verifier, "created_at": now, "idle_timeout": idle, "not_after": now + life,
+            "attributes": content,
+        }  # fmt: skip
+        record = run_now(self.store.create(record_id, **given))
+        assert (record is None) == (self.alive(record_id) is not None)
+        if record is not None:
+            self.rows[record_id] = Row(accessed_at=now, **{**given, "attributes": dict(content)})
+
+    @rule(record_id=ids)
+    def load(self, record_id: bytes) -> None:
+        self.compare(record_id, run_now(self.store.load(record_id)))
+
+    @rule(target=held, record_id=ids)
+    def hold(self, record_id: bytes) -> Any:
+        """A request begins: the record it loaded is in use."""
+        record, row = run_now(self.store.load(record_id)), self.alive(record_id)
+        if record is None or row is None:
+            return None
+        record.requests += 1
+        row.requests += 1
+        return [record, row]
+
+    @rule(begun=held)
+    def release(self, begun: Any) -> None:
+        """The request ends, perhaps after its record."""
+        if begun:
+            record, row = begun
+            record.requests -= 1
+            row.requests -= 1
+            begun.clear()
+
+    @rule(record_id=ids, verifier=verifiers, change=changes, back=st.sampled_from((0.0, 5.0)))
+    def update(self, record_id: bytes, verifier: bytes, change: Any, back: float) -> None:
+        row = self.own(record_id, verifier)
+        given = self.change(change, back)
+        assert run_now(self.store.update(record_id, verifier, given)) == (row is not None)
+        if row is not None:
+            self.apply(row, given)
+
+    @rule(record_id=ids, verifier=verifiers, back=st.sampled_from((0.0, 5.0, -5.0)))
+    def touch(self, record_id: bytes, verifier: bytes, back: float) -> None:
+        row = self.own(record_id, verifier)
+        at = self.clock() - back
+        assert run_now(self.store.touch(record_id, verifier, at)) == (row is not None)
+        if row is not None:
+            row.accessed_at = max(row.accessed_at, at)
+
+    @rule(record_id=ids, old=verifiers, new=verifiers, life=st.sampled_from(IDLE), change=changes)
+    def regenerate(self, record_id: bytes, old: bytes, new: bytes, life: float, change: Any) -> None:
+        row, not_after = self.own(record_id, old), self.clock() + life
+        given = self.change(change, 0.0)
+        assert run_now(self.store.regenerate(record_id, old, new, not_after, given)) == (row is not None)
+        if row is not None:
+            row.verifier, row.not_after, row.regenerated_at = new, not_after, given.accessed_at
+            self.apply(row, given)
+
+    @rule(record_id=ids)
+    def delete(self, record_id: bytes) -> None:
+        assert run_now(self.store.delete(record_id)) == (self.alive(record_id) is not None)
+        self.rows.pop(record_id, None)
+
+    @rule(seconds=st.sampled_from((0.5, 9.5, 15.0, 61.0, 990.0)))
+    def wait(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @rule()
+    def purge(self) -> None:
+        before = len(self.store)
+        removed = run_now(self.store.purge())
+        assert len(self.store) == before - removed == sum(self.alive(one) is not None for one in IDS)
+
+    @rule()
+    def compare_all(self) -> None:
+        for record_id in IDS:
+            self.load(record_id)
+        assert len(self.store) == len(self.rows)
+
+    @invariant()
+    def nothing_is_forgotten(self) -> None:
+        assert len(self.store) >= sum(self.alive(one) is not None for one in IDS)
+
+    def change(self, change: Any, back: float) -> Change:
+        sets, deletes, idle = change
+        return Change(self.clock() - back, sets, tuple(name for name in deletes if name not in sets), idle)
+
+    def apply(self, row: Row, change: Change) -> None:
+        row.attributes = {n: v for n, v in {**row.attributes, **change.sets}.items() if n not in change.deletes}
+        row.accessed_at = max(row.accessed_at, change.accessed_at)
+        row.idle_timeout = row.idle_timeout if change.idle_timeout is None else change.idle_timeout
+        row.version += 1
+
+    def compare(self, record_id: bytes, record: Record | None) -> None:
+        row = self.alive(record_id)
+        assert (record is None) == (row is None)
+        if record is None or row is None:
+            return
+        for name in ("verifier", "created_at", "accessed_at", "idle_timeout", "not_after", "regenerated_at", "version"):
+            assert getattr(record, name) == getattr(row, name), name
+        assert dict(record.attributes) == row.attributes
+        row.seen.append((record.attributes, dict(record.attributes)))
+        assert all(mapping == then for mapping, then in row.seen)
+
+
+class ThriftyModel(MemoryStoreModel):
+    """The same through ``get``, the plain function of a live store."""
+
+    @rule(record_id=ids)
+    def load(self, record_id: bytes) -> None:
+        self.compare(record_id, self.store.get(record_id))
+
+
+TestMemoryStoreModel = MemoryStoreModel.TestCase
+TestMemoryStoreModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestThriftyModel = ThriftyModel.TestCase
+TestThriftyModel.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
+
+
+class CountedSeconds(float):
+    """An idle timeout that counts how often a deadline is computed from it, that is, how often a record is looked at."""
+
+    looks = 0
+
+    def __radd__(self, other: Any) -> float:
+        CountedSeconds.looks += 1
+        return float(other) + float(self)
+
+    __add__ = __radd__
+
+
+def filled(clock: FakeClock, number: int, idle: float, **options: Any) -> tuple[MemoryStore, list[bytes]]:
+    store = MemoryStore(clock=clock, **options)
+    made = [number.to_bytes(16, "big")[::-1] for number in range(number)]
+    for record_id in made:
+        add(store, record_id, idle)
+    return store, made
+
+
+def add(store: MemoryStore, record_id: bytes, idle: float = math.inf, user: str | None = None) -> Record | None:
+    now = store.clock()
+    return run_now(
+        store.create(
+            record_id, verifier=b"v", created_at=now, idle_timeout=idle, not_after=math.inf, attributes={}, user=user
+        )
+    )
+
+
+def test_no_operation_looks_at_more_than_a_few_records() -> None:
+    """Expiry is incremental: with thousands due at once each operation clears some, and enough to keep up."""
+    clock = FakeClock()
+    store, made = filled(clock, 5_000, CountedSeconds(60))
+    clock.advance(600)
+    worst = 0
+    for number in range(2_000):
+        operations: list[Any] = [
+            lambda n=number: add(store, b"new" + n.to_bytes(13, "big"), CountedSeconds(6_000)),
+            lambda n=number: store.get(made[-1 - n]),
+            lambda n=number: run_now(store.touch(made[-1 - n], b"v", clock())),
+            lambda n=number: run_now(store.update(made[-1 - n], b"v", Change(clock()))),
+            lambda n=number: run_now(store.delete(made[-1 - n])),
+        ]
+        CountedSeconds.looks = 0
+        operations[number % len(operations)]()
+        worst = max(worst, CountedSeconds.looks)
+    assert worst <= 64
+    assert len(store) == 400
+
+
+def test_sessions_that_are_kept_alive_cost_no_sweep_either() -> None:
+    """A record whose deadline has moved is filed anew when its old one comes, a few at a time."""
+    clock = FakeClock()
+    store, made = filled(clock, 2_000, CountedSeconds(60))
+    clock.advance(50)
+    for record_id in made:
+        run_now(store.touch(record_id, b"v", clock()))
+    clock.advance(40)
+    worst = 0
+    for record_id in made:
+        CountedSeconds.looks = 0
+        assert store.get(record_id) is not None
+        worst = max(worst, CountedSeconds.looks)
+    assert worst <= 64
+
+
+@pytest.mark.parametrize("given", [0, -1, 1.5, True, "100", None])
+def test_a_bound_that_is_no_number_of_sessions_is_refused(given: Any) -> None:
+    """max_sessions is a positive whole number, and clock can be called, or ConfigError names the argument."""
+    with pytest.raises(ConfigError, match="max_sessions"):
+        MemoryStore(max_sessions=given)
+    with pytest.raises(ConfigError, match="clock"):
+        MemoryStore(clock=12)  # type: ignore[arg-type]

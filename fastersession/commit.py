@@ -40,6 +40,11 @@ class Action(Enum):
     REFUSE = auto()  # raise SessionNotEstablished: no cookie can leave any more
 
 
+# Bound once: looking up a member of an Enum class costs more than the decision.
+NOTHING, CREATE, UPDATE, TOUCH, DELETE, REGENERATE, DROP, REFUSE = Action
+NEW, LIVE, FOREIGN = Status.NEW, Status.LIVE, Status.FOREIGN
+
+
 class Situation(NamedTuple):
     """All that a decision depends on.
 
@@ -62,31 +67,25 @@ class Situation(NamedTuple):
 
 def plan(at: Situation) -> Action:
     """Decide one save point. Never answers CREATE unless the status is NEW: nothing revives a lost record."""
-    if at.status is Status.LIVE:
-        return _plan_live(at)
-    if at.status is Status.NEW:
-        return _plan_new(at)
-    if not at.dirty or at.discard:
-        return Action.NOTHING
-    return Action.REFUSE if at.status is Status.FOREIGN else Action.DROP
-
-
-def _plan_new(at: Situation) -> Action:
-    if not at.establish and (at.empty or not at.dirty or at.discard):
-        return Action.NOTHING
-    if at.started:
-        return Action.REFUSE
-    return Action.NOTHING if at.point is Point.END else Action.CREATE  # no start came that could carry the cookie
-
-
-def _plan_live(at: Situation) -> Action:
-    if at.cleared and at.empty and not at.discard:
-        return Action.DELETE
-    if at.regenerate and at.point is Point.START:
-        return Action.REGENERATE
-    if at.dirty and not at.discard:
-        return Action.UPDATE
-    return Action.TOUCH if at.due else Action.NOTHING
+    status, point, empty, dirty, started, discard, cleared, establish, regenerate, due = at
+    keep = dirty and not discard
+    if status is LIVE:
+        if cleared and empty and not discard:
+            return DELETE
+        if regenerate and point is Point.START:
+            return REGENERATE
+        if keep:
+            return UPDATE
+        return TOUCH if due else NOTHING
+    if status is NEW:
+        if not establish and (empty or not keep):
+            return NOTHING
+        if started:
+            return REFUSE
+        return NOTHING if point is Point.END else CREATE  # no start came that could carry the cookie
+    if not keep:
+        return NOTHING
+    return REFUSE if status is FOREIGN else DROP
 
 
 def unchanged(now: dict[str, Any], base: Mapping[str, Any]) -> bool:
@@ -103,7 +102,13 @@ def diff(now: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[dict[str, Any
     ``now`` must be a plain dict. Looks at identity only: a live object that changed inside is the same object for
     every request that holds it, so there is nothing to write.
     """
+    sets: dict[str, Any] = {}
     if now is base:
-        return {}, ()
-    sets = {name: value for name, value in now.items() if base.get(name, _MISSING) is not value}
-    return sets, tuple([name for name in base if name not in now])
+        return sets, ()
+    find = base.get
+    for name, value in now.items():
+        if find(name, _MISSING) is not value:
+            sets[name] = value  # noqa: PERF403 - a comprehension is a call, dearer for a few attributes
+    if base.keys() <= now.keys():
+        return sets, ()
+    return sets, tuple(name for name in base if name not in now)

@@ -17,6 +17,7 @@ from .errors import FasterSessionError, StoreError
 from .events import EventLog
 from .headers import has_content_length, with_cookie, with_vary
 from .manager import RequestManager, SessionManager
+from .saving import touch_due
 from .session import ENDED, FAILED, LEFT_WITHOUT_COOKIE, NOT_STARTED, STARTED, Metadata, Session, Status
 from .states import EndedSession, UnestablishedSession
 
@@ -48,6 +49,7 @@ class Terms:
     """What all exchanges of one middleware share."""
 
     manager: SessionManager
+    now: Callable[[], float]
     running: set[RequestManager]
     live: bool
     events: EventLog
@@ -167,8 +169,10 @@ class Exchange(RequestManager):
         if not terms.live:
             return self._start_later(message, accessed, work)
         if work:
+            failed = message.get("status", ACCEPTED) >= 500
             try:
-                terms.manager.checkpoint_now(session, Point.START, discard=message.get("status", ACCEPTED) >= 500)
+                if failed or session._intents is not None or not terms.manager.swap_now(session):
+                    terms.manager.checkpoint_now(session, Point.START, discard=failed)
             except StoreError as error:
                 return self._give_up(error)
         return self.send(self._dressed(message, accessed))
@@ -204,8 +208,10 @@ class Exchange(RequestManager):
     def is_unfinished(self) -> bool:
         """Tell if ``close`` has anything to do after the application has returned."""
         session = self.session
-        unfinished = self._has_work() or self.failure is not None or session._phase == NOT_STARTED
-        return unfinished or self._terms.manager.due(session)
+        if session._phase == NOT_STARTED or self.failure is not None or self._has_work():
+            return True
+        record = session._record
+        return record is not None and touch_due(record, self._terms.now())
 
     async def close(self, *, raised: bool) -> None:
         """Run the last save point. An error of ours is raised only if the application's own is not on its way."""

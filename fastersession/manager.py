@@ -81,6 +81,8 @@ class SessionManager:
         self._saver = Saver(
             store, events, unbounded if lifetime is None else lifetime, unbounded if max_age == 0 else max_age
         )
+        self._load_now = self._saver.load_now
+        self.swap_now = self._saver.swap_now
         self._keys = keys
         self._opened = store.live
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -93,13 +95,18 @@ class SessionManager:
         """Do what ``open`` does, on a live store, faster for the usual single cookie."""
         if candidates is None:
             return self.new()
-        tickets = [ticket for ticket in map(self._keys.unsign, candidates) if ticket is not None]
+        if len(candidates) != 1:
+            return run_now(self.open(candidates))
+        ticket = self._keys.unsign(candidates[0])
         del candidates  # no traceback from here on can show a token
-        if len(tickets) == 1:
-            record = self._saver.load_now(tickets[0].record_id)
-            if record is not None and same(record.verifier, tickets[0].secret):
-                return self._bind(tickets[0].record_id, record)
-        return run_now(self._open(tickets))
+        if ticket is not None:
+            try:
+                record = self._load_now(ticket[0])
+            except Exception as error:
+                raise StoreError(f"the store failed: {type(error).__name__}") from error
+            if record is not None and same(record.verifier, ticket[1]):
+                return self._bind(ticket[0], record)
+        return run_now(self._open([] if ticket is None else [ticket]))
 
     async def open(self, candidates: Sequence[bytes] | None) -> Session:
         """Return the session that the cookie values lead to; a new one if none does.

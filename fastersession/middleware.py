@@ -121,6 +121,7 @@ class FasterSessionMiddleware:
         before_token, after_token = policy.template()
         self._terms = Terms(
             manager=self._manager,
+            now=self._manager.now,
             running=self._manager.running,
             live=self._live,
             events=events,

@@ -29,13 +29,13 @@ VERSION = 1
 ID_BYTES = 16  # 128 bits from the system's generator, as OWASP ASVS 5.0 section 7.2.3 asks for
 TOKEN_CHARS = 88
 _RAW_BYTES = 66
-_SIGNED_BYTES = 34
 _SALT = b"fastersession/v1"
 
 _BASE64URL = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _BASE64 = _BASE64URL[:-2] + b"+/"
 # Bytes outside the alphabet become NUL, which the decoder skips: the result is then too short and refused.
 _TO_BASE64 = bytes(dict(zip(_BASE64URL, _BASE64, strict=True)).get(byte, 0) for byte in range(256))
+_new_tuple = tuple.__new__  # a third of the time of a NamedTuple's class call
 _TO_BASE64URL = bytes.maketrans(b"+/", b"-_")
 
 
@@ -52,7 +52,7 @@ class Ticket(NamedTuple):
 def draw() -> Ticket:
     """Return a new record id and secret, from one draw of the system's random generator."""
     random = secrets.token_bytes(2 * ID_BYTES)
-    return Ticket(random[:ID_BYTES], random[ID_BYTES:])
+    return _new_tuple(Ticket, (random[:ID_BYTES], random[ID_BYTES:]))
 
 
 def keygen() -> str:
@@ -79,18 +79,16 @@ def subkey(secret_key: bytes, purpose: bytes, cookie_name: str) -> bytes:
 class KeyRing:
     """Signs with the first key, verifies with all. Bound to one cookie name."""
 
-    __slots__ = ("_by_id", "_first", "_head")
+    __slots__ = ("_by_head", "_first", "_head")
 
     def __init__(self, secret_keys: Sequence[bytes], cookie_name: str) -> None:
-        self._by_id: dict[int, list[HMAC]] = {}
-        macs = []
+        self._by_head: dict[bytes, list[HMAC]] = {}  # version and key id, as a token begins
         for secret_key in secret_keys:
+            head = bytes((VERSION, subkey(secret_key, b"key-id", cookie_name)[0]))
             mac = HMAC(subkey(secret_key, b"cookie-mac", cookie_name), SHA256())
-            key_id = subkey(secret_key, b"key-id", cookie_name)[0]
-            self._by_id.setdefault(key_id, []).append(mac)
-            macs.append((key_id, mac))
-        first_id, self._first = macs[0]
-        self._head = bytes((VERSION, first_id))
+            self._by_head.setdefault(head, []).append(mac)
+        self._head = next(iter(self._by_head))
+        self._first = self._by_head[self._head][0]
 
     def sign(self, ticket: Ticket) -> bytes:
         """Return the 88-character token for a ticket, signed with the first key."""
@@ -107,15 +105,14 @@ class KeyRing:
             raw = a2b_base64(token.translate(_TO_BASE64))
         except binascii.Error:
             return None
-        if len(raw) != _RAW_BYTES or raw[0] != VERSION:
+        if len(raw) != _RAW_BYTES:
             return None
-        signed = raw[:_SIGNED_BYTES]
-        for first in self._by_id.get(raw[1], ()):
+        for first in self._by_head.get(raw[:2], ()):
             mac = first.copy()
-            mac.update(signed)
+            mac.update(raw[:34])
             try:
-                mac.verify(raw[_SIGNED_BYTES:])
+                mac.verify(raw[34:])
             except InvalidSignature:
                 continue
-            return tuple.__new__(Ticket, (raw[2:18], raw[18:_SIGNED_BYTES]))  # half the time of the class call
+            return _new_tuple(Ticket, (raw[2:18], raw[18:34]))
         return None

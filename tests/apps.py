@@ -17,7 +17,6 @@ from fastersession import FasterSessionMiddleware, MemoryStore
 
 SECRET = "a secret of the security tests, and of nothing else"
 OTHER = "another secret of the security tests, never the first"
-VERBS = ("load", "create", "update", "touch", "delete", "regenerate")
 
 
 class Clock:
@@ -28,19 +27,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-class SpyStore(MemoryStore):
-    """A MemoryStore that notes each call, and fails in the verbs named in ``broken``.
-
-    Without ``live`` it is taken for a store elsewhere: saves in tasks of their own, bounded and tried again.
-    """
-
-    def __init__(self, *, live: bool = True, **options: Any) -> None:
-        super().__init__(**options)
-        self.live = live
-        self.calls: list[str] = []
-        self.broken: set[str] = set()
 
 
 def _spied(verb: str) -> Callable[..., Any]:
@@ -55,8 +41,24 @@ def _spied(verb: str) -> Callable[..., Any]:
     return spied
 
 
-for _verb in VERBS:
-    setattr(SpyStore, _verb, _spied(_verb))
+class SpyStore(MemoryStore):
+    """A MemoryStore that notes each call, and fails in the verbs named in ``broken``.
+
+    Without ``live`` it is taken for a store elsewhere: saves in tasks of their own, bounded and tried again.
+    """
+
+    def __init__(self, *, live: bool = True, **options: Any) -> None:
+        super().__init__(**options)
+        self.live = live
+        self.calls: list[str] = []
+        self.broken: set[str] = set()
+
+    load = _spied("load")
+    create = _spied("create")
+    update = _spied("update")
+    touch = _spied("touch")
+    delete = _spied("delete")
+    regenerate = _spied("regenerate")
 
 
 def wrap(app: Any, **options: Any) -> FasterSessionMiddleware:

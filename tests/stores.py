@@ -71,12 +71,8 @@ class SpyStore:
     async def load(self, record_id: bytes) -> Record | None:
         return await self._run("load", record_id)
 
-    def get(self, record_id: bytes) -> Record | None:
-        self.calls.append("load")
-        return self.inner.get(record_id)
-
-    async def create(self, record_id: bytes, **record: Any) -> Record | None:
-        return await self._run("create", record_id, **record)
+    async def create(self, record_id: bytes, *fields: Any, **more: Any) -> Record | None:
+        return await self._run("create", record_id, *fields, **more)
 
     async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
         return await self._run("update", record_id, verifier, change)

@@ -274,6 +274,19 @@ def test_exclude_and_skip_come_out_as_given() -> None:
     faults.settle()
 
 
+@pytest.mark.parametrize(
+    "adapt", [lambda logger: logger, lambda logger: logging.LoggerAdapter(logger, {"tenant": "a"})]
+)
+@in_loop
+async def test_a_given_logger_gets_the_events(adapt: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Every kind of logger that is accepted gets records with `event` and `session_id`."""
+    caplog.set_level(logging.DEBUG, "elsewhere")
+    await ask(wrap(site, logger=adapt(logging.getLogger("elsewhere"))), headers=[(b"cookie", b"sid=junk")])
+    assert [(record.name, record.event, record.session_id) for record in caplog.records] == [  # type: ignore[attr-defined]
+        ("elsewhere", "cookie.rejected", None)
+    ]
+
+
 # --- twice ---
 
 

@@ -46,7 +46,8 @@ ALLOWED: dict[str, set[str]] = {
         "tokens",
     },
     "exchange": {"commit", "errors", "events", "headers", "manager", "session", "states", "stores.base", "tasks"},
-    "stores.memory": {"errors", "stores.base"},
+    "stores.table": {"stores.base"},
+    "stores.memory": {"errors", "stores.base", "stores.table"},
     "stores.sqlite": {"errors", "stores.base"},
     "middleware": {
         *("config", "cookies", "errors", "events", "exchange", "headers", "manager", "session", "states"),
@@ -86,10 +87,10 @@ RESERVED: dict[str, set[str]] = {
     "http": set(),
     "socket": set(),
     "threading": set(),
-    "asyncio": {"tasks", "saving", "manager", "exchange", "stores.memory"},
+    "asyncio": {"tasks", "saving", "manager", "exchange", "stores.memory", "stores.table"},
     "time": {"events", "stores.memory"},
     "warnings": {"config"},
-    "logging": {"config", "events", "saving", "manager", "exchange", "middleware", "stores.memory"},
+    "logging": {"config", "events", "saving", "manager", "exchange", "middleware", "stores.memory", "stores.table"},
     "json": {"codecs"},
 }
 OUTSIDE = ("demo", "integrations", "testing", "__main__")  # nothing of the core imports these
@@ -242,7 +243,7 @@ def test_extras_have_their_own_import_path() -> None:
         "import sys, fastersession\nprint(*(name for name in sys.modules if name.startswith('fastersession')))"
     )
     names = {name.removeprefix(OURS).lstrip(".") for name in loaded.split()}
-    assert {name for name in names if "." in name} <= {"stores.base", "stores.memory"}
+    assert {name for name in names if "." in name} <= {"stores.base", "stores.memory", "stores.table"}
     assert not names & {"integrations", "testing", "demo", "__main__"}
 
 

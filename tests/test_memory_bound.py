@@ -1,4 +1,4 @@
-"""MemoryStore's bound (SECURITY L10) and its ids (K2): who is evicted, who never, and whose record nobody overwrites."""
+"""MemoryStore's bound (SECURITY L10) and its ids (K2): who is evicted and who never, and no id is used twice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from driver import Browser, in_loop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from routes import Call, content, events, serve
-from test_memory_store import add
+from test_memory_store import add, find
 
 from fastersession import MemoryStore
 from fastersession.stores.base import Record
@@ -50,13 +50,13 @@ def test_l10_the_order_of_eviction(program: list[tuple[str, int]]) -> None:
             if verb == "end":
                 record.requests = max(0, record.requests - 1)
                 continue
-            assert store.get(record_id) is record
+            assert find(store, record_id) is record
             next(queue for queue in queues if record_id in queue).remove(record_id)
             queues[1 if user is None else 2].append(record_id)
             record.requests += verb == "begin"
         assert len(store) == sum(map(len, queues))
     kept = {record_id for queue in queues for record_id in queue}
-    assert {record_id for record_id in records if store.get(record_id)} == kept
+    assert {record_id for record_id in records if find(store, record_id)} == kept
     assert len(store) == len(kept)
 
 
@@ -171,13 +171,13 @@ async def test_k2_a_taken_id_is_drawn_anew_and_the_victim_stays_as_it_was(monkey
     victim, other = (Browser(serve(store=store)) for _ in range(2))
     monkeypatch.setattr(secrets, "token_bytes", lambda size: first)
     await victim.get("/set?a=1")
-    record = store.get(first[:16])
+    record = find(store, first[:16])
     assert record is not None
     before = (record.verifier, record.version, record.accessed_at, record.attributes)
     draws = iter([first[:16] + b"\3" * 16, second])
     monkeypatch.setattr(secrets, "token_bytes", lambda size: next(draws))
     await other.get("/set?b=2")
-    assert store.get(first[:16]) is record
+    assert find(store, first[:16]) is record
     assert (record.verifier, record.version, record.accessed_at, record.attributes) == before
     assert await content(victim) == {"a": "1"}
     assert await content(other) == {"b": "2"}

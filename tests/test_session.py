@@ -210,6 +210,22 @@ async def test_repr_shows_names_and_no_values() -> None:
         assert "live" in text
 
 
+@pytest.mark.parametrize("make", [MemoryStore, SuspendingStore])
+@in_loop
+async def test_two_attributes_that_change_places_are_saved(make: Any) -> None:
+    """The same objects under each other's names are a change, in whatever order they were put back."""
+
+    async def do(call: Call) -> None:
+        a, b = call.session.pop("a"), call.session.pop("b")
+        call.session.update(b=a, a=b)
+        await call.reply()
+
+    browser = Browser(serve({"/act": do}, store=make()))
+    await browser.get("/set?a=of+a&b=of+b")
+    await browser.get("/act")
+    assert await content(browser) == {"a": "of b", "b": "of a"}
+
+
 names = st.sampled_from(["a", "b", "c", ""])
 values = st.one_of(st.integers(0, 3), st.lists(st.integers(0, 3), max_size=2), st.text(max_size=2), st.none())
 dicts = st.dictionaries(names, values, max_size=3)

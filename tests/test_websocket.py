@@ -11,6 +11,7 @@ import pytest
 from answer import Cookie
 from apps import Clock, SpyStore, ask, cookie, site, token_of, wrap
 from driver import Browser, Socket, in_loop
+from stores import shorten
 
 from fastersession import SessionNotEstablished, StoreError
 
@@ -421,7 +422,7 @@ async def test_s10_a_failing_save_at_the_close_is_raised(
     live: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S10: the close leaves all the same; then the error is raised, and logged with the record id."""
-    monkeypatch.setattr("fastersession.manager.LATE_PAUSES", (0.0,))
+    shorten(monkeypatch, LATE_PAUSES=(0.0,))
     store = SpyStore(live=live)
     browser = Browser(wrap(talk, store=store))
     await browser.get("/write?a=1")

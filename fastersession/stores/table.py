@@ -55,13 +55,15 @@ class _LiveRecord(Record):
         return now >= self.not_after or (now >= self.accessed_at + self.idle_timeout and not self.requests)
 
     def merge(self, change: Change) -> None:
-        merged = {**self.attributes, **change.sets}
-        for name in change.deletes:
+        """Publish new attributes; the mapping that requests hold stays as it is."""
+        accessed_at, sets, deletes, _ = change
+        merged = {**self.attributes, **sets}
+        for name in deletes:
             merged.pop(name, None)
         self.attributes = merged
         self.version += 1
-        if change.accessed_at > self.accessed_at:
-            self.accessed_at = change.accessed_at
+        if accessed_at > self.accessed_at:
+            self.accessed_at = accessed_at
 
 
 _Node = _Ring | _LiveRecord
@@ -138,6 +140,19 @@ class Table:
             self._refile(record)
         return True
 
+    def swap(
+        self, record_id: bytes, verifier: bytes, base: Mapping[str, Any], content: Mapping[str, Any], now: float
+    ) -> bool:
+        """Publish ``content`` if the record is alive, its own, and its attributes are still the very ``base``."""
+        record = self._shards[record_id[0]].get(record_id)
+        if record is None or record.attributes is not base or record.verifier != verifier or record.expired(now):
+            return False
+        record.attributes = content
+        record.version += 1
+        if now > record.accessed_at:
+            record.accessed_at = now
+        return True
+
     def touch(self, record_id: bytes, verifier: bytes, accessed_at: float) -> bool:
         """See :meth:`Store.touch`."""
         record = self._own(record_id, verifier)
@@ -188,8 +203,13 @@ class Table:
         return record
 
     def _own(self, record_id: bytes, verifier: bytes) -> _LiveRecord | None:
-        record = self._find(record_id)
-        return record if record is not None and record.verifier == verifier else None
+        record = self._shards[record_id[0]].get(record_id)
+        if record is None or record.verifier != verifier:
+            return None
+        if record.expired(self.clock()):
+            self._remove(record)
+            return None
+        return record
 
     def _remove(self, record: _LiveRecord) -> None:
         del self._shards[record.record_id[0]][record.record_id]

@@ -1,0 +1,136 @@
+"""What is logged, how often, and what never is."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+from typing import Any
+
+import pytest
+from driver import Browser, in_loop
+from routes import content, events, serve, tab
+from stores import SuspendingStore
+
+from fastersession.events import EventLog
+
+
+def quiet(caplog: Any) -> None:
+    caplog.set_level(logging.DEBUG, "fastersession")
+
+
+def test_an_event_is_a_record_with_its_name_and_the_public_id(caplog: Any) -> None:
+    """Each event has `event` and `session_id` on its record, and a text for people."""
+    log = EventLog(logging.getLogger("fastersession"))
+    log.emit(logging.ERROR, "something.happened", b"\xab" * 16, "it happened %d times", 2)
+    log.emit(logging.ERROR, "nobody", None, "to nobody")
+    assert [(r.event, r.session_id, r.getMessage()) for r in events(caplog)] == [
+        ("something.happened", "ab" * 16, "it happened 2 times"), ("nobody", None, "to nobody"),
+    ]  # fmt: skip
+
+
+def test_p9_what_hostile_networks_cause_is_a_few_lines_a_minute(caplog: Any) -> None:
+    """P9: at most ten DEBUG records a minute whatever the number of causes; the next minute has ten again."""
+    quiet(caplog)
+    now = [0.0]
+    log = EventLog(logging.getLogger("fastersession"), clock=lambda: now[0])
+    for _ in range(1_000):
+        log.hostile("cookie.rejected", "a bad cookie")
+    assert len(events(caplog)) == 10
+    assert {record.levelname for record in events(caplog)} == {"DEBUG"}
+    now[0] = 60.0
+    for _ in range(1_000):
+        log.hostile("cookie.rejected", "a bad cookie")
+    assert len(events(caplog)) == 20
+
+
+def test_what_is_said_once_is_said_once(caplog: Any) -> None:
+    """One warning per name in the life of a middleware."""
+    log = EventLog(logging.getLogger("fastersession"))
+    for name in ("a", "b", "a", "b"):
+        log.once(name, "a warning")
+    assert [record.event for record in events(caplog)] == ["a", "b"]
+
+
+@in_loop
+async def test_p9_bad_cookies_log_one_event_per_request_at_most(caplog: Any) -> None:
+    """P9: a thousand requests, each with a thousand bad cookies, log at most eleven records, none above DEBUG."""
+    quiet(caplog)
+    browser = Browser(serve())
+    bad = [(b"cookie", b"; ".join([b"sid=" + b"A" * 20] * 1_000))]
+    for _ in range(1_000):
+        await browser.get("/", headers=bad)
+    assert 1 <= len(events(caplog)) <= 11
+    assert all(record.levelno == logging.DEBUG for record in events(caplog))
+
+
+@pytest.mark.parametrize("several", ["WEB_CONCURRENCY", "multiprocessing"])
+@in_loop
+async def test_an_unknown_session_among_several_workers_is_explained_once(
+    several: str, caplog: Any, monkeypatch: Any
+) -> None:
+    """One warning names the trap of a MemoryStore in several workers, and restart and expiry, its harmless causes."""
+    if several == "WEB_CONCURRENCY":
+        monkeypatch.setenv("WEB_CONCURRENCY", "4")
+    else:
+        monkeypatch.setattr(multiprocessing.process, "parent_process", object)
+    browser = Browser(serve())
+    await browser.get("/set?a=1")
+    other_worker = tab(browser)
+    other_worker.app = serve()
+    for _ in range(3):
+        assert await content(other_worker) == {}
+    (record,) = events(caplog)
+    assert record.levelname == "WARNING"
+    for word in ("worker", "restart", "expired", "MemoryStore"):
+        assert word in record.getMessage()
+
+
+@pytest.mark.parametrize("workers", [None, "1", "", "many", "0", "-3"])
+@in_loop
+async def test_a_single_worker_hears_nothing_of_it(workers: str | None, caplog: Any, monkeypatch: Any) -> None:
+    """One process, or a value that says nothing, gives no warning; junk never does, nor does a shared store."""
+    monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
+    if workers is not None:
+        monkeypatch.setenv("WEB_CONCURRENCY", workers)
+    browser = Browser(serve())
+    await browser.get("/set?a=1")
+    browser.app = serve()
+    await browser.get("/")
+    monkeypatch.setenv("WEB_CONCURRENCY", "4")
+    await Browser(serve()).get("/", headers=[(b"cookie", b"sid=" + b"A" * 88)])
+    browser.app = serve(store=SuspendingStore())
+    await browser.get("/")
+    assert events(caplog) == []
+
+
+@in_loop
+async def test_a_secure_cookie_on_plain_http_warns_once(caplog: Any) -> None:
+    """The first Secure cookie set over http says that clients may not return it; https and reading say nothing."""
+    app = serve(secure=True)
+    await Browser(app, scheme="https").get("/set?a=1")
+    await Browser(app).get("/")
+    assert events(caplog) == []
+    for _ in range(3):
+        await Browser(app).get("/set?a=1")
+    (record,) = events(caplog)
+    assert record.levelname == "WARNING"
+    assert "secure=False" in record.getMessage()
+    assert "proxy" in record.getMessage()
+
+
+@in_loop
+async def test_events_go_to_the_given_logger(caplog: Any) -> None:
+    """The argument `logger` takes the place of the package's own."""
+    logger = logging.getLogger("an application's own")
+    await Browser(serve(secure=True, logger=logger)).get("/set?a=1")
+    assert [record.name for record in events(caplog)] == ["an application's own"]
+
+
+@in_loop
+async def test_an_ordinary_life_logs_nothing(caplog: Any) -> None:
+    """New session, reading, writing, login and logout are no events at INFO and above."""
+    caplog.set_level(logging.INFO, "fastersession")
+    browser = Browser(serve())
+    for path in ("/", "/set?a=1", "/", "/stream?b=2", "/login", "/", "/logout", "/"):
+        await browser.get(path)
+    assert events(caplog) == []

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum, auto
-from operator import is_
 from typing import Any, NamedTuple
 
 from .session import Status
@@ -16,7 +15,7 @@ from .session import Status
 __all__ = ["Action", "Point", "Situation", "diff", "plan"]
 
 _MISSING = object()
-_keys, _values = dict.keys, dict.values
+_items, _length = dict.items, dict.__len__
 
 
 class Point(Enum):
@@ -89,11 +88,20 @@ def plan(at: Situation) -> Action:
 
 
 def unchanged(now: dict[str, Any], base: Mapping[str, Any]) -> bool:
-    """Tell if two dicts hold the very same objects under the same names, in the same order, at C speed.
+    """Tell if two dicts hold the very same objects under the same names.
 
-    ``dict``'s own methods are named, so that a session's are not run. Nothing here lets another thread in.
+    ``dict``'s own methods are named, so that a session's are not run. ``False`` too if another thread is writing.
     """
-    return _keys(now) == base.keys() and all(map(is_, _values(now), base.values()))
+    if _length(now) != len(base):
+        return False
+    find = base.get
+    try:
+        for name, value in _items(now):
+            if find(name, _MISSING) is not value:
+                return False
+    except RuntimeError:  # a worker thread added or removed an attribute just now
+        return False
+    return True
 
 
 def diff(now: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -16,6 +16,7 @@ from typing import Any
 from .cookies import CookiePolicy
 from .errors import ConfigError, InsecureCookieWarning, InsecureSecretKeyWarning, LifetimeWarning
 from .session import seconds
+from .tokens import Secret
 
 __all__ = ["Faults", "normal_origin"]
 
@@ -57,10 +58,10 @@ class Faults:
         if self._faults:
             raise ConfigError("; ".join(self._faults))
         for warning in self._warnings:
-            warnings.warn(warning, stacklevel=4)
+            warnings.warn(warning, stacklevel=3)
 
-    def secret_keys(self, given: object) -> list[bytes]:
-        """Accept ``str``, ``bytes``, or a sequence of up to four of them."""
+    def secret_keys(self, given: object) -> list[Secret]:
+        """Accept ``str``, ``bytes``, or a sequence of up to four of them; none of what is wrong comes back."""
         keys: list[Any] = list(given) if isinstance(given, Sequence) and not isinstance(given, str | bytes) else [given]
         if not 1 <= len(keys) <= MAX_KEYS:
             self.add(f"secret_key: give one to {MAX_KEYS} keys, the signing one first")
@@ -74,7 +75,7 @@ class Faults:
         if any(_weak(key) for key in encoded):
             text = "secret_key is short or a placeholder: make one with `python -m fastersession keygen`"
             self._warnings.append(InsecureSecretKeyWarning(text))
-        return encoded
+        return [Secret(key) for key in encoded]
 
     def cookie(self, policy: CookiePolicy) -> CookiePolicy:
         """Check a cookie policy."""
@@ -154,11 +155,11 @@ class Faults:
             self.add("store: must be a store such as MemoryStore(), or None")
 
     def logger(self, given: object) -> logging.Logger:
-        """Accept a logger, or a ``LoggerAdapter``."""
-        if not isinstance(given, logging.Logger | logging.LoggerAdapter):
-            self.add("logger: must be a logging.Logger")
-            return logging.getLogger("fastersession")
-        return given  # type: ignore[return-value]
+        """Accept a logger. An adapter would replace the ``extra`` that events are made of."""
+        if isinstance(given, logging.Logger):
+            return given
+        self.add("logger: must be a logging.Logger")
+        return logging.getLogger("fastersession")
 
 
 def _weak(key: bytes) -> bool:

@@ -26,7 +26,7 @@ LABEL = r"[0-9A-Za-z](?:[0-9A-Za-z-]{0,61}[0-9A-Za-z])?"
 DOMAIN = re.compile(rf"{LABEL}(?:\.{LABEL})*")  # RFC 1034 section 3.5
 MAX_ATTRIBUTE = 1024  # RFC 6265bis section 5.6: user agents ignore a longer attribute value
 MAX_NAME = 256  # with an 88-byte value far below the 4096 bytes that user agents keep (RFC 6265bis section 5.7)
-MAX_AGE_LIMIT = 10**10  # three centuries: what a 64-bit clock in any user agent can still add
+MAX_AGE_LIMIT = 10**10  # seconds: three centuries, what a clock in any user agent can still add
 
 SAME_SITE = {"lax": "Lax", "strict": "Strict", "none": "None"}
 PREFIXES = ("__Host-", "__Secure-", "__Http-", "__Host-Http-")  # RFC 6265bis section 4.1.3 and its successors

@@ -20,6 +20,7 @@ from .manager import RequestManager, SessionManager
 from .saving import touch_due
 from .session import ENDED, FAILED, LEFT_WITHOUT_COOKIE, NOT_STARTED, STARTED, Metadata, Session, Status
 from .states import EndedSession, UnestablishedSession
+from .tasks import Repeat
 
 __all__ = ["APPLIED", "Exchange", "Message", "Send", "Terms", "refuse_service"]
 
@@ -65,29 +66,46 @@ class Terms:
 class Exchange(RequestManager):
     """Sees every message but the chunks; to the application, the session manager of the request."""
 
-    __slots__ = ("_held", "_keeper", "_scope", "_terms", "failure", "send")
+    __slots__ = ("_held", "_keeper", "_scope", "_state", "_terms", "failure", "send")
 
-    def __init__(self, terms: Terms, session: Session, scope: dict[str, Any], send: Send) -> None:
+    session: Session
+    send: Send
+    failure: FasterSessionError | None
+    _terms: Terms
+    _scope: dict[str, Any]
+    _held: Metadata | None  # the record that this exchange is counted on
+    _state: Any  # the ``scope["state"]`` that it stands in
+    _keeper: Repeat | None
+
+    @classmethod
+    def begin(cls, terms: Terms, session: Session, scope: dict[str, Any], send: Send) -> Exchange:
+        """Return the exchange of a request, and put it and the session into the copied scope."""
+        self = cls()  # filled in here: __init__ costs a call more, once per request
         self.session = session
         self.send = send
-        self.failure: FasterSessionError | None = None
+        self.failure = None
         self._terms = terms
         self._scope = scope
         self._keeper = None if terms.live else terms.manager.keep_alive(session)
-        self._held: Metadata | None = None
-        if session._record is not None:
-            self._hold(session._record)
+        self._held = record = session._record
+        if record is not None:
+            if scope["type"] == "http":
+                record.requests += 1
+            else:
+                record.sockets += 1
         terms.running.add(self)
-        key = terms.scope_key
-        scope[key] = session
+        scope[terms.scope_key] = session
         scope[APPLIED] = terms.applied if APPLIED not in scope else scope[APPLIED] + terms.applied
-        state, key = scope.get("state"), terms.state_key
-        if state is None:
-            scope["state"] = {key: self}
-        elif key not in state:
+        key = terms.state_key
+        if "state" not in scope:
+            self._state = scope["state"] = {key: self}
+            return self
+        self._state = state = scope["state"]
+        if key not in state:
             state[key] = self
         elif isinstance(state[key], RequestManager):  # the server shares one dict between requests
-            scope["state"] = {**state, key: self}
+            self._state = scope["state"] = {**state, key: self}
+        return self
 
     def release(self) -> None:
         """Let go of everything; needs no event loop."""
@@ -96,40 +114,43 @@ class Exchange(RequestManager):
         if session.__class__ is not UnestablishedSession:
             session.__class__ = EndedSession
         terms.running.discard(self)
-        if self._held is not None:
-            self._hold(None)
+        held = self._held
+        if held is not None:
+            if self._scope["type"] == "http":
+                held.requests -= 1
+            else:
+                held.sockets -= 1
         if self._keeper is not None:
             self._keeper.cancel()
-        state, key = self._scope["state"], terms.state_key
-        if state.get(key) is self:
+        state, key = self._state, terms.state_key
+        if key in state and state[key] is self:
             del state[key]
 
     def _hold(self, record: Metadata | None) -> None:
         """Count the exchange on its record, which then is not evicted, and no more on the one before."""
-        held, self._held = self._held, record
-        if self._scope["type"] == "http":
-            if held is not None:
-                held.requests -= 1
-            if record is not None:
-                record.requests += 1
-        else:
-            if held is not None:
-                held.sockets -= 1
-            if record is not None:
-                record.sockets += 1
+        for counted, by in ((self._held, -1), (record, 1)):
+            if counted is None:
+                continue
+            if self._scope["type"] == "http":
+                counted.requests += by
+            else:
+                counted.sockets += by
+        self._held = record
 
     # --- messages ---
 
     def on_message(self, message: Message) -> Awaitable[None]:
         """Forward a message that is no chunk, after the save point that it is."""
         kind = message["type"]
-        if kind in STARTS:
+        if kind in STARTS and ("status" not in message or message["status"] >= 200):
             return self._on_start(message)
-        if kind in FINALS and self.session._phase != NOT_STARTED and self._has_work():
+        session = self.session
+        if kind in FINALS and session._phase != NOT_STARTED and self._has_work():
             return self._on_final(message)
-        if kind == "websocket.send" and self._terms.manager.due(self.session):
+        if kind == "websocket.send" and self._terms.manager.due(session):
             return self._on_traffic(message)
-        return self.send(message)
+        send = self.send
+        return send(message)
 
     def watching(self, receive: Any) -> Any:
         """Return a ``receive`` whose WebSocket messages keep the session alive."""
@@ -149,39 +170,39 @@ class Exchange(RequestManager):
 
     def _has_work(self) -> bool:
         """Tell if a save point has anything to do but touch; takes over what the application put in our place."""
-        session = self.session
-        value = self._scope.get(self._terms.scope_key, session)
-        if value is not session:
-            self._terms.manager.adopt(session, value)
+        session, terms, scope = self.session, self._terms, self._scope
+        key = terms.scope_key
+        if key in scope and scope[key] is not session:
+            terms.manager.adopt(session, scope[key])
         if session._intents is not None:
             return True
         if not session._accessed:
             return False
-        if not self._terms.live:
+        if not terms.live:
             return True
         session._accessed = False  # the next save point need not look unless something happens
         return not unchanged(session, session._base)
 
     def _on_start(self, message: Message) -> Awaitable[None]:
-        terms, session = self._terms, self.session
+        terms, session, send = self._terms, self.session, self.send
         accessed = session._accessed
         work = self._has_work()
         if not terms.live:
             return self._start_later(message, accessed, work)
         if work:
-            failed = message.get("status", ACCEPTED) >= 500
+            failed = _status(message) >= 500
             try:
                 if failed or session._intents is not None or not terms.manager.swap_now(session):
                     terms.manager.checkpoint_now(session, Point.START, discard=failed)
             except StoreError as error:
                 return self._give_up(error)
-        return self.send(self._dressed(message, accessed))
+        return send(self._dressed(message, accessed))
 
     async def _start_later(self, message: Message, accessed: bool, work: bool) -> None:
         manager, session = self._terms.manager, self.session
         if work or manager.due(session):
             try:
-                await manager.checkpoint(session, Point.START, discard=message.get("status", ACCEPTED) >= 500)
+                await manager.checkpoint(session, Point.START, discard=_status(message) >= 500)
             except StoreError as error:
                 await self._give_up(error)
         await self.send(self._dressed(message, accessed))
@@ -232,22 +253,25 @@ class Exchange(RequestManager):
         terms, session, cookie = self._terms, self.session, None
         if session._secret is not None or session._intents is not None:
             cookie = terms.manager.cookie(session)
-        status = message.get("status", ACCEPTED)
+        status = _status(message)
         session._phase = STARTED if status < 500 else FAILED
         if session._status is NEW:
             terms.manager.refuse(session, LEFT_WITHOUT_COOKIE)
         if session._record is not self._held:
             self._hold(session._record)
-        given = message.get("headers")
+        given = message["headers"] if "headers" in message else None
         headers = given if type(given) is list else list(given or ())
         if cookie is not None:
             headers = self._with_cookie(headers, cookie, accept=message["type"] == "websocket.accept")
         if accessed or cookie is not None:
             if status != ACCEPTED:
                 headers = with_vary(headers)
-        elif not has_content_length(headers) and status >= 200 and status != 204 and status != 304:
+        elif status >= 200 and status != 204 and status != 304 and not has_content_length(headers):
             headers = with_vary(headers)
-        return message if headers is given else {**message, "headers": headers}
+        if headers is not given:
+            message = message.copy()
+            message["headers"] = headers
+        return message
 
     def _with_cookie(self, headers: list[tuple[bytes, bytes]], token: bytes, *, accept: bool) -> Any:
         terms = self._terms
@@ -267,6 +291,10 @@ class Exchange(RequestManager):
                 "cookie; begin it on an http request",
             )
         return [*headers, (b"set-cookie", line)]
+
+
+def _status(message: Message) -> int:
+    return message["status"] if "status" in message else ACCEPTED
 
 
 async def _swallow(message: Message) -> None:

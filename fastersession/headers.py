@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .config import DEFAULT_PORTS, normal_origin
+from .config import normal_origin
 
 __all__ = ["foreign_origin", "has_content_length", "with_cookie", "with_vary"]
 
@@ -49,8 +49,8 @@ def with_cookie(headers: HeaderList, set_cookie: bytes) -> HeaderList:
 def foreign_origin(headers: Iterable[tuple[bytes, bytes]], allowed: frozenset[tuple[str, str]]) -> str | None:
     """Return the Origin of a WebSocket handshake if it is not this host's own (RFC 6455 section 10.2), else ``None``.
 
-    No Origin means no browser. The scheme is ignored, for TLS often ends at a proxy; X-Forwarded-* is never read,
-    for anybody can send it.
+    No Origin means no browser. Host has no scheme, for TLS often ends at a proxy, so it is read with the Origin's;
+    X-Forwarded-* is never read, for anybody can send it.
     """
     headers = list(headers)
     origins = [value for name, value in headers if name == b"origin"]
@@ -62,11 +62,6 @@ def foreign_origin(headers: Iterable[tuple[bytes, bytes]], allowed: frozenset[tu
     if len(origins) == 1 and normal is not None:
         if normal in allowed:
             return None
-        if len(hosts) == 1 and normal[1] == _without_default_port(hosts[0].decode("latin-1").lower()):
+        if len(hosts) == 1 and normal == normal_origin(f"{normal[0]}://{hosts[0].decode('latin-1')}"):
             return None
     return origin
-
-
-def _without_default_port(host: str) -> str:
-    name, colon, port = host.rpartition(":")
-    return name if colon and port in DEFAULT_PORTS.values() else host

@@ -84,6 +84,7 @@ class SessionManager:
         self._load_now = self._saver.load_now
         self.swap_now = self._saver.swap_now
         self._keys = keys
+        self._unsign_pair = keys.unsign_pair
         self._opened = store.live
         self._tasks: set[asyncio.Task[Any]] = set()
         self.touch = self._saver.touch
@@ -97,16 +98,18 @@ class SessionManager:
             return self.new()
         if len(candidates) != 1:
             return run_now(self.open(candidates))
-        ticket = self._keys.unsign(candidates[0])
-        del candidates  # no traceback from here on can show a token
-        if ticket is not None:
-            try:
-                record = self._load_now(ticket[0])
-            except Exception as error:
-                raise StoreError(f"the store failed: {type(error).__name__}") from error
-            if record is not None and same(record.verifier, ticket[1]):
-                return self._bind(ticket[0], record)
-        return run_now(self._open([] if ticket is None else [ticket]))
+        pair = self._unsign_pair(candidates[0])
+        if pair is None:
+            self._reject()
+            return self.new()
+        try:
+            record = self._load_now(pair[0])
+        except Exception as error:
+            del pair, candidates  # no traceback shall show them
+            raise StoreError(f"the store failed: {type(error).__name__}") from error
+        if record is not None and same(record.verifier, pair[1]):
+            return self._bind(pair[0], record)
+        return run_now(self._open([Ticket(*pair)]))
 
     async def open(self, candidates: Sequence[bytes] | None) -> Session:
         """Return the session that the cookie values lead to; a new one if none does.
@@ -117,13 +120,14 @@ class SessionManager:
         """
         if candidates is None:
             return self.new()
-        return await self._open([ticket for ticket in map(self._keys.unsign, candidates) if ticket is not None])
+        tickets = [ticket for ticket in map(self._keys.unsign, candidates) if ticket is not None]
+        del candidates  # no traceback from here on shall show them
+        if tickets:
+            return await self._open(tickets)
+        self._reject()
+        return self.new()
 
     async def _open(self, tickets: list[Ticket]) -> Session:
-        if not tickets:
-            text = "a session cookie is not one of ours, or among over 64 KiB of cookies: ignored"
-            self.events.hostile("cookie.rejected", text)
-            return self.new()
         if not self._opened:
             await self.open_store()
         found, superseded = await self._load(dict.fromkeys(tickets))
@@ -182,6 +186,10 @@ class SessionManager:
         session._status = Status.LIVE
         session._verifier = record.verifier
         return session
+
+    def _reject(self) -> None:
+        text = "a session cookie is not one of ours, or among over 64 KiB of cookies: ignored"
+        self.events.hostile("cookie.rejected", text)
 
     def _unknown(self) -> None:
         self.events.hostile("session.unknown", "a genuine session cookie leads to no live session")

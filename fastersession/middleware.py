@@ -153,12 +153,12 @@ class FasterSessionMiddleware:
             await refuse_service(scope, receive, send)
             return
         scope = dict(scope)
-        exchange = Exchange(self._terms, session, scope, send)
+        exchange = Exchange.begin(self._terms, session, scope, send)
         if kind == "websocket":
             receive = exchange.watching(receive)
 
         def forward(message: Message) -> Awaitable[None]:
-            if message.get("more_body"):  # a chunk: of no interest, whatever its type
+            if "more_body" in message and message["more_body"]:  # a chunk: of no interest, whatever its type
                 pass_on = exchange.send
                 return pass_on(message)
             return exchange.on_message(message)

@@ -19,6 +19,8 @@ __all__ = ["Host", "Intents", "Metadata", "Pending", "Session", "Status", "secon
 
 EMPTY: Mapping[str, Any] = {}
 
+LONGEST = 10**10  # seconds: three centuries, and far from what a datetime cannot hold
+
 # Where the request is: FAILED is started with a status that discards what automatic saves would keep.
 NOT_STARTED, STARTED, FAILED, ENDED = range(4)
 
@@ -120,9 +122,9 @@ def seconds(value: object) -> float | None:
     """Return a positive number of seconds from a number or ``timedelta``; ``None`` for anything else."""
     if isinstance(value, timedelta):
         value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < LONGEST:
         return None
-    return float(value) if 0 < value < float("inf") else None
+    return float(value)
 
 
 class Session(dict[str, Any]):

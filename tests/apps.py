@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from answer import Answer, Headers
+from driver import Socket
 
 from fastersession import FasterSessionMiddleware, MemoryStore
 
@@ -107,6 +108,42 @@ async def site(scope: Any, receive: Any, send: Any) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def talk(scope: Any, receive: Any, send: Any) -> None:
+    """Do what the path says before the accept; then store each text, and answer with the session's."""
+    if scope["type"] == "http":
+        return await site(scope, receive, send)
+    session, path = scope["session"], scope["path"]
+    await receive()
+    if path == "/write":
+        session["name"] = "alice"
+    if path == "/deny":
+        session["denied"] = "yes"
+        await send({"type": "websocket.http.response.start", "status": 401, "headers": [(b"x", b"y")]})
+        return await send({"type": "websocket.http.response.body", "body": b"no"})
+    if path == "/reject":
+        session["denied"] = "yes"
+        return await send({"type": "websocket.close", "code": 1008})
+    await send({"type": "websocket.accept", "subprotocol": None, "headers": ((b"x-app", b"1"),)})
+    while (message := await receive())["type"] == "websocket.receive":
+        text = message["text"]
+        if text == "save":
+            await session.save()
+        elif text == "close":
+            return await send({"type": "websocket.close", "code": 1000})
+        elif text == "break":
+            raise ZeroDivisionError
+        elif text != "ping":
+            session["said"] = text
+        await send({"type": "websocket.send", "text": str(session.get("said"))})
+    return None
+
+
+async def said(socket: Socket, text: str) -> Any:
+    """Send one text to the socket and return the answer."""
+    await socket.send(text)
+    return await socket.receive()
 
 
 async def nothing() -> dict[str, Any]:

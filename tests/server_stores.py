@@ -21,8 +21,8 @@ class RecordingStore(MemoryStore):
         super().__init__()
         self.path = path
 
-    async def create(self, record_id: bytes, **given: Any) -> Record | None:
-        record = await super().create(record_id, **given)
+    async def create(self, record_id: bytes, *args: Any, **kwargs: Any) -> Record | None:
+        record = await super().create(record_id, *args, **kwargs)
         if record is not None:
             self._note(record_id, record)
         return record

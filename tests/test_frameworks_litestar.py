@@ -91,13 +91,15 @@ ROUTES = [chat, fail, crash, show, logout, plain, replace, clear, events, talk]
 
 
 def around() -> App:
-    return FasterSessionMiddleware(Litestar(ROUTES, openapi_config=None), secret_key=SECRET, secure=False)
+    return FasterSessionMiddleware(
+        Litestar(ROUTES, openapi_config=None, logging_config=None), secret_key=SECRET, secure=False
+    )
 
 
 def inside() -> App:
     """Litestar builds the middleware anew for every route: only a store that is given is one for all."""
     ours = DefineMiddleware(FasterSessionMiddleware, secret_key=SECRET, store=MemoryStore(), secure=False)
-    return Litestar(ROUTES, middleware=[ours], openapi_config=None)
+    return Litestar(ROUTES, middleware=[ours], openapi_config=None, logging_config=None)
 
 
 placed = pytest.mark.parametrize("make", [around, inside])

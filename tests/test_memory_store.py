@@ -191,26 +191,6 @@ TestDirectModel = DirectModel.TestCase
 TestDirectModel.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
 
 
-class CountedSeconds(float):
-    """An idle timeout that counts how often a deadline is computed from it: how often a record is looked at."""
-
-    looks = 0
-
-    def __radd__(self, other: Any) -> float:
-        CountedSeconds.looks += 1
-        return float(other) + float(self)
-
-    __add__ = __radd__
-
-
-def filled(clock: FakeClock, number: int, idle: float, **options: Any) -> tuple[MemoryStore, list[bytes]]:
-    store = MemoryStore(clock=clock, **options)
-    made = [number.to_bytes(16, "big")[::-1] for number in range(number)]
-    for record_id in made:
-        add(store, record_id, idle)
-    return store, made
-
-
 def find(store: MemoryStore, record_id: bytes) -> Record | None:
     return run_now(store.load(record_id))
 
@@ -222,43 +202,6 @@ def add(store: MemoryStore, record_id: bytes, idle: float = math.inf, user: str 
             record_id, verifier=b"v", created_at=now, idle_timeout=idle, not_after=math.inf, attributes={}, user=user
         )
     )
-
-
-def test_no_operation_looks_at_more_than_a_few_records() -> None:
-    """Expiry is incremental: with thousands due at once each operation clears some, and enough to keep up."""
-    clock = FakeClock()
-    store, made = filled(clock, 5_000, CountedSeconds(60))
-    clock.advance(600)
-    worst = 0
-    for number in range(2_000):
-        operations: list[Any] = [
-            lambda n=number: add(store, b"new" + n.to_bytes(13, "big"), CountedSeconds(6_000)),
-            lambda n=number: find(store, made[-1 - n]),
-            lambda n=number: run_now(store.touch(made[-1 - n], b"v", clock())),
-            lambda n=number: run_now(store.update(made[-1 - n], b"v", Change(clock()))),
-            lambda n=number: run_now(store.delete(made[-1 - n])),
-        ]
-        CountedSeconds.looks = 0
-        operations[number % len(operations)]()
-        worst = max(worst, CountedSeconds.looks)
-    assert worst <= 64
-    assert len(store) == 400
-
-
-def test_sessions_that_are_kept_alive_cost_no_sweep_either() -> None:
-    """A record whose deadline has moved is filed anew when its old one comes, a few at a time."""
-    clock = FakeClock()
-    store, made = filled(clock, 2_000, CountedSeconds(60))
-    clock.advance(50)
-    for record_id in made:
-        run_now(store.touch(record_id, b"v", clock()))
-    clock.advance(40)
-    worst = 0
-    for record_id in made:
-        CountedSeconds.looks = 0
-        assert find(store, record_id) is not None
-        worst = max(worst, CountedSeconds.looks)
-    assert worst <= 64
 
 
 @pytest.mark.parametrize("given", [0, -1, 1.5, True, "100", None])

@@ -1,17 +1,15 @@
-"""What the application finds in its scope: DESIGN section 2 (state, exclude, skip) and the end of section 5; I1, I2."""
+"""What the application finds in its scope: DESIGN section 2 (state, exclude, skip); I1 and I2 of SECURITY."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from enum import Enum
 from typing import Any
 
 import pytest
 from apps import SECRET, SpyStore, ask, cookie, nothing, page, site, token_of, wrap
 from driver import Browser, in_loop
 
-from fastersession import ConfigError, FasterSessionMiddleware, Session, SessionNotEstablished
+from fastersession import ConfigError, FasterSessionMiddleware, Session
 from fastersession.manager import RequestManager
 
 
@@ -219,108 +217,6 @@ async def test_the_ancestors_manager() -> None:
     assert [c.value for c in answer.cookies] == [""]
     assert len(store) == 0
     assert answers == [(True, True, True)] * 2
-
-
-# --- scope["session"] replaced ---
-
-
-class Empty(Enum):
-    """What Litestar's clear_session puts in the session's place."""
-
-    EMPTY = 0
-
-
-def replacing(value: Any, *, late: Any = None, status: int = 200) -> Any:
-    """Make an app that puts a value in the session's place, and one more after the start."""
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        scope["session"] = value
-        await send({"type": "http.response.start", "status": status, "headers": []})
-        assert scope["session"] is value
-        if late is not None:
-            late(scope)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    return app
-
-
-async def replaced(app: Any, *, known: bool = True) -> tuple[Any, list[Any], int]:
-    """Run the app in a session of alice (or none); return what the next request sees, the cookies, and len(store)."""
-    store = SpyStore()
-    headers = cookie(await token_of(wrap(site, store=store))) if known else []
-    answer = await ask(wrap(app, store=store), headers=headers)
-    fresh = [c.value for c in answer.cookies]
-    after = await ask(wrap(site, store=store), headers=cookie(fresh[0]) if fresh and fresh[0] else headers)
-    return after.json(), fresh, len(store)
-
-
-@in_loop
-async def test_a_plain_dict_is_the_new_content() -> None:
-    """Litestar's set_session: what is not in the dict is deleted; the session and its cookie stay."""
-    assert await replaced(replacing({"b": 2})) == ({"b": 2}, [], 1)
-    content, cookies, size = await replaced(replacing({"b": 2}), known=False)
-    assert (content, len(cookies), size) == ({"b": 2}, 1, 1)
-
-
-@in_loop
-async def test_a_plain_dict_is_compared_at_every_later_save_point() -> None:
-    """The dict stays there, and what the stream writes into it afterwards is saved too."""
-    for late, expected in (
-        (lambda scope: scope["session"].update(c=3), {"b": 2, "c": 3}),
-        (lambda scope: scope["session"].pop("b"), {}),
-        (lambda scope: scope.update(session={"d": 4}), {"d": 4}),
-    ):
-        assert await replaced(replacing({"b": 2}, late=late)) == (expected, [], 1)
-
-
-@in_loop
-async def test_a_dict_filled_too_late_raises_at_the_next_save_point() -> None:
-    """A plain dict cannot refuse the write, so the save point raises: nothing vanishes silently."""
-    app = wrap(replacing({}, late=lambda scope: scope["session"].update(lost=1)))
-    answer = await Browser(app).get("/", catch=True)
-    assert isinstance(answer.error, SessionNotEstablished)
-    assert "'lost'" in str(answer.error)
-    assert answer.messages[-1]["type"] == "http.response.body"
-
-
-@pytest.mark.parametrize("value", [None, Empty.EMPTY])
-@in_loop
-async def test_none_and_enum_members_clear(value: Any) -> None:
-    """Litestar's clear_session: the record is deleted, the cookie cleared."""
-    assert await replaced(replacing(value)) == ({}, [""], 0)
-    assert await replaced(replacing(value), known=False) == ({}, [], 0)
-
-
-@pytest.mark.parametrize("value", [{}, {"a": {}}, {"": None}])
-@in_loop
-async def test_an_empty_dict_is_an_empty_live_record(value: dict[str, Any]) -> None:
-    """Emptied by replacement is emptied, not logged out."""
-    assert await replaced(replacing(value)) == (value, [], 1)
-
-
-class OtherSession(dict[str, Any]):
-    """Another middleware's session, as Starlette's is a dict subclass."""
-
-
-@pytest.mark.parametrize(
-    "value", [OtherSession(x=1), object(), "text", 1, [("a", 1)], json, Empty, Session], ids=lambda v: type(v).__name__
-)
-@in_loop
-async def test_anything_else_is_somebody_elses(value: Any) -> None:
-    """Another session middleware further in (sqladmin): ours stays as it was, and so does theirs."""
-    assert await replaced(replacing(value)) == ({"name": "alice"}, [], 1)
-    assert await replaced(replacing(value), known=False) == ({}, [], 0)
-
-
-@in_loop
-async def test_a_removed_session_stays_as_it_was() -> None:
-    """Deleting the key from the scope deletes nothing else."""
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        scope.pop("session")["b"] = "2"
-        await page()(scope, receive, send)
-
-    assert await replaced(app) == ({"name": "alice", "b": "2"}, [], 1)
 
 
 # --- isolation ---

@@ -247,7 +247,7 @@ FAULTY: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("options", FAULTY, ids=str)
+@pytest.mark.parametrize("options", FAULTY, ids="-".join)
 def test_k9_a_config_error_shows_no_key(options: dict[str, Any]) -> None:
     """K9: neither its text nor the locals of our frames, which a crash reporter sends at a failing start."""
     with pytest.raises(ConfigError) as caught:

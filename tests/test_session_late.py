@@ -214,3 +214,17 @@ async def test_what_a_thread_writes_while_a_save_point_runs_is_saved_by_the_next
     await browser.get("/set?a=1")
     await browser.get("/act")
     assert await content(browser) == {"a": "1", "early": 1, "late": 1}
+
+
+@in_loop
+async def test_a_foreign_websocket_s_idle_timeout_breaks_nothing() -> None:
+    """Metadata set on a session that is never saved is no attribute: the socket is accepted all the same."""
+
+    async def chat(call: Call) -> None:
+        call.session.idle_timeout = 60
+        await call.send({"type": "websocket.accept"})
+
+    async with Browser(serve({"/ws": chat})).websocket("/ws", headers=[(b"origin", b"https://evil.example")]) as socket:
+        answer = await socket.accepted()
+    assert answer.error is None
+    assert answer.start["type"] == "websocket.accept"

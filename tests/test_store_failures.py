@@ -6,9 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from clocks import FakeClock
-from driver import Browser, in_loop, lifespan
-from routes import Call, content, events, serve, tab
+from driver import Browser, in_loop
+from routes import Call, content, events, serve
 from stores import SuspendingStore, shorten
 
 from fastersession import HeadersSent, StoreError
@@ -161,145 +160,6 @@ async def test_an_application_error_is_not_replaced_by_ours() -> None:
 
 
 @in_loop
-async def test_a_touch_that_fails_disturbs_nobody(caplog: Any) -> None:
-    """Keeping alive is not worth an error in a stream; only a warning tells."""
-    clock = FakeClock()
-    store = SuspendingStore(clock=clock)
-
-    async def chat(call: Call) -> None:
-        await call.send({"type": "websocket.accept"})
-        while (message := await call.receive())["type"] != "websocket.disconnect":
-            if message["type"] == "websocket.receive":
-                await call.send({"type": "websocket.send", "text": "heard"})
-
-    browser = await live(store, chat)
-    async with browser.websocket("/act") as socket:
-        await socket.accepted()
-        clock.advance(2 * 3600)
-        store.fail("touch", times=99)
-        await socket.send("hello")
-        assert await socket.receive() == "heard"
-    assert {record.levelname for record in events(caplog, "store.touch_failed")} == {"WARNING"}
-
-
-@in_loop
-async def test_the_store_is_opened_and_closed_with_the_lifespan() -> None:
-    """Opened before the app's startup is told to it, closed after its shutdown; without a lifespan at the first use."""
-    store = SuspendingStore()
-    app = serve(store=store)
-    async with lifespan(app):
-        assert store.calls == ["open"]
-        await Browser(app).get("/set?a=1")
-    assert store.calls == ["open", "create", "close"]
-    other = SuspendingStore()
-    await Browser(serve(store=other)).get("/set?a=1")
-    assert other.calls == ["open", "create"]
-
-
-@in_loop
-async def test_shutdown_waits_for_the_save_in_flight_and_saves_what_streams_hold() -> None:
-    """The drain ends when both are in the store; only then is it closed."""
-    store = SuspendingStore()
-
-    async def do(call: Call) -> None:
-        await call.start()
-        call.session["b"] = 2
-        if call.query:
-            await call.session.save()
-        await call.chunk()
-        await asyncio.Event().wait()
-
-    browser = await live(store, do)
-    async with lifespan(browser.app):
-        gate = store.hold("update")
-        saving, streaming = browser.open("/act?save=1"), browser.open("/act")
-        async with saving, streaming:
-            await streaming.chunk()
-            await gate.reached.wait()
-            witness, shutting = tab(browser), asyncio.ensure_future(shut_down(browser.app))
-            for _ in range(20):
-                await asyncio.sleep(0)
-            gate.open.set()
-            await shutting
-            assert await content(witness) == {"a": "1", "b": 2}
-            for held in (saving, streaming):
-                await held.cancel()
-
-
-async def shut_down(app: Any) -> None:
-    async with lifespan(app):
-        pass
-
-
-@in_loop
-async def test_a_hanging_store_does_not_keep_the_server_from_shutting_down() -> None:
-    """The drain is bounded."""
-    store = SuspendingStore()
-
-    async def do(call: Call) -> None:
-        await call.start()
-        call.session["b"] = 2
-        await call.chunk()
-        await asyncio.Event().wait()
-
-    browser = await live(store, do)
-    async with browser.open("/act") as held:
-        await held.chunk()
-        store.fail("update", "hang", times=99)
-        await asyncio.wait_for(shut_down(browser.app), 5)
-        await held.cancel()
-
-
-@in_loop
-async def test_a_long_stream_is_touched_from_time_to_time() -> None:
-    """L7: a stream that outlasts the idle timeout keeps its own session alive, without a message passing."""
-    store, touched = SuspendingStore(), asyncio.Event()
-
-    async def do(call: Call) -> None:
-        await call.start()
-        await call.chunk()
-        for _ in range(3):
-            gate = store.hold("touch")
-            gate.open.set()
-            await gate.reached.wait()
-        touched.set()
-        await call.finish()
-
-    browser = Browser(serve({"/act": do}, store=store, idle_timeout=0.2))
-    await browser.get("/set?a=1")
-    await browser.get("/act")
-    assert touched.is_set()
-
-
-@in_loop
-async def test_a_touch_that_meets_a_regeneration_does_not_end_the_session() -> None:
-    """A keep-alive that arrives with the verifier of a moment ago must not take the new cookie from the user."""
-    clock = FakeClock()  # stands still: nothing expires, only the keeper's timer runs
-    store = SuspendingStore(clock=clock)
-
-    async def do(call: Call) -> None:
-        gate = store.hold("touch")
-        await gate.reached.wait()  # the keeper's touch is on its way, with the old verifier
-        call.session.regenerate_id()
-        call.session["user"] = "me"
-        done = store.hold("regenerate", after=True)
-        starting = asyncio.ensure_future(call.start())
-        await done.reached.wait()  # the store has the new secret
-        gate.open.set()
-        for _ in range(20):
-            await asyncio.sleep(0)
-        done.open.set()
-        await starting
-        await call.finish()
-
-    browser = Browser(serve({"/act": do}, store=store, idle_timeout=0.1))
-    await browser.get("/set?a=1")
-    answer = await browser.get("/act")
-    assert len(answer.cookies) == 1
-    assert await content(browser) == {"a": "1", "user": "me"}
-
-
-@in_loop
 async def test_a_regeneration_asked_for_while_the_start_is_being_saved_is_done_or_refused() -> None:
     """Between the start's decision and its departure regenerate_id() takes effect, or raises; it is never ignored."""
     refused: list[bool] = []
@@ -321,3 +181,20 @@ async def test_a_regeneration_asked_for_while_the_start_is_being_saved_is_done_o
     browser = await live(store, do)
     answer = await browser.get("/act")
     assert refused == [True] or len(answer.cookies) == 1
+
+
+@in_loop
+async def test_what_is_written_after_a_failed_final_save_has_its_own_chance() -> None:
+    """The end is a save point too: if the store is back by then, what came after the final message is kept."""
+
+    async def do(call: Call) -> None:
+        await call.start()
+        call.session["answer"] = 1
+        store.fail("update", times=4)  # all tries of the final save
+        await call.finish()
+        call.session["background"] = 2
+
+    store = SuspendingStore()
+    browser = await live(store, do)
+    assert isinstance((await browser.get("/act", catch=True)).error, StoreError)
+    assert await content(browser) == {"a": "1", "answer": 1, "background": 2}

@@ -7,16 +7,13 @@ import base64
 import hashlib
 from typing import Any
 
-import anyio
 import pytest
 from clocks import FakeClock
 from driver import Browser, in_loop
-from routes import Call, content, events, serve
-from starlette.requests import Request
-from starlette.responses import StreamingResponse
-from stores import BrokenStoreError, SuspendingStore, shorten
+from routes import Call, content, serve
+from stores import BrokenStoreError, SuspendingStore
 
-from fastersession import FasterSessionMiddleware, MemoryStore, StoreError
+from fastersession import MemoryStore, StoreError
 
 
 async def writing_while(store: SuspendingStore, verb: str, act: Any, *, after: bool = True) -> Browser:
@@ -200,135 +197,6 @@ async def test_a_reload_during_a_save_loses_no_foreign_change() -> None:
     assert await content(browser) == {"a": "1", "mine": 2, "theirs": "new"}
 
 
-@pytest.mark.parametrize("times", [1, 2, 5])
-@in_loop
-async def test_a_save_in_flight_survives_cancellation(times: int) -> None:
-    """Cancelled in the middle of its final save, once or repeatedly, the request ends cancelled and saved."""
-
-    async def do(call: Call) -> None:
-        await call.start()
-        call.session["b"] = 2
-        await call.finish()
-
-    store = SuspendingStore()
-    browser = Browser(serve({"/act": do}, store=store))
-    await browser.get("/set?a=1")
-    gate = store.hold("update")
-    async with browser.open("/act") as held:
-        await gate.reached.wait()
-        assert held.task is not None
-        for _ in range(times):
-            held.task.cancel()
-            await asyncio.sleep(0)
-        assert not held.task.done()
-        gate.open.set()
-        answer = await held.ended()
-    assert isinstance(answer.error, asyncio.CancelledError)
-    assert await content(browser) == {"a": "1", "b": 2}
-
-
-@pytest.mark.parametrize("times", [1, 2, 3])
-@in_loop
-async def test_a_record_whose_cookie_never_left_is_deleted_under_cancellation_too(times: int) -> None:
-    """If no start comes because the request was cancelled, once or repeatedly, its early record is deleted."""
-
-    async def do(call: Call) -> None:
-        call.session["a"] = 1
-        await call.session.save()
-        saved.set()
-        await asyncio.Event().wait()
-
-    store, saved = SuspendingStore(), asyncio.Event()
-    async with Browser(serve({"/act": do}, store=store)).open("/act") as held:
-        await saved.wait()
-        await held.cancel(times)
-    assert len(store) == 0
-
-
-@in_loop
-async def test_a_save_that_fails_under_cancellation_is_logged(caplog: Any, monkeypatch: Any) -> None:
-    """A shutdown that cancels a stream does not hide that its session could not be saved."""
-    shorten(monkeypatch, LATE_PAUSES=(0, 0, 0))
-    store, held_at = SuspendingStore(), asyncio.Event()
-
-    async def do(call: Call) -> None:
-        await call.start()
-        call.session["b"] = 2
-        held_at.set()
-        await asyncio.Event().wait()
-
-    browser = Browser(serve({"/act": do}, store=store))
-    await browser.get("/set?a=1")
-    store.fail("update", times=20)
-    async with browser.open("/act") as held:
-        await held_at.wait()
-        gate = store.hold("update")
-        assert held.task is not None
-        held.task.cancel()
-        await gate.reached.wait()
-        held.task.cancel()
-        gate.open.set()
-        await held.ended()
-    assert [record.levelname for record in events(caplog, "session.save_failed")] == ["ERROR"]
-
-
-@in_loop
-async def test_a_cancel_scope_around_save_waits_for_the_save() -> None:
-    """Scopes of anyio cancel again and again; the save is done when the scope is left."""
-
-    async def do(call: Call) -> None:
-        await call.start()
-        gate = store.hold("update")
-        call.session["b"] = 2
-        with anyio.CancelScope() as scope:
-            async with anyio.create_task_group() as group:
-                group.start_soon(release, gate, scope)
-                await call.session.save()
-        assert (await content(other))["b"] == 2
-        await call.finish()
-
-    async def release(gate: Any, scope: anyio.CancelScope) -> None:
-        await gate.reached.wait()
-        scope.cancel()
-        gate.open.set()
-
-    store = SuspendingStore()
-    browser = Browser(serve({"/act": do}, store=store))
-    await browser.get("/set?a=1")
-    other = Browser(browser.app)
-    other.jar = browser.jar.copy()
-    await browser.get("/act")
-
-
-@in_loop
-async def test_a_starlette_stream_that_the_client_leaves_is_saved() -> None:
-    """Starlette cancels the scope of its stream at a disconnect; what the generator wrote is kept."""
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        session = scope["session"]
-        session.setdefault("answer", "")
-
-        async def tokens() -> Any:
-            try:
-                while True:
-                    session["answer"] += "tick "
-                    yield "tick "
-                    await asyncio.sleep(0)
-            finally:
-                session["closed"] = True
-
-        reading = Request(scope).url.path == "/read"
-        response = StreamingResponse(iter([repr(dict(session))]) if reading else tokens())
-        await response(scope, receive, send)
-
-    store = SuspendingStore()
-    secret = "a secret of the suspending store tests only"
-    browser = Browser(FasterSessionMiddleware(app, secret_key=secret, secure=False, store=store))
-    await browser.leave("/", after=3)
-    assert "tick tick tick " in (await browser.get("/read")).text
-    assert "'closed': True" in (await browser.get("/read")).text
-
-
 def test_the_exceptions_of_a_driver_are_the_cause_of_ours() -> None:
     """StoreError names the kind of failure and carries the driver's exception, so that both can be handled."""
 
@@ -344,3 +212,25 @@ def test_the_exceptions_of_a_driver_are_the_cause_of_ours() -> None:
     browser = Browser(serve({"/act": do}, store=store))
     asyncio.run(browser.get("/act"))
     assert len(store) == 1
+
+
+@in_loop
+async def test_an_explicit_save_asked_for_while_another_is_in_flight_covers_what_it_saw() -> None:
+    """An unawaited save() is an intent like any other: a save that began before it does not carry it out."""
+
+    async def do(call: Call) -> None:
+        call.session["b"] = 2
+        gate = store.hold("update", after=True)
+        saving = asyncio.ensure_future(call.session.save())
+        await gate.reached.wait()
+        call.session["c"] = 3
+        call.session.save()
+        gate.open.set()
+        await saving
+        await call.reply(status=500)
+
+    store = SuspendingStore()
+    browser = Browser(serve({"/act": do}, store=store))
+    await browser.get("/set?a=1")
+    await browser.get("/act")
+    assert await content(browser) == {"a": "1", "b": 2, "c": 3}

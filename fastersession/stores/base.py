@@ -67,6 +67,9 @@ class Change(NamedTuple):
     deletes: tuple[str, ...] = ()
     idle_timeout: float | None = None
 
+    def __repr__(self) -> str:
+        return f"<Change sets={list(self.sets)!r} deletes={list(self.deletes)!r}>"  # names, never values
+
 
 class Store(Protocol):
     """Keeps sessions under their public record id (16 bytes).

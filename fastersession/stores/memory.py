@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from ..errors import ConfigError
 from .base import Change, Record
@@ -16,7 +16,7 @@ from .table import Table
 
 __all__ = ["MemoryStore"]
 
-VERBS = frozenset({"load", "create", "update", "touch", "delete", "regenerate"})
+VERBS = ("load", "create", "update", "touch", "delete", "regenerate")
 
 
 class MemoryStore:
@@ -33,11 +33,6 @@ class MemoryStore:
     """
 
     live = True
-    _has_own_verbs: ClassVar[bool] = False
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        cls._has_own_verbs = cls._has_own_verbs or not VERBS.isdisjoint(vars(cls))
 
     def __init__(self, *, max_sessions: int = 100_000, clock: Callable[[], float] = time.time) -> None:
         if isinstance(max_sessions, bool) or not isinstance(max_sessions, int) or max_sessions < 1:
@@ -49,8 +44,11 @@ class MemoryStore:
 
     @property
     def direct(self) -> Table | None:
-        """The verbs as plain functions; ``None`` in a subclass that has verbs of its own, for they must be called."""
-        return None if self._has_own_verbs else self._table
+        """The verbs as plain functions; ``None`` if a subclass or a patch has verbs of its own: they must be called."""
+        own = [
+            verb for verb in VERBS if getattr(getattr(self, verb), "__func__", None) is not getattr(MemoryStore, verb)
+        ]
+        return None if own else self._table
 
     def __len__(self) -> int:
         return self._table.count

@@ -88,8 +88,9 @@ class Table:
         now = self.clock()
         if now >= self._due_at:
             self._expire(now, EXPIRE_AT_ONCE)
-        record = self._shards[record_id[0]].get(record_id)
-        if record is None:
+        try:
+            record = self._shards[record_id[0]][record_id]
+        except KeyError:
             return None
         if (now >= record.accessed_at + record.idle_timeout or now >= record.not_after) and record.expired(now):
             self._remove(record)

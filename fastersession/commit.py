@@ -49,7 +49,8 @@ class Situation(NamedTuple):
 
     ``empty`` and ``dirty`` (differs from what was loaded or saved last) speak of the content that this save point may
     store. ``started``: the headers have left. ``discard``: the request failed before it streamed anything, so its
-    changes of attributes are not kept. ``due``: the last access should be recorded again.
+    changes of attributes are not kept. ``due``: the last access should be recorded again. ``created``: this request
+    created the record.
     """
 
     status: Status
@@ -62,15 +63,16 @@ class Situation(NamedTuple):
     establish: bool = False
     regenerate: bool = False
     due: bool = False
+    created: bool = False
 
 
 def plan(at: Situation) -> Action:
     """Decide one save point. Never answers CREATE unless the status is NEW: nothing revives a lost record."""
-    status, point, empty, dirty, started, discard, cleared, establish, regenerate, due = at
+    status, point, empty, dirty, started, discard, cleared, establish, regenerate, due, created = at
     keep = dirty and not discard
     if status is LIVE:
-        if cleared and empty and not discard:
-            return DELETE
+        if (cleared and empty and not discard) or (created and point is Point.END and not started):
+            return DELETE  # the latter: no start came, so nobody has its cookie
         if regenerate and point is Point.START:
             return REGENERATE
         if keep:
@@ -84,7 +86,9 @@ def plan(at: Situation) -> Action:
         return NOTHING if point is Point.END else CREATE  # no start came that could carry the cookie
     if not keep:
         return NOTHING
-    return REFUSE if status is FOREIGN else DROP
+    if status is FOREIGN:
+        return NOTHING if empty else REFUSE
+    return DROP
 
 
 def unchanged(now: dict[str, Any], base: Mapping[str, Any]) -> bool:

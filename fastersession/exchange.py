@@ -66,11 +66,9 @@ class Terms:
 class Exchange(RequestManager):
     """Sees every message but the chunks; to the application, the session manager of the request."""
 
-    __slots__ = ("_held", "_keeper", "_scope", "_state", "_terms", "failure", "send")
+    __slots__ = ("_held", "_keeper", "_scope", "_state", "_terms", "send")
 
-    session: Session
     send: Send
-    failure: FasterSessionError | None
     _terms: Terms
     _scope: dict[str, Any]
     _held: Metadata | None  # the record that this exchange is counted on
@@ -86,13 +84,16 @@ class Exchange(RequestManager):
         self.failure = None
         self._terms = terms
         self._scope = scope
-        self._keeper = None if terms.live else terms.manager.keep_alive(session)
+        self._keeper = None
         self._held = record = session._record
+        session._request = self
         if record is not None:
-            if scope["type"] == "http":
-                record.requests += 1
-            else:
+            if scope["type"] != "http":
                 record.sockets += 1
+            else:
+                record.requests += 1
+                if not terms.live:
+                    self._keeper = terms.manager.keep_alive(session)
         terms.running.add(self)
         scope[terms.scope_key] = session
         scope[APPLIED] = terms.applied if APPLIED not in scope else scope[APPLIED] + terms.applied
@@ -111,31 +112,31 @@ class Exchange(RequestManager):
         """Let go of everything; needs no event loop."""
         terms, session = self._terms, self.session
         session._phase = ENDED
+        session._request = None
         if session.__class__ is not UnestablishedSession:
             session.__class__ = EndedSession
         terms.running.discard(self)
-        held = self._held
-        if held is not None:
-            if self._scope["type"] == "http":
-                held.requests -= 1
-            else:
-                held.sockets -= 1
+        if self._held is not None:
+            self._count(self._held, -1)
         if self._keeper is not None:
             self._keeper.cancel()
         state, key = self._state, terms.state_key
         if key in state and state[key] is self:
             del state[key]
 
-    def _hold(self, record: Metadata | None) -> None:
-        """Count the exchange on its record, which then is not evicted, and no more on the one before."""
-        for counted, by in ((self._held, -1), (record, 1)):
-            if counted is None:
-                continue
-            if self._scope["type"] == "http":
-                counted.requests += by
-            else:
-                counted.sockets += by
-        self._held = record
+    def hold(self) -> None:
+        """Count the exchange on the session's record, which then is not evicted, and no more on the one before."""
+        if self._held is not None:
+            self._count(self._held, -1)
+        self._held = self.session._record
+        if self._held is not None:
+            self._count(self._held, 1)
+
+    def _count(self, record: Metadata, by: int) -> None:
+        if self._scope["type"] == "http":
+            record.requests += by
+        else:
+            record.sockets += by
 
     # --- messages ---
 
@@ -168,16 +169,22 @@ class Exchange(RequestManager):
         await self._terms.manager.touch(self.session)
         await self.send(message)
 
+    def look(self) -> None:
+        """Take over what the application put in the session's place."""
+        key, scope = self._terms.scope_key, self._scope
+        if key in scope and scope[key] is not self.session:
+            self._terms.manager.adopt(self.session, scope[key])
+
     def _has_work(self) -> bool:
-        """Tell if a save point has anything to do but touch; takes over what the application put in our place."""
+        """Tell if a save point has anything to do but touch."""
         session, terms, scope = self.session, self._terms, self._scope
         key = terms.scope_key
         if key in scope and scope[key] is not session:
-            terms.manager.adopt(session, scope[key])
+            self.look()
         if session._intents is not None:
             return True
-        if not session._accessed:
-            return False
+        if not session._accessed:  # a late write that went around the session's methods is still refused
+            return session._status is NEW and session._phase != NOT_STARTED and dict.__len__(session) > 0
         if not terms.live:
             return True
         session._accessed = False  # the next save point need not look unless something happens
@@ -200,16 +207,20 @@ class Exchange(RequestManager):
 
     async def _start_later(self, message: Message, accessed: bool, work: bool) -> None:
         manager, session = self._terms.manager, self.session
-        if work or manager.due(session):
+        work = work or manager.due(session)
+        while work:
             try:
                 await manager.checkpoint(session, Point.START, discard=_status(message) >= 500)
             except StoreError as error:
                 await self._give_up(error)
+            # regenerate_id() or invalidate() called meanwhile: only this start can carry their cookie
+            work = session._intents is not None and (session._intents.regenerate or bool(session._intents.doomed))
         await self.send(self._dressed(message, accessed))
 
     async def _give_up(self, error: StoreError) -> None:
         """Answer 503 in the application's place, and unwind the application with the error."""
         self.failure = error
+        self.session._phase = FAILED
         send, self.send = self.send, _swallow
         record_id = self.session._record_id
         self._terms.events.emit(logging.ERROR, "store.unavailable", record_id, "no session was saved: %s", error)
@@ -217,14 +228,8 @@ class Exchange(RequestManager):
         raise error
 
     async def _on_final(self, message: Message) -> None:
-        await self._save_late()
+        await self._terms.manager.save_late(self)
         await self.send(message)
-
-    async def _save_late(self) -> None:
-        try:
-            await self._terms.manager.late(self.session, Point.LATER)
-        except FasterSessionError as error:
-            self.failure = self.failure or error
 
     def is_unfinished(self) -> bool:
         """Tell if ``close`` has anything to do after the application has returned."""
@@ -236,13 +241,16 @@ class Exchange(RequestManager):
 
     async def close(self, *, raised: bool) -> None:
         """Run the last save point. An error of ours is raised only if the application's own is not on its way."""
-        answered = self.send is _swallow
-        if answered or not isinstance(self.failure, StoreError):
-            self._has_work()
-            try:
-                await self._terms.manager.close(self.session, raised=raised)
-            except FasterSessionError as error:
-                self.failure = self.failure or error
+        manager, session, answered = self._terms.manager, self.session, self.send is _swallow
+        discard = raised and session._phase == NOT_STARTED
+        self._has_work()
+        try:
+            if answered or not isinstance(self.failure, StoreError):
+                await manager.late(session, Point.END, discard=discard)
+            else:  # the final save has used up the time for retries
+                await manager.checkpoint(session, Point.END, discard=discard)
+        except FasterSessionError as error:
+            self.failure = self.failure or error
         if self.failure is not None and not raised and not answered:
             raise self.failure
 
@@ -257,8 +265,6 @@ class Exchange(RequestManager):
         session._phase = STARTED if status < 500 else FAILED
         if session._status is NEW:
             terms.manager.refuse(session, LEFT_WITHOUT_COOKIE)
-        if session._record is not self._held:
-            self._hold(session._record)
         given = message["headers"] if "headers" in message else None
         headers = given if type(given) is list else list(given or ())
         if cookie is not None:

@@ -10,7 +10,8 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import Any
 
@@ -29,16 +30,16 @@ __all__ = ["RequestManager", "SessionManager"]
 SUPERSEDED_SECONDS = 60  # how long requests sent before a regeneration may still arrive with the old cookie
 LATE_SECONDS = 5.0  # bound on a save after the headers, retries included
 LATE_PAUSES = (0.05, 0.2, 0.8)  # seconds between the tries of a late save
-OPEN_SECONDS = 10.0  # bound on opening and closing the store
 DRAIN_SECONDS = 10.0  # bound on the drain at shutdown
 
 
 class RequestManager:
     """What stands at ``request.state.session``: the interface of the ancestor's session manager. Always truthy."""
 
-    __slots__ = ("session",)
+    __slots__ = ("failure", "session")
 
     session: Session
+    failure: FasterSessionError | None  # what a save of this request raised, to be raised at its end
 
     def get_session(self) -> Session:
         """Return the session of this request."""
@@ -55,6 +56,9 @@ class RequestManager:
     def clear_session(self) -> None:
         """Remove all attributes; with nothing written afterwards, the session ends."""
         self.session.clear()
+
+    def look(self) -> None:
+        """See ``session.Request``."""
 
 
 class SessionManager:
@@ -85,10 +89,10 @@ class SessionManager:
         self.swap_now = self._saver.swap_now
         self._keys = keys
         self._unsign_pair = keys.unsign_pair
-        self._opened = store.live
         self._tasks: set[asyncio.Task[Any]] = set()
         self.touch = self._saver.touch
-        self.reload = self._saver.reload
+        self.open_store = self._saver.open
+        self.close_store = self._saver.close
 
     # --- open ---
 
@@ -128,8 +132,6 @@ class SessionManager:
         return self.new()
 
     async def _open(self, tickets: list[Ticket]) -> Session:
-        if not self._opened:
-            await self.open_store()
         found, superseded = await self._load(dict.fromkeys(tickets))
         if len(found) == 1:
             return self._bind(*found[0])
@@ -147,7 +149,7 @@ class SessionManager:
         session._accessed = False
         session._base = EMPTY
         session._host = self
-        session._intents = session._record = session._secret = session._verifier = None
+        session._intents = session._record = session._request = session._secret = session._verifier = None
         session._is_new = True
         session._phase = NOT_STARTED
         session._record_id = record_id
@@ -178,7 +180,7 @@ class SessionManager:
         session._accessed = False
         session._base = attributes
         session._host = self
-        session._intents = session._secret = None
+        session._intents = session._request = session._secret = None
         session._is_new = False
         session._phase = NOT_STARTED
         session._record = record
@@ -205,18 +207,43 @@ class SessionManager:
 
     async def save(self, session: Session) -> None:
         """Carry out ``await session.save()``."""
+        if session._request is not None:
+            session._request.look()
         await self.checkpoint(session, Point.LATER)
         if session._phase == ENDED:
             session._late = []
 
-    def save_now(self, session: Session) -> None:
-        """Carry out a verb that sync code called after the end of the request, on a live store."""
-        run_now(self.save(session))
+    def save_soon(self, session: Session) -> None:
+        """Carry out a verb that sync code called after the end of the request: at once, or in a task."""
+        if self.live:
+            self._saver.commit_now(session, Point.LATER)
+            session._late = []
+            return
+        try:
+            task = asyncio.get_running_loop().create_task(self._save_quietly(session))
+        except RuntimeError:
+            text = "a verb called after the end of the request, in a thread without an event loop, does nothing"
+            self.events.emit(logging.WARNING, "session.unsaved", session._record_id, text)
+        else:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _save_quietly(self, session: Session) -> None:
+        with suppress(FasterSessionError):  # logged
+            await self.late(session, Point.LATER)
+
+    async def reload(self, session: Session) -> None:
+        """Carry out ``await session.reload()``."""
+        if self.live:
+            await self._saver.reload(session)
+            return
+        async with self._turn(session):
+            await self._saver.reload(session)
 
     async def checkpoint(self, session: Session, point: Point, *, discard: bool = False) -> None:
         """Carry out a save point, once, protected from cancellation. Errors: see ``Saver.commit``."""
         if self.live:
-            await self._saver.commit(session, point, discard=discard)
+            self._saver.commit_now(session, point, discard=discard)
         else:
             await shielded(self._in_turn(session, point, discard), self._tasks)
 
@@ -226,11 +253,16 @@ class SessionManager:
 
     async def late(self, session: Session, point: Point, *, discard: bool = False) -> None:
         """Carry out a save point after the headers: like ``checkpoint``, tried again within ``LATE_SECONDS``."""
-        try:
-            if self.live:
+        if self.live:
+            with self._logged(session):
                 self._saver.commit_now(session, point, discard=discard)
-            else:
-                await shielded(self._with_retries(session, point, discard), self._tasks)
+        else:
+            await shielded(self._with_retries(session, point, discard), self._tasks)
+
+    @contextmanager
+    def _logged(self, session: Session) -> Iterator[None]:
+        try:
+            yield
         except StoreError:
             text = "a session could not be saved: changes of this request are lost"
             self.events.emit(logging.ERROR, "session.save_failed", session._record_id, text)
@@ -254,14 +286,6 @@ class SessionManager:
         signed_out = session._intents is not None and session._intents.signed_out
         return b"" if signed_out and session._status is Status.NEW else None
 
-    async def close(self, session: Session, *, raised: bool) -> None:
-        """Carry out the last save point; from then on only ``save()`` reaches the store."""
-        unsent = session._phase == NOT_STARTED
-        await self.late(session, Point.END, discard=raised and unsent)
-        if unsent and session._is_new and session._status is Status.LIVE and session._record_id is not None:
-            await self._saver.delete(session._record_id)  # its cookie never left
-            session._status = Status.GONE
-
     def adopt(self, session: Session, value: object) -> None:
         """Take over what the application put in the session's place in the scope.
 
@@ -276,24 +300,29 @@ class SessionManager:
             Session.clear(session)
 
     async def _with_retries(self, session: Session, point: Point, discard: bool) -> None:
-        try:
-            async with asyncio.timeout(LATE_SECONDS):
-                for pause in LATE_PAUSES:
-                    try:
-                        return await self._in_turn(session, point, discard)
-                    except StoreError:
-                        await asyncio.sleep(pause)
-                return await self._in_turn(session, point, discard)
-        except TimeoutError as error:
-            raise StoreError(f"the session could not be saved within {LATE_SECONDS:g} s") from error
+        with self._logged(session):
+            try:
+                async with asyncio.timeout(LATE_SECONDS):
+                    for pause in LATE_PAUSES:
+                        try:
+                            return await self._in_turn(session, point, discard)
+                        except StoreError:
+                            await asyncio.sleep(pause)
+                    return await self._in_turn(session, point, discard)
+            except TimeoutError as error:
+                raise StoreError(f"the session could not be saved within {LATE_SECONDS:g} s") from error
 
     async def _in_turn(self, session: Session, point: Point, discard: bool) -> None:
         """Commit when the commit before is done: what changes meanwhile is for the next one."""
+        async with self._turn(session):
+            await self._saver.commit(session, point, discard=discard)
+
+    @staticmethod
+    def _turn(session: Session) -> asyncio.Lock:
         turn: asyncio.Lock | None = getattr(session, "_turn", None)
         if turn is None:
             turn = session._turn = asyncio.Lock()
-        async with turn:
-            await self._saver.commit(session, point, discard=discard)
+        return turn
 
     # --- the store ---
 
@@ -301,46 +330,26 @@ class SessionManager:
         """Touch the session of a long request from time to time. A live store needs no such help."""
         if self.live:
             return None
-        return Repeat(session._idle_seconds() * TOUCH_FRACTION, lambda: self.touch(session), self._tasks)
-
-    async def open_store(self) -> None:
-        """Open the store."""
-        await self._bounded(self.store.open())
-        self._opened = True
-
-    async def close_store(self) -> None:
-        """Close the store, after ``drain``."""
-        self._opened = self.live
-        try:
-            await self._bounded(self.store.close())
-        except StoreError as error:
-            self.events.emit(logging.WARNING, "store.close_failed", None, "the store was not closed: %s", error)
-
-    async def _bounded(self, call: Coroutine[Any, Any, None]) -> None:
-        try:
-            if self.live:
-                return await call
-            async with asyncio.timeout(OPEN_SECONDS):
-                return await call
-        except Exception as error:
-            raise StoreError(f"the store could not be opened or closed: {type(error).__name__}") from error
+        return Repeat(lambda: session._idle_seconds() * TOUCH_FRACTION, lambda: self.touch(session), self._tasks)
 
     async def drain(self) -> None:
         """Save what streams still hold, and wait for the saves in flight, for at most ``DRAIN_SECONDS``."""
-        streaming = [request.session for request in self.running if request.session._phase in (STARTED, FAILED)]
+        streaming = [request for request in self.running if request.session._phase in (STARTED, FAILED)]
         if self.live:
-            for session in streaming:
-                await self._drain_one(session)
+            for request in streaming:
+                await self.save_late(request)
             return
-        work = {asyncio.ensure_future(self._drain_one(session)) for session in streaming} | self._tasks
+        work = {asyncio.ensure_future(self.save_late(request)) for request in streaming} | self._tasks
         if work:
             await asyncio.wait(work, timeout=DRAIN_SECONDS)
 
-    async def _drain_one(self, session: Session) -> None:
+    async def save_late(self, request: RequestManager) -> None:
+        """Run a late save of a running request, which raises at its end what this one would."""
+        request.look()
         try:
-            await self.late(session, Point.LATER)
-        except FasterSessionError:
-            return  # logged; its own request raises it
+            await self.late(request.session, Point.LATER)
+        except FasterSessionError as error:
+            request.failure = request.failure or error
 
     def unsaved(self, session: Session, names: list[str]) -> None:
         """Warn of attributes that were written after the end of the request and never saved."""

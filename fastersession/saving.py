@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from typing import Any
 
 from .commit import Action, Point, Situation, diff, plan, unchanged
 from .errors import FasterSessionError, SessionNotEstablished, StoreError
 from .events import EventLog
-from .session import FAILED, LEFT_WITHOUT_COOKIE, NOT_STARTED, Metadata, Session, Status
+from .session import FAILED, LEFT_WITHOUT_COOKIE, NOT_STARTED, Intents, Metadata, Session, Status
 from .stores.base import Change, Record, Store
 from .tasks import run_now
 from .tokens import draw, same, verifier_of
@@ -24,6 +24,7 @@ __all__ = ["TOUCH_FRACTION", "Saver", "touch_due"]
 
 STORE_SECONDS = 2.0  # bound on one store call
 TOUCH_FRACTION = 0.1  # of the idle timeout: how coarsely the last access is recorded
+OPEN_SECONDS = 10.0  # bound on opening and closing the store
 CREATE_TRIES = 3  # a taken id is a broken random generator, not bad luck
 LOST = "the record is gone (logged out, expired or regenerated elsewhere)"
 
@@ -40,6 +41,7 @@ class Saver:
     """
 
     def __init__(self, store: Store, events: EventLog, lifetime: float, max_age: float) -> None:
+        self._store = store
         self.live = store.live
         self.clock = store.clock
         direct = getattr(store, "direct", None) if store.live else None
@@ -49,6 +51,8 @@ class Saver:
         self._events = events
         self._lifetime = lifetime
         self._max_age = max_age
+        self._opening = None if store.live else asyncio.Lock()
+        self._opened = store.live
 
     # --- drivers: the steps of a commit, at once or awaited ---
 
@@ -79,6 +83,8 @@ class Saver:
             raise
         except Exception as error:
             raise StoreError(f"the store failed: {type(error).__name__}") from error
+        finally:
+            steps.close()
 
     async def commit(self, session: Session, point: Point, *, discard: bool = False) -> None:
         """Decide a save point and carry it out.
@@ -93,7 +99,7 @@ class Saver:
         if session._status is not Status.LIVE:
             return
         try:
-            await self._run(self._touch(session, session._base, self.clock()))
+            await self._run(self._touch(session, session._base, None, self.clock()))
         except StoreError:
             self._events.emit(logging.WARNING, "store.touch_failed", session._record_id, "a session was not touched")
 
@@ -102,15 +108,19 @@ class Saver:
         await self._run(self._reload(session))
 
     async def call(self, verb: Callable[..., Any], *arguments: Any) -> Any:
-        """Call the store: at once if it is live, else bounded in time.
+        """Call the store: at once if it is live, else bounded in time, after opening it if no lifespan did.
 
         :raises StoreError: it failed, or took too long.
         """
         try:
             if self.live:
                 return self.call_now(verb, *arguments)
+            if not self._opened:
+                await self.open()
             async with asyncio.timeout(STORE_SECONDS):
                 return await verb(*arguments)
+        except FasterSessionError:
+            raise
         except Exception as error:
             raise StoreError(f"the store failed: {type(error).__name__}") from error
 
@@ -126,9 +136,23 @@ class Saver:
         """Call the store's ``load``."""
         return await self.call(self._verbs.load, record_id)  # type: ignore[no-any-return]
 
-    async def delete(self, record_id: bytes) -> None:
-        """Call the store's ``delete``."""
-        await self.call(self._verbs.delete, record_id)
+    async def open(self) -> None:
+        """Open the store, once."""
+        if self._opening is not None:
+            async with self._opening:
+                if not self._opened:
+                    await _bounded(self._store.open())
+                    self._opened = True
+        else:
+            await self._store.open()
+
+    async def close(self) -> None:
+        """Close the store; it may be opened again."""
+        self._opened = self.live
+        try:
+            await (self._store.close() if self.live else _bounded(self._store.close()))
+        except Exception as error:
+            self._events.emit(logging.WARNING, "store.close_failed", None, "the store was not closed: %s", error)
 
     async def _run(self, steps: Steps) -> None:
         try:
@@ -137,44 +161,49 @@ class Saver:
                 verb, arguments = steps.send(await self.call(verb, *arguments))
         except StopIteration:
             return
+        finally:
+            steps.close()
 
     # --- the steps: each yields a verb of the store with its arguments, and gets the outcome ---
 
     def _commit(self, session: Session, point: Point, discard: bool) -> Steps:
-        intents = session._intents
-        if intents is not None:
-            yield from self._first(session)
-        content, discard = _content(session, discard or session._phase == FAILED)
-        now = self.clock()
-        action = plan(_situation(session, point, content, discard, now))
-        if action is Action.UPDATE:  # the usual one, without another generator
-            record_id, verifier = session._proof()
-            change = _change(session, content, now)
-            self._updated(
-                session, record_id, content, change, (yield self._verbs.update, (record_id, verifier, change))
-            )
-        elif action is not Action.NOTHING:
-            yield from _CARRY_OUT[action](self, session, content, now)
-        if intents is not None:
-            intents.saved = None
+        """Take what is asked for and what there is to save; what comes while the store works is for the next commit."""
+        intents, record_id = session._take_intents(), session._record_id
+        carried_out = False
+        try:
+            if intents is not None:
+                yield from self._first(session, intents)
+            content, discard = _content(session, intents, discard or session._phase == FAILED)
+            now = self.clock()
+            action = plan(_situation(session, intents, point, content, discard, now))
+            if action is not Action.NOTHING:
+                yield from _CARRY_OUT[action](self, session, content, intents, now)
+            carried_out = True
+        finally:
+            if intents is not None:
+                if not carried_out:
+                    same_session = session._record_id is record_id
+                    session._intents = intents.put_back(session._intents, same_session=same_session)
+                elif intents.regenerate and action is not Action.REGENERATE and session._status is LIVE:
+                    session._plans().regenerate = True  # only the start can send its cookie
 
-    def _first(self, session: Session) -> Steps:
+    def _first(self, session: Session, intents: Intents) -> Steps:
         """Carry out what comes before any comparison: reload, and the deletions of ``invalidate()``."""
-        intents = session._intents
-        if intents is not None and intents.reload:
+        if intents.reload:
             yield from self._reload(session)
-        while intents is not None and intents.doomed:
+        while intents.doomed:
             yield self._verbs.delete, (intents.doomed[-1],)
             intents.doomed.pop()
 
     def _reload(self, session: Session) -> Steps:
-        session._plans().reload = False
-        if session._status is not Status.LIVE:
+        if session._status is not LIVE:
             return
         record_id, verifier = session._proof()
         record = yield self._verbs.load, (record_id,)
+        if session._record_id is not record_id:  # invalidated while the store worked
+            return
         if record is None or not same(record.verifier, verifier):
-            self._lose(session, record_id, LOST)
+            self._lose(session, record_id, verifier, LOST)
             return
         sets, deletes = diff(session._snapshot(), session._base)
         fresh = {**record.attributes, **sets}
@@ -185,47 +214,58 @@ class Saver:
         session._accessed = True
         session._record, session._base = record, record.attributes
 
-    def _create(self, session: Session, content: Mapping[str, Any], now: float) -> Steps:
+    def _create(self, session: Session, content: Mapping[str, Any], intents: Intents | None, now: float) -> Steps:
+        idle = session._idle_seconds() if intents is None or intents.idle_timeout is None else intents.idle_timeout
         for _ in range(CREATE_TRIES):
             ticket = session._ticket()
-            verifier, idle, not_after = self.verifier(ticket.secret), session._idle_seconds(), self._not_after(now, now)
+            verifier, not_after = self.verifier(ticket.secret), self._not_after(now, now)
             record = yield self._verbs.create, (ticket.record_id, verifier, now, idle, not_after, content)
             if session._record_id is not ticket.record_id:  # invalidated while the store worked
                 session._plans().doomed.append(ticket.record_id)
                 return
             if record is not None:
-                session._record, session._status, session._verifier = record, Status.LIVE, record.verifier
-                session._settle(content, regenerated=True)
+                session._record, session._status, session._verifier = record, LIVE, record.verifier
+                session._base = content
+                if intents is not None:
+                    intents.regenerate = False  # the secret is new anyway
+                if session._request is not None:
+                    session._request.hold()
                 return
             session._record_id = None
         raise StoreError(f"{CREATE_TRIES} new record ids in a row were taken: the random generator is broken")
 
-    def _regenerate(self, session: Session, content: Mapping[str, Any], now: float) -> Steps:
-        change = _change(session, content, now)
+    def _update(self, session: Session, content: Mapping[str, Any], intents: Intents | None, now: float) -> Steps:
+        change = _change(session, content, intents, now)
+        record_id, verifier = session._proof()
+        if (yield self._verbs.update, (record_id, verifier, change)):
+            self._saved(session, record_id, content, change)
+        else:
+            self._lose(session, record_id, verifier, LOST)
+
+    def _regenerate(self, session: Session, content: Mapping[str, Any], intents: Intents | None, now: float) -> Steps:
+        change = _change(session, content, intents, now)
         record_id, verifier = session._proof()
         secret = draw().secret
         new_verifier = self.verifier(secret)
         created_at = now if session._record is None else session._record.created_at
         arguments = record_id, verifier, new_verifier, self._not_after(created_at, now), change
         if not (yield self._verbs.regenerate, arguments):
-            self._lose(session, record_id, "another request regenerated or ended the session first")
+            self._lose(session, record_id, verifier, "another request regenerated or ended the session first")
         elif session._record_id is record_id:
             session._secret, session._verifier = secret, new_verifier
-            session._plans().regenerate = False
-            self._updated(session, record_id, content, change, True)
+            self._saved(session, record_id, content, change)
 
-    def _delete(self, session: Session, content: Mapping[str, Any], now: float) -> Steps:
+    def _delete(self, session: Session, content: Mapping[str, Any], intents: Intents | None, now: float) -> Steps:
         session._start_anew()
-        yield from self._first(session)
+        yield from self._first(session, session._plans())
 
-    def _touch(self, session: Session, content: Mapping[str, Any], now: float) -> Steps:
+    def _touch(self, session: Session, content: Mapping[str, Any], intents: Intents | None, now: float) -> Steps:
         record_id, verifier = session._proof()
-        if not (yield self._verbs.touch, (record_id, verifier, now)):
-            self._lose(session, record_id, LOST)
-        elif session._record is not None:
+        touched = yield self._verbs.touch, (record_id, verifier, now)
+        if touched and session._record is not None:  # else a save will find out; there is nothing to drop yet
             session._record.accessed_at = max(now, session._record.accessed_at)
 
-    def _drop(self, session: Session, content: Mapping[str, Any], now: float) -> Steps:
+    def _drop(self, session: Session, content: Mapping[str, Any], intents: Intents | None, now: float) -> Steps:
         if session._status is Status.SUPERSEDED:
             self._log_dropped(session._record_id, "its cookie was replaced a moment ago by another request")
             if session._phase != NOT_STARTED:
@@ -233,7 +273,7 @@ class Saver:
         session._base = content
         yield from ()
 
-    def _refuse(self, session: Session, content: Mapping[str, Any], now: float) -> Steps:
+    def _refuse(self, session: Session, content: Mapping[str, Any], intents: Intents | None, now: float) -> Steps:
         session._base = content  # say it once
         name, why = next(iter(content), None), getattr(session, "_refusal", LEFT_WITHOUT_COOKIE)
         yield from ()
@@ -245,19 +285,16 @@ class Saver:
         """Return what the store keeps for a secret."""
         return secret if self.live else verifier_of(secret)
 
-    def _updated(
-        self, session: Session, record_id: bytes, content: Mapping[str, Any], change: Change, done: bool
-    ) -> None:
-        if not done:
-            self._lose(session, record_id, LOST)
-        elif session._record_id is record_id and session._record is not None:  # not invalidated meanwhile
-            session._settle(content)
+    def _saved(self, session: Session, record_id: bytes, content: Mapping[str, Any], change: Change) -> None:
+        if session._record_id is record_id and session._record is not None:  # not invalidated meanwhile
+            session._base = content
             if not self.live:
                 session._record.accessed_at = max(change.accessed_at, session._record.accessed_at)
                 session._record.idle_timeout = change.idle_timeout or session._record.idle_timeout
 
-    def _lose(self, session: Session, record_id: bytes, why: str) -> None:
-        if session._record_id is record_id:
+    def _lose(self, session: Session, record_id: bytes, verifier: bytes, why: str) -> None:
+        """Note that the store refused this proof, unless the request itself has got another one meanwhile."""
+        if session._record_id is record_id and session._verifier is verifier:
             session._status, session._secret = Status.GONE, None
             self._log_dropped(record_id, why)
 
@@ -269,33 +306,42 @@ class Saver:
         return min(created_at + self._lifetime, issued_at + self._max_age)
 
 
-def _content(session: Session, discard: bool) -> tuple[Mapping[str, Any], bool]:
+async def _bounded(call: Coroutine[Any, Any, None]) -> None:
+    try:
+        async with asyncio.timeout(OPEN_SECONDS):
+            await call
+    except Exception as error:
+        raise StoreError(f"the store could not be opened or closed: {type(error).__name__}") from error
+
+
+def _content(session: Session, intents: Intents | None, discard: bool) -> tuple[Mapping[str, Any], bool]:
     """Return what to store (the very ``_base`` if nothing changed), and if the rest is still discarded."""
     if not discard:
         return (session._base if unchanged(session, session._base) else session._snapshot()), False
-    saved = None if session._intents is None else session._intents.saved
+    saved = None if intents is None else intents.saved
     if saved is None:
         return session._base, True
     return (session._base if unchanged(saved, session._base) else saved), False
 
 
-def _situation(session: Session, point: Point, content: Mapping[str, Any], discard: bool, now: float) -> Situation:
-    intents, record, dirty = session._intents, session._record, content is not session._base
-    started = session._phase != NOT_STARTED
+def _situation(
+    session: Session, intents: Intents | None, point: Point, content: Mapping[str, Any], discard: bool, now: float
+) -> Situation:
+    record, dirty = session._record, content is not session._base
+    created = record is not None and session._is_new
     due = not dirty and record is not None and touch_due(record, now)
-    if intents is None:
-        fields = (session._status, point, not content, dirty, started, discard, False, False, False, due)
-    else:
+    wishes = (False, False, False)
+    if intents is not None:
         dirty = dirty or intents.idle_timeout is not None
         wishes = intents.cleared, intents.establish, intents.regenerate
-        fields = (session._status, point, not content, dirty, started, discard, *wishes, due)
+    started = session._phase != NOT_STARTED
+    fields = (session._status, point, not content, dirty, started, discard, *wishes, due, created)
     return _new_tuple(Situation, fields)
 
 
-def _change(session: Session, content: Mapping[str, Any], now: float) -> Change:
+def _change(session: Session, content: Mapping[str, Any], intents: Intents | None, now: float) -> Change:
     sets, deletes = diff(content, session._base)
-    idle_timeout = None if session._intents is None else session._intents.idle_timeout
-    return _new_tuple(Change, (now, sets, deletes, idle_timeout))
+    return _new_tuple(Change, (now, sets, deletes, None if intents is None else intents.idle_timeout))
 
 
 def touch_due(record: Metadata, now: float) -> bool:
@@ -303,8 +349,9 @@ def touch_due(record: Metadata, now: float) -> bool:
     return now - record.accessed_at >= record.idle_timeout * TOUCH_FRACTION
 
 
-_CARRY_OUT: dict[Action, Callable[[Saver, Session, Mapping[str, Any], float], Steps]] = {
+_CARRY_OUT: dict[Action, Callable[[Saver, Session, Mapping[str, Any], Intents | None, float], Steps]] = {
     Action.CREATE: Saver._create,
+    Action.UPDATE: Saver._update,
     Action.TOUCH: Saver._touch,
     Action.DELETE: Saver._delete,
     Action.REGENERATE: Saver._regenerate,

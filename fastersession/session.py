@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from .errors import HeadersSent, SessionNotEstablished
 from .tokens import Ticket
 
-__all__ = ["Host", "Intents", "Metadata", "Pending", "Session", "Status", "seconds"]
+__all__ = ["Host", "Intents", "Metadata", "Pending", "Request", "Session", "Status", "seconds"]
 
 EMPTY: Mapping[str, Any] = {}
 
@@ -70,8 +70,8 @@ class Host(Protocol):
     async def reload(self, session: Session) -> None:
         """Carry out an awaited ``reload()``."""
 
-    def save_now(self, session: Session) -> None:
-        """Carry out a verb that sync code called after the end of the request; on a live store only."""
+    def save_soon(self, session: Session) -> None:
+        """Carry out a verb that sync code called after the end of the request."""
 
     def refuse(self, session: Session, why: str) -> None:
         """Make the session refuse every write from here on."""
@@ -80,16 +80,47 @@ class Host(Protocol):
         """Warn of what was written after the end and never saved."""
 
 
-class Pending:
-    """What a verb returns: await it to have the work done now; left alone, the next save point does it."""
+class Request(Protocol):
+    """What a session needs from the request it belongs to."""
 
-    __slots__ = ("_work",)
+    def look(self) -> None:
+        """Take over what the application put in the session's place."""
+
+    def hold(self) -> None:
+        """Note that the session has another record."""
+
+
+class Pending(Coroutine[Any, Any, None]):
+    """What a verb returns: await it, or make a task of it, to have the work done now.
+
+    Left alone, the next save point does the work, and no warning is given.
+    """
+
+    __slots__ = ("_running", "_work")
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._work = work
+        self._running: Coroutine[Any, Any, None] | None = None
 
     def __await__(self) -> Generator[Any, Any, None]:
         return self._work().__await__()
+
+    def send(self, value: Any) -> Any:
+        """See ``Coroutine.send``."""
+        if self._running is None:
+            self._running = self._work()
+        return self._running.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """See ``Coroutine.throw``."""
+        if self._running is None:
+            self._running = self._work()
+        return self._running.throw(*error)
+
+    def close(self) -> None:
+        """See ``Coroutine.close``."""
+        if self._running is not None:
+            self._running.close()
 
 
 class Intents:
@@ -107,15 +138,17 @@ class Intents:
         self.saved: dict[str, Any] | None = None  # what save() covers, if nobody awaited it
         self.signed_out = False  # the browser holds a cookie whose record this request ended
 
-    def __bool__(self) -> bool:
-        """Tell if anything is left to carry out, or to say with the start of the response."""
-        return bool(self.doomed or self.regenerate or self.reload or self.signed_out)
-
-    def settle(self, *, regenerated: bool) -> None:
-        """Forget what a successful save has carried out."""
-        self.cleared = self.establish = False
-        self.regenerate = self.regenerate and not regenerated
-        self.idle_timeout = self.saved = None
+    def put_back(self, later: Intents | None, *, same_session: bool) -> Intents:
+        """Return these intents, whose save failed, together with what was asked for since."""
+        kept = self if same_session else Intents()
+        kept.doomed, kept.signed_out = self.doomed, self.signed_out
+        if later is not None:
+            kept.doomed = self.doomed + later.doomed
+            for name in ("cleared", "establish", "regenerate", "reload", "signed_out"):
+                setattr(kept, name, getattr(kept, name) or getattr(later, name))
+            kept.idle_timeout = kept.idle_timeout if later.idle_timeout is None else later.idle_timeout
+            kept.saved = kept.saved if later.saved is None else later.saved
+        return kept
 
 
 def seconds(value: object) -> float | None:
@@ -147,6 +180,7 @@ class Session(dict[str, Any]):
         "_record",
         "_record_id",
         "_refusal",
+        "_request",
         "_secret",
         "_status",
         "_turn",
@@ -163,6 +197,7 @@ class Session(dict[str, Any]):
     _record: Metadata | None
     _record_id: bytes | None
     _refusal: str  # why nothing may be written
+    _request: Request | None  # while it runs
     _secret: bytes | None  # of a new or regenerated session, until its cookie has left
     _status: Status
     _turn: Any  # the lock that makes commits of a suspending store take turns
@@ -301,14 +336,14 @@ class Session(dict[str, Any]):
         assert self._record_id is not None and self._verifier is not None  # noqa: S101, PT018 - LIVE has both
         return self._record_id, self._verifier
 
-    def _settle(self, content: Mapping[str, Any], *, regenerated: bool = False) -> None:
-        """Note that the store has this content, and a new secret if it has."""
-        self._base = content
+    def _take_intents(self) -> Intents | None:
+        """Return what is asked for, to be carried out now; what is asked for from here on is for the next commit."""
         intents = self._intents
         if intents is not None:
-            intents.settle(regenerated=regenerated)
-            if not intents:
-                self._intents = None
+            self._intents = None
+            if intents.signed_out:
+                self._plans().signed_out = True
+        return intents
 
     def _idle_seconds(self) -> float:
         if self._intents is not None and self._intents.idle_timeout is not None:
@@ -348,8 +383,8 @@ class Session(dict[str, Any]):
         self._is_new = True
 
     def _done_now_if_ended(self) -> Pending:
-        if self._phase == ENDED and self._host.live:
-            self._host.save_now(self)
+        if self._phase == ENDED:
+            self._host.save_soon(self)
         return Pending(self._save)
 
     async def _save(self) -> None:

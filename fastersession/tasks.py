@@ -50,15 +50,18 @@ async def shielded(coroutine: Coroutine[Any, Any, T], tasks: set[asyncio.Task[An
 
 
 class Repeat:
-    """Calls ``work`` every ``period`` seconds, in tasks of the running loop, until ``cancel()``."""
+    """Calls ``work`` every ``period()`` seconds, in tasks of the running loop, until ``cancel()``."""
 
     __slots__ = ("_period", "_tasks", "_timer", "_work")
 
     def __init__(
-        self, period: float, work: Callable[[], Coroutine[Any, Any, Any]], tasks: set[asyncio.Task[Any]]
+        self,
+        period: Callable[[], float],
+        work: Callable[[], Coroutine[Any, Any, Any]],
+        tasks: set[asyncio.Task[Any]],
     ) -> None:
         self._period, self._work, self._tasks = period, work, tasks
-        self._timer = asyncio.get_running_loop().call_later(period, self._fire)
+        self._timer = asyncio.get_running_loop().call_later(period(), self._fire)
 
     def cancel(self) -> None:
         """Call no more."""
@@ -69,4 +72,4 @@ class Repeat:
         task = loop.create_task(self._work())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        self._timer = loop.call_later(self._period, self._fire)
+        self._timer = loop.call_later(self._period(), self._fire)

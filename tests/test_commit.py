@@ -125,17 +125,22 @@ def test_a_regeneration_happens_with_the_start_only() -> None:
 
 def test_a_session_is_deleted_by_clear_only() -> None:
     """What is emptied without clear() is saved as an empty live record."""
-    # Invariant: DELETE is exactly LIVE, cleared, empty and not discarded.
+    # Invariant: DELETE is exactly LIVE, and either cleared, empty and not discarded, or created and never started.
     for s in EVERY:
-        assert (plan(s) is Action.DELETE) == (s.status is LIVE and s.cleared and s.empty and not s.discard)
+        unsent = s.created and s.point is END and not s.started
+        by_clear = s.cleared and s.empty and not s.discard
+        assert (plan(s) is Action.DELETE) == (s.status is LIVE and (by_clear or unsent))
 
 
 def test_no_change_vanishes_silently() -> None:
     """A kept change is stored, refused or dropped with an event; only a start that never came may forget it."""
     # Invariant: dirty and not discarded implies an action that is neither NOTHING nor TOUCH, but for a NEW session
-    # that is empty or saw no start.
+    # that is empty or saw no start, one of a foreign origin that is empty, and one whose cookie never left.
     for s in EVERY:
-        if s.dirty and not s.discard and not (s.status is NEW and (s.empty or (s.point is END and not s.started))):
+        if s.dirty and not s.discard and not (
+            (s.status is NEW and (s.empty or (s.point is END and not s.started)))
+            or (s.status is Status.FOREIGN and s.empty)
+        ):
             assert plan(s) not in (Action.NOTHING, Action.TOUCH), s
 
 

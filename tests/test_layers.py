@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "session": {"errors", "tokens"},
     "states": {"errors", "session"},
     "commit": {"session"},
-    "config": {"cookies", "errors", "session"},
+    "config": {"cookies", "errors", "session", "tokens"},
     "headers": {"config"},
     "stores.base": set(),
     "saving": {"codecs", "commit", "errors", "events", "session", "states", "stores.base", "tasks", "tokens"},

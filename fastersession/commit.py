@@ -15,7 +15,7 @@ from .session import Status
 __all__ = ["Action", "Point", "Situation", "diff", "plan"]
 
 _MISSING = object()
-_items, _length = dict.items, dict.__len__
+_get, _length = dict.get, dict.__len__
 
 
 class Point(Enum):
@@ -94,17 +94,14 @@ def plan(at: Situation) -> Action:
 def unchanged(now: dict[str, Any], base: Mapping[str, Any]) -> bool:
     """Tell if two dicts hold the very same objects under the same names.
 
-    ``dict``'s own methods are named, so that a session's are not run. ``False`` too if another thread is writing.
+    ``dict``'s own methods are named, so that a session's are not run. ``base`` is never changed in place; ``now`` may
+    be, by other threads, at any time.
     """
     if _length(now) != len(base):
         return False
-    find = base.get
-    try:
-        for name, value in _items(now):
-            if find(name, _MISSING) is not value:
-                return False
-    except RuntimeError:  # a worker thread added or removed an attribute just now
-        return False
+    for name in base:  # noqa: SIM110 - a generator costs three times the loop, on every request that read
+        if _get(now, name, _MISSING) is not base[name]:
+            return False
     return True
 
 

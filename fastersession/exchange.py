@@ -17,12 +17,12 @@ from .errors import FasterSessionError, StoreError
 from .events import EventLog
 from .headers import has_content_length, with_cookie, with_vary
 from .manager import RequestManager, SessionManager
-from .saving import touch_due
+from .saving import TOUCH_FRACTION
 from .session import ENDED, FAILED, LEFT_WITHOUT_COOKIE, NOT_STARTED, STARTED, Metadata, Session, Status
 from .states import EndedSession, UnestablishedSession
 from .tasks import Repeat
 
-__all__ = ["APPLIED", "Exchange", "Message", "Send", "Terms", "refuse_service"]
+__all__ = ["APPLIED", "Exchange", "Message", "Send", "Terms", "begin", "refuse_service"]
 
 Message = dict[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -38,7 +38,7 @@ FINALS = frozenset(
         "websocket.http.response.body",
     }
 )
-NEW = Status.NEW
+NEW, LIVE = Status.NEW, Status.LIVE
 ACCEPTED = 101  # the status that stands for websocket.accept
 RETRY_AFTER = b"5"  # seconds: about what a store needs to come back
 TRY_AGAIN_LATER = 1013  # the WebSocket close code registered for it
@@ -75,39 +75,6 @@ class Exchange(RequestManager):
     _state: Any  # the ``scope["state"]`` that it stands in
     _keeper: Repeat | None
 
-    @classmethod
-    def begin(cls, terms: Terms, session: Session, scope: dict[str, Any], send: Send) -> Exchange:
-        """Return the exchange of a request, and put it and the session into the copied scope."""
-        self = cls()  # filled in here: __init__ costs a call more, once per request
-        self.session = session
-        self.send = send
-        self.failure = None
-        self._terms = terms
-        self._scope = scope
-        self._keeper = None
-        self._held = record = session._record
-        session._request = self
-        if record is not None:
-            if scope["type"] != "http":
-                record.sockets += 1
-            else:
-                record.requests += 1
-                if not terms.live:
-                    self._keeper = terms.manager.keep_alive(session)
-        terms.running.add(self)
-        scope[terms.scope_key] = session
-        scope[APPLIED] = terms.applied if APPLIED not in scope else scope[APPLIED] + terms.applied
-        key = terms.state_key
-        if "state" not in scope:
-            self._state = scope["state"] = {key: self}
-            return self
-        self._state = state = scope["state"]
-        if key not in state:
-            state[key] = self
-        elif isinstance(state[key], RequestManager):  # the server shares one dict between requests
-            self._state = scope["state"] = {**state, key: self}
-        return self
-
     def release(self) -> None:
         """Let go of everything; needs no event loop."""
         terms, session = self._terms, self.session
@@ -116,8 +83,12 @@ class Exchange(RequestManager):
         if session.__class__ is not UnestablishedSession:
             session.__class__ = EndedSession
         terms.running.discard(self)
-        if self._held is not None:
-            self._count(self._held, -1)
+        held = self._held
+        if held is not None:
+            if self._scope["type"] == "http":
+                held.requests -= 1
+            else:
+                held.sockets -= 1
         if self._keeper is not None:
             self._keeper.cancel()
         state, key = self._state, terms.state_key
@@ -141,17 +112,39 @@ class Exchange(RequestManager):
     # --- messages ---
 
     def on_message(self, message: Message) -> Awaitable[None]:
-        """Forward a message that is no chunk, after the save point that it is."""
-        kind = message["type"]
-        if kind in STARTS and ("status" not in message or message["status"] >= 200):
-            return self._on_start(message)
-        session = self.session
-        if kind in FINALS and session._phase != NOT_STARTED and self._has_work():
-            return self._on_final(message)
+        """Forward a message that is neither chunk nor http start, after the save point that it is."""
+        kind, session, send = message["type"], self.session, self.send
+        if kind in FINALS:
+            key, scope = self._terms.scope_key, self._scope
+            quiet = session._status is LIVE and not session._accessed and session._intents is None
+            if session._phase == NOT_STARTED or (quiet and key in scope and scope[key] is session):
+                return send(message)
+            return self._on_final(message) if self._has_work() else send(message)
+        if kind in STARTS:
+            return self.on_start(message)
         if kind == "websocket.send" and self._terms.manager.due(session):
             return self._on_traffic(message)
-        send = self.send
         return send(message)
+
+    def on_start(self, message: Message) -> Awaitable[None]:
+        """Run the save point of the start, and forward it with our headers."""
+        terms, session, scope, send = self._terms, self.session, self._scope, self.send
+        status = message["status"] if "status" in message else ACCEPTED
+        if status < 200 and status != ACCEPTED:  # informational: the cookie is for the final response
+            return send(message)
+        key = terms.scope_key
+        if key in scope and scope[key] is not session:
+            self.look()
+        accessed, session._accessed = session._accessed, False
+        if not terms.live:
+            return self._start_later(message, status, accessed)
+        if session._intents is not None or (accessed and not unchanged(session, session._base)):
+            try:
+                if status >= 500 or session._intents is not None or not terms.manager.swap_now(session):
+                    terms.manager.checkpoint_now(session, Point.START, discard=status >= 500)
+            except StoreError as error:
+                return self._give_up(error)
+        return send(self._dressed(message, status, accessed))
 
     def watching(self, receive: Any) -> Any:
         """Return a ``receive`` whose WebSocket messages keep the session alive."""
@@ -177,45 +170,31 @@ class Exchange(RequestManager):
 
     def _has_work(self) -> bool:
         """Tell if a save point has anything to do but touch."""
-        session, terms, scope = self.session, self._terms, self._scope
-        key = terms.scope_key
+        session, scope = self.session, self._scope
+        key = self._terms.scope_key
         if key in scope and scope[key] is not session:
             self.look()
         if session._intents is not None:
             return True
         if not session._accessed:  # a late write that went around the session's methods is still refused
             return session._status is NEW and session._phase != NOT_STARTED and dict.__len__(session) > 0
-        if not terms.live:
+        if not self._terms.live:
             return True
         session._accessed = False  # the next save point need not look unless something happens
         return not unchanged(session, session._base)
 
-    def _on_start(self, message: Message) -> Awaitable[None]:
-        terms, session, send = self._terms, self.session, self.send
-        accessed = session._accessed
-        work = self._has_work()
-        if not terms.live:
-            return self._start_later(message, accessed, work)
-        if work:
-            failed = _status(message) >= 500
-            try:
-                if failed or session._intents is not None or not terms.manager.swap_now(session):
-                    terms.manager.checkpoint_now(session, Point.START, discard=failed)
-            except StoreError as error:
-                return self._give_up(error)
-        return send(self._dressed(message, accessed))
-
-    async def _start_later(self, message: Message, accessed: bool, work: bool) -> None:
+    async def _start_later(self, message: Message, status: int, accessed: bool) -> None:
         manager, session = self._terms.manager, self.session
-        work = work or manager.due(session)
+        session._accessed = accessed  # a store that suspends keeps bytes: what was handed out may change any time
+        work = accessed or session._intents is not None or manager.due(session)
         while work:
             try:
-                await manager.checkpoint(session, Point.START, discard=_status(message) >= 500)
+                await manager.checkpoint(session, Point.START, discard=status >= 500)
             except StoreError as error:
                 await self._give_up(error)
             # regenerate_id() or invalidate() called meanwhile: only this start can carry their cookie
             work = session._intents is not None and (session._intents.regenerate or bool(session._intents.doomed))
-        await self.send(self._dressed(message, accessed))
+        await self.send(self._dressed(message, status, accessed))
 
     async def _give_up(self, error: StoreError) -> None:
         """Answer 503 in the application's place, and unwind the application with the error."""
@@ -231,13 +210,18 @@ class Exchange(RequestManager):
         await self._terms.manager.save_late(self)
         await self.send(message)
 
-    def is_unfinished(self) -> bool:
-        """Tell if ``close`` has anything to do after the application has returned."""
-        session = self.session
-        if session._phase == NOT_STARTED or self.failure is not None or self._has_work():
-            return True
+    def is_done(self) -> bool:
+        """Tell if ``close`` has nothing to do after the application has returned."""
+        session, key, scope = self.session, self._terms.scope_key, self._scope
+        if session._phase == NOT_STARTED or self.failure is not None:
+            return False
+        if session._accessed or session._intents is not None or key not in scope or scope[key] is not session:
+            if self._has_work():
+                return False
+        elif session._status is NEW and dict.__len__(session):
+            return False
         record = session._record
-        return record is not None and touch_due(record, self._terms.now())
+        return record is None or self._terms.now() - record.accessed_at < record.idle_timeout * TOUCH_FRACTION
 
     async def close(self, *, raised: bool) -> None:
         """Run the last save point. An error of ours is raised only if the application's own is not on its way."""
@@ -256,17 +240,16 @@ class Exchange(RequestManager):
 
     # --- headers ---
 
-    def _dressed(self, message: Message, accessed: bool) -> Message:
+    def _dressed(self, message: Message, status: int, accessed: bool) -> Message:
         """Return the start message as it leaves: with our headers, or untouched if there are none."""
         terms, session, cookie = self._terms, self.session, None
         if session._secret is not None or session._intents is not None:
             cookie = terms.manager.cookie(session)
-        status = _status(message)
         session._phase = STARTED if status < 500 else FAILED
         if session._status is NEW:
             terms.manager.refuse(session, LEFT_WITHOUT_COOKIE)
         given = message["headers"] if "headers" in message else None
-        headers = given if type(given) is list else list(given or ())
+        headers: Any = given if type(given) is list else list(given or ())
         if cookie is not None:
             headers = self._with_cookie(headers, cookie, accept=message["type"] == "websocket.accept")
         if accessed or cookie is not None:
@@ -299,8 +282,37 @@ class Exchange(RequestManager):
         return [*headers, (b"set-cookie", line)]
 
 
-def _status(message: Message) -> int:
-    return message["status"] if "status" in message else ACCEPTED
+def begin(terms: Terms, session: Session, scope: dict[str, Any], send: Send) -> Exchange:
+    """Return the exchange of a request, and put it and the session into the copied scope."""
+    exchange = Exchange()  # filled in here: __init__ costs a call more, once per request
+    exchange.session = session
+    exchange.send = send
+    exchange.failure = None
+    exchange._terms = terms
+    exchange._scope = scope
+    exchange._keeper = None
+    exchange._held = record = session._record
+    session._request = exchange
+    if record is not None:
+        if scope["type"] != "http":
+            record.sockets += 1
+        else:
+            record.requests += 1
+            if not terms.live:
+                exchange._keeper = terms.manager.keep_alive(session)
+    terms.running.add(exchange)
+    scope[terms.scope_key] = session
+    scope[APPLIED] = terms.applied if APPLIED not in scope else scope[APPLIED] + terms.applied
+    key = terms.state_key
+    if "state" not in scope:
+        exchange._state = scope["state"] = {key: exchange}
+        return exchange
+    exchange._state = state = scope["state"]
+    if key not in state:
+        state[key] = exchange
+    elif isinstance(state[key], RequestManager):  # the server shares one dict between requests
+        exchange._state = scope["state"] = {**state, key: exchange}
+    return exchange
 
 
 async def _swallow(message: Message) -> None:

@@ -17,7 +17,7 @@ from .config import IDLE_TIMEOUT, LIFETIME, Faults, default_cookie_name
 from .cookies import CookieFinder, CookiePolicy
 from .errors import ConfigError, StoreError
 from .events import EventLog
-from .exchange import APPLIED, Exchange, Message, Terms, refuse_service
+from .exchange import APPLIED, Message, Terms, begin, refuse_service
 from .headers import foreign_origin
 from .manager import SessionManager
 from .session import Session
@@ -153,7 +153,7 @@ class FasterSessionMiddleware:
             await refuse_service(scope, receive, send)
             return
         scope = dict(scope)
-        exchange = Exchange.begin(self._terms, session, scope, send)
+        exchange = begin(self._terms, session, scope, send)
         if kind == "websocket":
             receive = exchange.watching(receive)
 
@@ -161,6 +161,8 @@ class FasterSessionMiddleware:
             if "more_body" in message and message["more_body"]:  # a chunk: of no interest, whatever its type
                 pass_on = exchange.send
                 return pass_on(message)
+            if message["type"] == "http.response.start":
+                return exchange.on_start(message)
             return exchange.on_message(message)
 
         try:
@@ -172,7 +174,7 @@ class FasterSessionMiddleware:
             if error is not exchange.failure:
                 raise
         else:
-            if exchange.is_unfinished():
+            if not exchange.is_done():
                 await exchange.close(raised=False)
         finally:
             exchange.release()

@@ -169,7 +169,6 @@ class Session(dict[str, Any]):
     """
 
     __slots__ = (
-        "__weakref__",
         "_accessed",
         "_base",
         "_host",

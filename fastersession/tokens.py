@@ -124,13 +124,23 @@ class KeyRing:
             return None
         if len(raw) != _RAW_BYTES:
             return None
-        # A lone key needs no look at the head, for the tag covers it.
-        for first in (self._first,) if self._only else self._by_head.get(raw[:2], ()):
+        mac = self._first.copy()
+        mac.update(raw[:34])
+        try:
+            mac.verify(raw[34:])
+        except InvalidSignature:
+            if self._only or not self._verify_any(raw):
+                return None
+        return raw[2:18], raw[18:34]
+
+    def _verify_any(self, raw: bytes) -> bool:
+        """Try every key whose id the token names."""
+        for first in self._by_head.get(raw[:2], ()):
             mac = first.copy()
             mac.update(raw[:34])
             try:
                 mac.verify(raw[34:])
             except InvalidSignature:
                 continue
-            return raw[2:18], raw[18:34]
-        return None
+            return True
+        return False

@@ -73,7 +73,7 @@ TABLE = [
 def situations() -> Iterator[Situation]:
     """Every situation there is; START means that the headers are still here."""
     for status, point in itertools.product(Status, Point):
-        for flags in itertools.product((False, True), repeat=8):
+        for flags in itertools.product((False, True), repeat=9):
             situation = Situation(status, point, *flags)
             if not (point is START and situation.started):
                 yield situation

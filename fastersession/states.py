@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from .errors import SessionNotEstablished
 from .session import Session
 
-__all__ = ["EndedSession", "UnestablishedSession"]
+__all__ = ["EndedSession", "LateSession", "UnestablishedSession"]
 
 
 class UnestablishedSession(Session):
@@ -49,6 +49,7 @@ class EndedSession(Session):
 
     def _note(self, names: Iterable[str]) -> None:
         self._late = [*getattr(self, "_late", ()), *map(str, names)]
+        self.__class__ = LateSession
 
     def __setitem__(self, name: str, value: Any) -> None:
         self._note([name])
@@ -90,6 +91,12 @@ class EndedSession(Session):
         """See ``Session.clear``."""
         self._note(list(self))
         super().clear()
+
+
+class LateSession(EndedSession):
+    """An ended session that was written to. A class of its own, for a finaliser costs every session that has one."""
+
+    __slots__ = ()
 
     def __del__(self) -> None:
         late = getattr(self, "_late", None)

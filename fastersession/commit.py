@@ -29,6 +29,8 @@ class Point(Enum):
 class Action(Enum):
     """What the save point has to do; ``invalidate()`` deletes its records before, whatever the action."""
 
+    __hash__ = object.__hash__  # members are singletons, and Enum's own hash is a Python function
+
     NOTHING = auto()
     CREATE = auto()
     UPDATE = auto()

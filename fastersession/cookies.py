@@ -73,7 +73,14 @@ class CookieFinder:
 
     def _values(self, fields: list[bytes]) -> Iterator[bytes]:
         for field in fields:
-            if self._prefix in field:
+            at = field.find(self._prefix)
+            if at >= 0 and field.find(self._prefix, at + self._skip) < 0:  # one, as usual: C speed without a search
+                before = field[field.rfind(b";", 0, at) + 1 : at]
+                if not before.strip(b" \t"):
+                    at += self._skip
+                    end = field.find(b";", at)
+                    yield field[at:] if end < 0 else field[at:end]
+            elif at >= 0:
                 for match in self._search(field):
                     yield match[1]
 

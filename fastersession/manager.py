@@ -27,6 +27,7 @@ from .tokens import KeyRing, Ticket, draw, same
 
 __all__ = ["RequestManager", "SessionManager"]
 
+LIVE = Status.LIVE
 SUPERSEDED_SECONDS = 60  # how long requests sent before a regeneration may still arrive with the old cookie
 LATE_SECONDS = 5.0  # bound on a save after the headers, retries included
 LATE_PAUSES = (0.05, 0.2, 0.8)  # seconds between the tries of a late save
@@ -185,7 +186,7 @@ class SessionManager:
         session._phase = NOT_STARTED
         session._record = record
         session._record_id = record_id
-        session._status = Status.LIVE
+        session._status = LIVE
         session._verifier = record.verifier
         return session
 
@@ -281,7 +282,7 @@ class SessionManager:
     def cookie(self, session: Session) -> bytes | None:
         """Return the token that the start must carry, ``b""`` if it must clear the cookie, else ``None``."""
         secret, session._secret = session._secret, None
-        if session._status is Status.LIVE and secret is not None and session._record_id is not None:
+        if session._status is LIVE and secret is not None and session._record_id is not None:
             return self._keys.sign(Ticket(session._record_id, secret))
         signed_out = session._intents is not None and session._intents.signed_out
         return b"" if signed_out and session._status is Status.NEW else None

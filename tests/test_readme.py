@@ -1,0 +1,265 @@
+"""The README keeps its word: its examples are served and asked twice, its tables are those of the code."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import re
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from driver import Browser, in_loop
+from litestar import Litestar, Request, get
+from litestar.middleware import DefineMiddleware
+from serving import KINDS, free_port, launch
+
+import fastersession
+from fastersession import FasterSessionMiddleware, MemoryStore, Session
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+SECRET = "a secret of the README's examples, and of nothing else"
+SETTINGS = 'SECRET_KEY = "of Django itself"\nALLOWED_HOSTS = ["127.0.0.1"]\nROOT_URLCONF = "mysite.urls"\n'
+URLS = 'from django.urls import path\n\nfrom . import views\n\nurlpatterns = [path("chat", views.chat)]\n'
+MODULES = {  # what a project has besides the example
+    "Django": {"mysite/__init__.py": "", "mysite/settings.py": SETTINGS, "mysite/urls.py": URLS},
+}
+FIRST = {"FastAPI": "This is answer 1."}
+SECOND = {"FastAPI": "This is answer 2. The one before was: {}"}
+
+
+def section(title: str) -> str:
+    """Return the text under a heading, to the next of its rank or above."""
+    match = re.search(rf"^(##+) {re.escape(title)}\n(.*?)(?=^##(?!#)|\Z)", README, re.MULTILINE | re.DOTALL)
+    assert match is not None, title
+    body = match[2]
+    return re.split(r"^### ", body, flags=re.MULTILINE)[0] if match[1] == "###" else body
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def table(text: str, heading: str) -> dict[str, list[str]]:
+    """Read the table whose first column has this heading: the code words of the first column, then the other cells."""
+    lines = text.partition(f"| {heading} |")[2].splitlines()[2:]
+    rows = {}
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        first, *others = (cell.strip() for cell in line.strip("|").split(" | "))
+        rows.update(dict.fromkeys(re.findall(r"`(\w[\w.]*)", first), others))
+    return rows
+
+
+EXAMPLES = [title for title in re.findall(r"^### (.+)$", section("Use it"), re.MULTILINE) if title != "ChatStream"]
+
+
+def write(example: str, folder: Path) -> str:
+    """Write an example as the files it says it is, and return what a server is told to serve."""
+    target = "example:app"
+    for name, text in MODULES.get(example, {}).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    for code in blocks(section(example), "python"):
+        named = re.match(r"# (\w+\.py)\n", code)
+        if named is None:
+            (folder / "example.py").write_text(code)
+        else:
+            (folder / "mysite" / named[1]).write_text(code)
+            target = "mysite.asgi:application"
+    return target
+
+
+@pytest.fixture(scope="module", params=EXAMPLES)
+def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any]]:
+    """Serve one example in a process of its own."""
+    folder, port = tmp_path_factory.mktemp("example"), free_port()
+    argv = KINDS["uvicorn-httptools"].argv(sys.executable, write(request.param, folder), port)
+    if request.param in ("Django", "No framework"):  # neither knows lifespan
+        argv[argv.index("--lifespan") + 1] = "auto"
+    with launch(argv, port, {"PYTHONPATH": str(folder), "SESSION_SECRET": SECRET}, ready="/other") as server:
+        yield request.param, server
+        assert "Traceback" not in server.output, server.output
+
+
+def ask(server: Any, cookie: str = "") -> httpx.Response:
+    """Ask as a browser would that takes 127.0.0.1 for secure: give the cookie by hand."""
+    with server.client() as client:
+        answer = client.post("/chat?q=hello", headers={"cookie": cookie} if cookie else {})
+    assert answer.is_success, answer.text
+    return answer
+
+
+def test_every_framework_has_an_example() -> None:
+    """The examples are those of the frameworks that are promised."""
+    assert EXAMPLES == ["FastAPI", "Litestar", "Quart", "Django", "No framework"]
+
+
+def test_an_example_streams_and_remembers(example: tuple[str, Any]) -> None:
+    """A streamed answer is in the session of the next request, under the cookie that the first has set."""
+    name, server = example
+    first = ask(server)
+    assert first.headers["transfer-encoding"] == "chunked"
+    assert first.text == FIRST.get(name, "Before this I said: nothing")
+    line = first.headers["set-cookie"]
+    assert re.fullmatch(r"__Host-sid=[\w-]{88}; Path=/; Secure; HttpOnly; SameSite=Lax", line), line
+    second = ask(server, line.partition(";")[0])
+    assert second.text == SECOND.get(name, "Before this I said: {}").format(first.text)
+    assert "set-cookie" not in second.headers
+
+
+def test_another_visitor_of_an_example_begins_anew(example: tuple[str, Any]) -> None:
+    """Without the cookie there is nothing to see."""
+    assert ask(example[1]).text == ask(example[1]).text
+
+
+@pytest.mark.parametrize("code", blocks(README, "python"))
+def test_examples_are_as_short_as_they_look(code: str) -> None:
+    """Each fits a screen, has no line that must be scrolled, and leaves no import unused."""
+    assert len(code.splitlines()) < 35
+    assert max(map(len, code.splitlines())) <= 110
+    tree = ast.parse(code)
+    imported = {
+        alias.asname or alias.name.partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    assert imported <= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+@in_loop
+async def test_litestar_inside_needs_one_store() -> None:
+    """What is said of `middleware=[...]` is so: a store for each route without `store=`, one for all with it."""
+
+    @get("/write")
+    async def write_it(request: Request) -> None:
+        request.session["seen"] = True
+
+    @get("/read")
+    async def read_it(request: Request) -> dict[str, Any]:
+        return {**request.session}
+
+    for options, expected in (({}, {}), ({"store": MemoryStore()}, {"seen": True})):
+        ours = DefineMiddleware(FasterSessionMiddleware, secret_key=SECRET, secure=False, **options)
+        browser = Browser(Litestar([write_it, read_it], middleware=[ours], openapi_config=None, logging_config=None))
+        await browser.get("/write")
+        assert (await browser.get("/read")).json() == expected
+
+
+@pytest.mark.parametrize("made", [FasterSessionMiddleware, MemoryStore])
+def test_the_tables_of_arguments_are_the_signatures(made: Callable[..., Any]) -> None:
+    """Every argument, in the signature's order, with its default; none that does not exist."""
+    text = section("Arguments")
+    text = text.partition("`MemoryStore(...)`")[0 if made is FasterSessionMiddleware else 2]
+    said = {name: cells[0].strip("`") for name, cells in table(text, "argument").items()}
+    parameters = [each for name, each in inspect.signature(made).parameters.items() if name != "app"]
+    assert list(said) == [each.name for each in parameters]
+    for each in parameters:
+        if each.default is inspect.Parameter.empty:
+            assert said[each.name] == "required"
+        else:
+            assert eval(said[each.name], {"timedelta": timedelta, "time": time}) == each.default, each.name
+
+
+def test_the_table_of_the_session_is_the_session() -> None:
+    """Every public member that a plain dict does not have is in the table, and `clear`, whose meaning is more."""
+    members = {name for name in vars(Session) if not name.startswith("_") and name not in vars(dict)}
+    # mark_accessed() is for Starlette; user has no verb that sets it yet.
+    assert set(table(section("The session"), "member")) == members - {"mark_accessed", "user"} | {"clear"}
+
+
+def test_the_table_of_events_is_what_the_code_says() -> None:
+    """Every event of the package, with its level, and no other."""
+    said = {name: cells[0] for name, cells in table(section("Events"), "event").items()}
+    assert said == dict(events())
+
+
+def events() -> Iterator[tuple[str, str]]:
+    """Find the events in the source: the calls of EventLog, and records made by hand."""
+    for path in Path(fastersession.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            texts = [arg.value for arg in ast.walk(node) if isinstance(arg, ast.Constant)]
+            names = [text for text in texts if isinstance(text, str) and re.fullmatch(r"[a-z]+\.[a-z_]+", text)]
+            if node.func.attr == "emit" and names:
+                level = node.args[0]
+                assert isinstance(level, ast.Attribute)
+                yield names[0], level.attr
+            elif node.func.attr == "once" and names:
+                yield names[0], "WARNING, once"
+            elif node.func.attr == "hostile" and names:
+                yield names[0], "DEBUG"
+            elif node.func.attr == "warning" and "event" in texts and names:
+                yield names[0], "WARNING, once"
+
+
+def test_what_is_linked_is_there() -> None:
+    """Files exist, and so do the headings that anchors name."""
+    headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    for link in re.findall(r"\]\(([^)]+)\)", README):
+        assert link[1:] in anchors if link.startswith("#") else (ROOT / link).is_file(), link
+
+
+def commands() -> list[str]:
+    """Every command line of the README, in a block or between back quotes."""
+    lines = [line for block in blocks(README, "sh") for line in block.splitlines()]
+    quoted = re.findall(r"`((?:python|bash|export)[^`]*)`", README)
+    return [command.strip() for line in lines + quoted for command in line.split("&&")]
+
+
+def test_the_commands_are_there() -> None:
+    """The two commands and the long tier are said as promised, each once."""
+    said = [line for block in blocks(section("See it"), "sh") for line in block.splitlines()]
+    assert said == [
+        "python3 -m venv .venv && .venv/bin/pip install '.[demo]' && .venv/bin/python -m fastersession demo",
+        "bash tests/run",
+        "bash tests/run long",
+    ]
+
+
+def test_the_commands_of_the_command_line_exist() -> None:
+    """Each `python -m fastersession ...` is a command, with the options that are named."""
+    named = {match[1] for line in commands() if (match := re.search(r"python -m fastersession (\w+)", line))}
+    assert named == {"demo", "keygen"}
+    options = set(re.findall(r"`(--\w+)", section("See it")))
+    run = [sys.executable, "-m", "fastersession", "demo", "--help"]
+    text = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    assert options > {"--help"}
+    assert all(option in text for option in options)
+
+
+def test_the_test_command_knows_its_tiers() -> None:
+    """`tests/run` can be run, and takes `long`."""
+    script = (ROOT / "tests" / "run").read_text()
+    assert re.search(r"^long\)", script, re.MULTILINE)
+    subprocess.run(["bash", "-n", ROOT / "tests" / "run"], check=True)
+    assert os.access(ROOT / ".ci" / "run", os.R_OK)
+
+
+def test_the_extras_exist() -> None:
+    """What is installed in brackets is an extra of the package."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(re.findall(r"'\.\[(\w+)\]'", README)) <= set(project["optional-dependencies"])
+    version = project["requires-python"].removeprefix(">=")
+    assert f"Python {version} or newer" in README
+    assert {re.split(r"\W", name)[0] for name in project["dependencies"]} == {"asgiref", "cryptography"}
+
+
+def test_the_bench_command_exists() -> None:
+    """The table of the section on speed was made by a command that is there."""
+    text = section("Speed")
+    assert text.index("<!-- bench -->") < text.index("<!-- /bench -->")
+    assert all((ROOT / "bench" / name).is_file() for name in ("__main__.py", "requirements.txt"))

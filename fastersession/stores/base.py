@@ -59,13 +59,15 @@ class Record:
 class Change(NamedTuple):
     """What one save adds to a record: attributes to set and to delete, by name, and nothing else is touched.
 
-    ``idle_timeout`` is ``None`` when it stays as it is. ``accessed_at`` never moves a record's own back.
+    ``idle_timeout`` is ``None`` when it stays as it is. ``accessed_at`` never moves a record's own back. ``lease`` is
+    the owner of the lease that the save is made under, ``None`` outside of any.
     """
 
     accessed_at: float
     sets: Mapping[str, Any] = MappingProxyType({})
     deletes: tuple[str, ...] = ()
     idle_timeout: float | None = None
+    lease: bytes | None = None
 
     def __repr__(self) -> str:
         return f"<Change sets={list(self.sets)!r} deletes={list(self.deletes)!r}>"  # names, never values
@@ -113,7 +115,8 @@ class Store(Protocol):
         """Merge a change into the record as it is now.
 
         Return ``False``, and change nothing, if the record is absent or has another verifier (its secret was
-        regenerated since the caller loaded it).
+        regenerated since the caller loaded it), or if ``change.lease`` is given and the lease is not that owner's any
+        more. A save without a lease is never held up by somebody else's.
         """
 
     async def touch(self, record_id: bytes, verifier: bytes, accessed_at: float) -> bool:
@@ -130,6 +133,16 @@ class Store(Protocol):
         ``not_after`` is the record's new absolute end. ``regenerated_at`` becomes ``change.accessed_at``. ``False``
         as for ``update``: of two regenerations that race, one gets ``True``.
         """
+
+    async def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
+        """Take the record's lease for ``owner`` (16 random bytes) if it is free, expired, or the owner's own already.
+
+        It ends by itself ``seconds`` from now, by the store's clock. ``False`` if somebody else holds it, or as for
+        ``update``. The caller tells the two apart by loading.
+        """
+
+    async def unlock(self, record_id: bytes, owner: bytes) -> bool:
+        """Give the lease back if it is still the owner's: compare and delete in one step."""
 
     async def purge(self) -> int:
         """Remove what has expired by now and return how many that were."""

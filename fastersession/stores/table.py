@@ -56,7 +56,7 @@ class _LiveRecord(Record):
 
     def merge(self, change: Change) -> None:
         """Publish new attributes; the mapping that requests hold stays as it is."""
-        accessed_at, sets, deletes, _ = change
+        accessed_at, sets, deletes, _, _ = change
         merged = {**self.attributes, **sets}
         for name in deletes:
             merged.pop(name, None)

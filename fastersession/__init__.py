@@ -3,13 +3,17 @@
 Rules of residence: public names only, and nothing that needs an extra.
 """
 
+from .codecs import Codec, JsonCodec, MsgspecCodec, PickleCodec
 from .errors import (
+    AttributeNotSerializable,
     ConfigError,
+    ExclusiveTimeout,
     FasterSessionError,
     FasterSessionWarning,
     HeadersSent,
     InsecureCookieWarning,
     InsecureSecretKeyWarning,
+    LeaseLost,
     LifetimeWarning,
     SessionNotEstablished,
     StoreError,
@@ -19,15 +23,22 @@ from .session import Session
 from .stores.memory import MemoryStore
 
 __all__ = [
+    "AttributeNotSerializable",
+    "Codec",
     "ConfigError",
+    "ExclusiveTimeout",
     "FasterSessionError",
     "FasterSessionMiddleware",
     "FasterSessionWarning",
     "HeadersSent",
     "InsecureCookieWarning",
     "InsecureSecretKeyWarning",
+    "JsonCodec",
+    "LeaseLost",
     "LifetimeWarning",
     "MemoryStore",
+    "MsgspecCodec",
+    "PickleCodec",
     "Session",
     "SessionNotEstablished",
     "StoreError",

@@ -154,6 +154,20 @@ class Faults:
         if given is not None and (isinstance(given, type) or not hasattr(given, "regenerate")):
             self.add("store: must be a store such as MemoryStore(), or None")
 
+    def codec(self, codec: object, seal: object) -> None:
+        """Check that a codec can be used, and is not one that needs a seal without having it."""
+        if not isinstance(seal, bool):
+            self.add("seal: must be True or False")
+        if codec is None:
+            return
+        name = getattr(codec, "name", None)
+        if isinstance(codec, type) or not all(callable(getattr(codec, verb, None)) for verb in ("encode", "decode")):
+            self.add("codec: must be a codec such as JsonCodec() or MsgspecCodec()")
+        elif not (isinstance(name, str) and name.isascii() and 1 <= len(name) <= 32):
+            self.add("codec: its name must be 1 to 32 ASCII characters")
+        if getattr(codec, "unsafe", False) and seal is False:
+            self.add("seal: this codec runs code that it reads, so it needs seal=True")
+
     def logger(self, given: object) -> logging.Logger:
         """Accept a logger. An adapter would replace the ``extra`` that events are made of."""
         if isinstance(given, logging.Logger):

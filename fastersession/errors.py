@@ -26,6 +26,18 @@ class StoreError(FasterSessionError):
     """The store failed or did not answer in time. The driver's exception is its ``__cause__``."""
 
 
+class AttributeNotSerializable(FasterSessionError, TypeError):  # noqa: N818 - part of the public interface
+    """An attribute cannot be kept by a store outside the process; the others are saved all the same."""
+
+
+class ExclusiveTimeout(FasterSessionError, TimeoutError):  # noqa: N818 - part of the public interface
+    """``session.exclusive()`` could not be entered in time: other requests of the session hold it."""
+
+
+class LeaseLost(FasterSessionError):  # noqa: N818 - part of the public interface
+    """A save inside ``session.exclusive()`` came after the lease had ended: another request holds it now."""
+
+
 class FasterSessionWarning(UserWarning):
     """The root of all warnings of this package."""
 

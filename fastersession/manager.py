@@ -18,16 +18,20 @@ from typing import Any
 from .commit import Point
 from .errors import FasterSessionError, StoreError
 from .events import EventLog
+from .exclusive import Exclusive, Queue
+from .packing import Unreadable
 from .saving import TOUCH_FRACTION, Saver, touch_due
 from .session import EMPTY, ENDED, FAILED, NOT_STARTED, STARTED, Session, Status
 from .states import UnestablishedSession
 from .stores.base import Record, Store
 from .tasks import Repeat, run_now, shielded
 from .tokens import KeyRing, Ticket, draw, same
+from .values import Values
 
 __all__ = ["RequestManager", "SessionManager"]
 
 LIVE = Status.LIVE
+NOTHING: dict[str, bytes] = {}
 SUPERSEDED_SECONDS = 60  # how long requests sent before a regeneration may still arrive with the old cookie
 LATE_SECONDS = 5.0  # bound on a save after the headers, retries included
 LATE_PAUSES = (0.05, 0.2, 0.8)  # seconds between the tries of a late save
@@ -70,6 +74,7 @@ class SessionManager:
         *,
         store: Store,
         keys: KeyRing,
+        values: Values,
         idle_timeout: float,
         lifetime: float | None,
         max_age: int,
@@ -84,13 +89,15 @@ class SessionManager:
         self.events = events
         self.running: set[RequestManager] = set()
         self._saver = Saver(
-            store, events, unbounded if lifetime is None else lifetime, unbounded if max_age == 0 else max_age
+            store, values, events, unbounded if lifetime is None else lifetime, unbounded if max_age == 0 else max_age
         )
         self._load_now = self._saver.load_now
         self.swap_now = self._saver.swap_now
         self._keys = keys
+        self._values = values
+        self.queue = Queue()
         self._unsign_pair = keys.unsign_pair
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
         self.touch = self._saver.touch
         self.open_store = self._saver.open
         self.close_store = self._saver.close
@@ -135,7 +142,7 @@ class SessionManager:
     async def _open(self, tickets: list[Ticket]) -> Session:
         found, superseded = await self._load(dict.fromkeys(tickets))
         if len(found) == 1:
-            return self._bind(*found[0])
+            return found[0]
         if found:
             self.events.hostile("cookie.ambiguous", "two session cookies are both alive: neither is used")
         elif superseded is not None:
@@ -150,7 +157,9 @@ class SessionManager:
         session._accessed = False
         session._base = EMPTY
         session._host = self
-        session._intents = session._record = session._request = session._secret = session._verifier = None
+        session._encoded = NOTHING
+        session._intents = session._lease = session._record = session._request = None
+        session._secret = session._verifier = None
         session._is_new = True
         session._phase = NOT_STARTED
         session._record_id = record_id
@@ -163,25 +172,28 @@ class SessionManager:
         self.refuse(session, f"the WebSocket comes from a foreign origin, {origin!r}; allowed_origins may name it")
         return session
 
-    async def _load(self, tickets: Iterable[Ticket]) -> tuple[list[tuple[bytes, Record]], bytes | None]:
-        found, superseded = [], None
+    async def _load(self, tickets: Iterable[Ticket]) -> tuple[list[Session], bytes | None]:
+        found: list[Session] = []
+        superseded = None
         for ticket in tickets:
             record = await self._saver.load(ticket.record_id)
             if record is None:
                 continue
             if same(record.verifier, self._saver.verifier(ticket.secret)):
-                found.append((ticket.record_id, record))
+                session = self._bind(ticket.record_id, record) if self.live else self._unpack(ticket.record_id, record)
+                if session is not None:
+                    found.append(session)
             elif record.regenerated_at is not None and self.now() - record.regenerated_at < SUPERSEDED_SECONDS:
                 superseded = ticket.record_id
         return found, superseded
 
     def _bind(self, record_id: bytes, record: Record) -> Session:
-        attributes = record.attributes
+        attributes = record.attributes if self.live else EMPTY
         session = Session(attributes)
         session._accessed = False
         session._base = attributes
         session._host = self
-        session._intents = session._request = session._secret = None
+        session._intents = session._lease = session._request = session._secret = None
         session._is_new = False
         session._phase = NOT_STARTED
         session._record = record
@@ -189,6 +201,21 @@ class SessionManager:
         session._status = LIVE
         session._verifier = record.verifier
         return session
+
+    def _unpack(self, record_id: bytes, record: Record) -> Session | None:
+        """Return the session of a record that came as bytes; ``None`` if it cannot be read or says it has expired."""
+        session = self._bind(record_id, record)
+        try:
+            dict.update(session, self._values.load(session, record_id, record))
+        except Unreadable as error:
+            self.events.emit(logging.WARNING, "session.unreadable", record_id, "a record cannot be opened: %s", error)
+            self.events.once(
+                "store.unreadable",
+                "a session of the store cannot be opened: was it sealed under a secret_key or a codec that is not "
+                "configured any more? Such sessions end; their records are kept",
+            )
+            return None
+        return None if self._saver.has_ended(record) else session
 
     def _reject(self) -> None:
         text = "a session cookie is not one of ours, or among over 64 KiB of cookies: ignored"
@@ -226,8 +253,8 @@ class SessionManager:
             text = "a verb called after the end of the request, in a thread without an event loop, does nothing"
             self.events.emit(logging.WARNING, "session.unsaved", session._record_id, text)
         else:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
 
     async def _save_quietly(self, session: Session) -> None:
         with suppress(FasterSessionError):  # logged
@@ -246,7 +273,7 @@ class SessionManager:
         if self.live:
             self._saver.commit_now(session, point, discard=discard)
         else:
-            await shielded(self._in_turn(session, point, discard), self._tasks)
+            await shielded(self._in_turn(session, point, discard), self.tasks)
 
     def checkpoint_now(self, session: Session, point: Point, *, discard: bool = False) -> None:
         """Do what ``checkpoint`` does, on a live store, from a plain function."""
@@ -258,7 +285,7 @@ class SessionManager:
             with self._logged(session):
                 self._saver.commit_now(session, point, discard=discard)
         else:
-            await shielded(self._with_retries(session, point, discard), self._tasks)
+            await shielded(self._with_retries(session, point, discard), self.tasks)
 
     @contextmanager
     def _logged(self, session: Session) -> Iterator[None]:
@@ -325,13 +352,27 @@ class SessionManager:
             turn = session._turn = asyncio.Lock()
         return turn
 
+    # --- exclusive turns ---
+
+    def exclusive(self, session: Session, timeout: float) -> Exclusive:
+        """Return the context manager of ``session.exclusive()``."""
+        return Exclusive(self, session, timeout)
+
+    async def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
+        """Take or renew a lease."""
+        return await self._saver.lock(record_id, verifier, owner, seconds)
+
+    async def unlock(self, record_id: bytes, owner: bytes) -> None:
+        """Give a lease back."""
+        await self._saver.unlock(record_id, owner)
+
     # --- the store ---
 
     def keep_alive(self, session: Session) -> Repeat | None:
         """Touch the session of a long request from time to time. A live store needs no such help."""
         if self.live:
             return None
-        return Repeat(lambda: session._idle_seconds() * TOUCH_FRACTION, lambda: self.touch(session), self._tasks)
+        return Repeat(lambda: session._idle_seconds() * TOUCH_FRACTION, lambda: self.touch(session), self.tasks)
 
     async def drain(self) -> None:
         """Save what streams still hold, and wait for the saves in flight, for at most ``DRAIN_SECONDS``."""
@@ -340,7 +381,7 @@ class SessionManager:
             for request in streaming:
                 await self.save_late(request)
             return
-        work = {asyncio.ensure_future(self.save_late(request)) for request in streaming} | self._tasks
+        work = {asyncio.ensure_future(self.save_late(request)) for request in streaming} | self.tasks
         if work:
             await asyncio.wait(work, timeout=DRAIN_SECONDS)
 

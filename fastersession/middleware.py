@@ -13,6 +13,7 @@ from typing import Any
 
 from asgiref.compatibility import guarantee_single_callable
 
+from .codecs import Codec, JsonCodec
 from .config import IDLE_TIMEOUT, LIFETIME, Faults, default_cookie_name
 from .cookies import CookieFinder, CookiePolicy
 from .errors import ConfigError, StoreError
@@ -20,10 +21,12 @@ from .events import EventLog
 from .exchange import APPLIED, Message, Terms, begin, refuse_service
 from .headers import foreign_origin
 from .manager import SessionManager
+from .packing import Packer
 from .session import Session
 from .stores.base import Store
 from .stores.memory import MemoryStore
-from .tokens import TOKEN_CHARS, KeyRing
+from .tokens import TOKEN_CHARS, KeyRing, Sealer
+from .values import LiveValues, PackedValues
 
 __all__ = ["FasterSessionMiddleware"]
 
@@ -54,6 +57,8 @@ class FasterSessionMiddleware:
     :param idle_timeout: seconds or ``timedelta`` since the last request after which the session ends.
     :param lifetime: seconds or ``timedelta`` since creation after which the session ends; ``None`` for never.
     :param allowed_origins: further origins (``scheme://host[:port]``) whose WebSockets may carry the session.
+    :param codec: turns attributes into bytes, for stores outside the process; ``None`` takes ``JsonCodec()``.
+    :param seal: encrypt and authenticate what such a store gets.
     :param logger: gets the events, as records with ``event`` and ``session_id``.
     :raises ConfigError: arguments that cannot work, all named in one text.
     """
@@ -80,6 +85,8 @@ class FasterSessionMiddleware:
         idle_timeout: float | timedelta = IDLE_TIMEOUT,
         lifetime: float | timedelta | None = LIFETIME,
         allowed_origins: Iterable[str] = (),
+        codec: Codec | None = None,
+        seal: bool = True,
     ) -> None:
         faults = Faults()
         keys = faults.secret_keys(secret_key)
@@ -104,13 +111,17 @@ class FasterSessionMiddleware:
         faults.names(scope_key=scope_key, session_object=session_object)
         faults.application(app)
         faults.store(store)
+        faults.codec(codec, seal)
         faults.settle()
         self.app: Any = guarantee_single_callable(app)  # type: ignore[no-untyped-call]
         self._events = events
         self._find = CookieFinder(policy.name, TOKEN_CHARS).find
         self._selective = bool(self._skip or self._exclude or self._exclude_prefixes)
+        store = MemoryStore() if store is None else store
+        sealer = Sealer(keys, policy.name) if seal and not store.live else None
         self._manager = SessionManager(
-            store=MemoryStore() if store is None else store,
+            store=store,
+            values=LiveValues() if store.live else PackedValues(Packer(codec or JsonCodec(), sealer)),
             keys=KeyRing(keys, policy.name),
             idle_timeout=idle,
             lifetime=life,

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
-from .commit import Action, Point, Situation, diff, plan, unchanged
-from .errors import FasterSessionError, SessionNotEstablished, StoreError
+from .commit import Action, Point, Situation, plan
+from .errors import FasterSessionError, LeaseLost, SessionNotEstablished, StoreError
 from .events import EventLog
 from .session import FAILED, LEFT_WITHOUT_COOKIE, NOT_STARTED, Intents, Metadata, Session, Status
 from .stores.base import Change, Record, Store
 from .tasks import run_now
 from .tokens import draw, same, verifier_of
+from .values import Values, Work
 
 __all__ = ["TOUCH_FRACTION", "Saver", "touch_due"]
 
@@ -40,7 +41,7 @@ class Saver:
     :param max_age: seconds from the issue of a cookie to the absolute end; infinity for none.
     """
 
-    def __init__(self, store: Store, events: EventLog, lifetime: float, max_age: float) -> None:
+    def __init__(self, store: Store, values: Values, events: EventLog, lifetime: float, max_age: float) -> None:
         self._store = store
         self.live = store.live
         self.clock = store.clock
@@ -48,6 +49,7 @@ class Saver:
         self._verbs: Any = direct or store  # a live store's verbs, as plain functions where it has them
         self._is_direct = direct is not None
         self.load_now: Callable[[bytes], Record | None] = direct.load if direct else self._load_now
+        self._values = values
         self._events = events
         self._lifetime = lifetime
         self._max_age = max_age
@@ -62,7 +64,7 @@ class Saver:
         For a direct store, a session without intents and a save that is not to be discarded. ``plan`` says UPDATE
         then, whatever else holds, and if nobody saved since this request loaded, there is nothing to merge with.
         """
-        if not self._is_direct or session._status is not LIVE:
+        if not self._is_direct or session._status is not LIVE or session._lease is not None:
             return False
         content, (record_id, verifier) = session._snapshot(), session._proof()
         if not self._verbs.swap(record_id, verifier, session._base, content, self.clock()):
@@ -99,7 +101,7 @@ class Saver:
         if session._status is not Status.LIVE:
             return
         try:
-            await self._run(self._touch(session, session._base, None, self.clock()))
+            await self._run(self._touch(session, self._values.nothing(session), None, self.clock()))
         except StoreError:
             self._events.emit(logging.WARNING, "store.touch_failed", session._record_id, "a session was not touched")
 
@@ -135,6 +137,18 @@ class Saver:
     async def load(self, record_id: bytes) -> Record | None:
         """Call the store's ``load``."""
         return await self.call(self._verbs.load, record_id)  # type: ignore[no-any-return]
+
+    async def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
+        """Call the store's ``lock``."""
+        return await self.call(self._verbs.lock, record_id, verifier, owner, seconds)  # type: ignore[no-any-return]
+
+    async def unlock(self, record_id: bytes, owner: bytes) -> None:
+        """Call the store's ``unlock``."""
+        await self.call(self._verbs.unlock, record_id, owner)
+
+    def has_ended(self, record: Record) -> bool:
+        """Tell if a record has expired by what it says of itself, whatever the store made of it."""
+        return self.clock() >= min(record.created_at + self._lifetime, record.accessed_at + record.idle_timeout)
 
     async def open(self) -> None:
         """Open the store, once."""
@@ -173,12 +187,14 @@ class Saver:
         try:
             if intents is not None:
                 yield from self._first(session, intents)
-            content, discard = _content(session, intents, discard or session._phase == FAILED)
+            work, discard = self._work(session, intents, discard or session._phase == FAILED)
             now = self.clock()
-            action = plan(_situation(session, intents, point, content, discard, now))
+            action = plan(_situation(session, intents, point, work, discard, now))
             if action is not Action.NOTHING:
-                yield from _CARRY_OUT[action](self, session, content, intents, now)
+                yield from _CARRY_OUT[action](self, session, work, intents, now)
             carried_out = True
+            if work.error is not None:
+                raise work.error
         finally:
             if intents is not None:
                 if not carried_out:
@@ -205,27 +221,29 @@ class Saver:
         if record is None or not same(record.verifier, verifier):
             self._lose(session, record_id, verifier, LOST)
             return
-        sets, deletes = diff(session._snapshot(), session._base)
-        fresh = {**record.attributes, **sets}
-        for name in deletes:
+        snapshot = session._snapshot()
+        mine = self._values.work(session, snapshot)
+        fresh = dict(self._values.load(session, record_id, record))
+        fresh.update({name: value for name, value in snapshot.items() if name in mine.sets or name not in mine.content})
+        for name in mine.deletes:
             fresh.pop(name, None)
         dict.clear(session)
         dict.update(session, fresh)
-        session._accessed = True
-        session._record, session._base = record, record.attributes
+        session._accessed, session._record = True, record
 
-    def _create(self, session: Session, content: Mapping[str, Any], intents: Intents | None, now: float) -> Steps:
+    def _create(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
         idle = session._idle_seconds() if intents is None or intents.idle_timeout is None else intents.idle_timeout
         for _ in range(CREATE_TRIES):
             ticket = session._ticket()
             verifier, not_after = self.verifier(ticket.secret), self._not_after(now, now)
-            record = yield self._verbs.create, (ticket.record_id, verifier, now, idle, not_after, content)
+            attributes = self._values.to_create(ticket.record_id, work, (None, now, idle))
+            record = yield self._verbs.create, (ticket.record_id, verifier, now, idle, not_after, attributes)
             if session._record_id is not ticket.record_id:  # invalidated while the store worked
                 session._plans().doomed.append(ticket.record_id)
                 return
             if record is not None:
                 session._record, session._status, session._verifier = record, LIVE, record.verifier
-                session._base = content
+                self._values.settle(session, work)
                 if intents is not None:
                     intents.regenerate = False  # the secret is new anyway
                 if session._request is not None:
@@ -234,48 +252,57 @@ class Saver:
             session._record_id = None
         raise StoreError(f"{CREATE_TRIES} new record ids in a row were taken: the random generator is broken")
 
-    def _update(self, session: Session, content: Mapping[str, Any], intents: Intents | None, now: float) -> Steps:
-        change = _change(session, content, intents, now)
+    def _update(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
         record_id, verifier = session._proof()
+        change = self._change(session, record_id, work, intents, now)
         if (yield self._verbs.update, (record_id, verifier, change)):
-            self._saved(session, record_id, content, change)
+            self._saved(session, record_id, work, change)
         else:
-            self._lose(session, record_id, verifier, LOST)
+            yield from self._refused(session, record_id, verifier, change, LOST)
 
-    def _regenerate(self, session: Session, content: Mapping[str, Any], intents: Intents | None, now: float) -> Steps:
-        change = _change(session, content, intents, now)
+    def _regenerate(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
         record_id, verifier = session._proof()
+        change = self._change(session, record_id, work, intents, now)
         secret = draw().secret
         new_verifier = self.verifier(secret)
         created_at = now if session._record is None else session._record.created_at
         arguments = record_id, verifier, new_verifier, self._not_after(created_at, now), change
         if not (yield self._verbs.regenerate, arguments):
-            self._lose(session, record_id, verifier, "another request regenerated or ended the session first")
+            why = "another request regenerated or ended the session first"
+            yield from self._refused(session, record_id, verifier, change, why)
         elif session._record_id is record_id:
             session._secret, session._verifier = secret, new_verifier
-            self._saved(session, record_id, content, change)
+            self._saved(session, record_id, work, change)
 
-    def _delete(self, session: Session, content: Mapping[str, Any], intents: Intents | None, now: float) -> Steps:
+    def _refused(self, session: Session, record_id: bytes, verifier: bytes, change: Change, why: str) -> Steps:
+        """Find out why the store refused a save: the lease is another's, or the record is not ours any more."""
+        if change.lease is not None:
+            record = yield self._verbs.load, (record_id,)
+            if record is not None and same(record.verifier, verifier):
+                raise LeaseLost("the lease of session.exclusive() ended before this save: another request may hold it")
+        self._lose(session, record_id, verifier, why)
+
+    def _delete(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
         session._start_anew()
         yield from self._first(session, session._plans())
 
-    def _touch(self, session: Session, content: Mapping[str, Any], intents: Intents | None, now: float) -> Steps:
+    def _touch(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
         record_id, verifier = session._proof()
         touched = yield self._verbs.touch, (record_id, verifier, now)
         if touched and session._record is not None:  # else a save will find out; there is nothing to drop yet
             session._record.accessed_at = max(now, session._record.accessed_at)
 
-    def _drop(self, session: Session, content: Mapping[str, Any], intents: Intents | None, now: float) -> Steps:
+    def _drop(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
         if session._status is Status.SUPERSEDED:
             self._log_dropped(session._record_id, "its cookie was replaced a moment ago by another request")
             if session._phase != NOT_STARTED:
                 session._status = Status.GONE  # one event is enough
-        session._base = content
+        self._values.settle(session, work)
         yield from ()
 
-    def _refuse(self, session: Session, content: Mapping[str, Any], intents: Intents | None, now: float) -> Steps:
-        session._base = content  # say it once
-        name, why = next(iter(content), None), getattr(session, "_refusal", LEFT_WITHOUT_COOKIE)
+    def _refuse(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
+        self._values.settle(session, work)  # say it once
+        name, why = next(iter(work.content), None), getattr(session, "_refusal", LEFT_WITHOUT_COOKIE)
         yield from ()
         raise SessionNotEstablished(f"session attribute {name!r} cannot be kept: {why}")
 
@@ -285,9 +312,25 @@ class Saver:
         """Return what the store keeps for a secret."""
         return secret if self.live else verifier_of(secret)
 
-    def _saved(self, session: Session, record_id: bytes, content: Mapping[str, Any], change: Change) -> None:
+    def _work(self, session: Session, intents: Intents | None, discard: bool) -> tuple[Work, bool]:
+        """Return what to store, and if the rest is still discarded."""
+        if not discard:
+            return self._values.work(session, session), False
+        if intents is None or intents.saved is None:
+            return self._values.nothing(session), True
+        return self._values.work(session, intents.saved), False
+
+    def _change(self, session: Session, record_id: bytes, work: Work, intents: Intents | None, now: float) -> Change:
+        idle_timeout = None if intents is None else intents.idle_timeout
+        about, record = None, session._record
+        if idle_timeout is not None and record is not None:
+            about = (record.user, record.created_at, idle_timeout)
+        sets, deletes = self._values.to_change(record_id, work, about)
+        return _new_tuple(Change, (now, sets, deletes, idle_timeout, session._lease))
+
+    def _saved(self, session: Session, record_id: bytes, work: Work, change: Change) -> None:
         if session._record_id is record_id and session._record is not None:  # not invalidated meanwhile
-            session._base = content
+            self._values.settle(session, work)
             if not self.live:
                 session._record.accessed_at = max(change.accessed_at, session._record.accessed_at)
                 session._record.idle_timeout = change.idle_timeout or session._record.idle_timeout
@@ -314,20 +357,10 @@ async def _bounded(call: Coroutine[Any, Any, None]) -> None:
         raise StoreError(f"the store could not be opened or closed: {type(error).__name__}") from error
 
 
-def _content(session: Session, intents: Intents | None, discard: bool) -> tuple[Mapping[str, Any], bool]:
-    """Return what to store (the very ``_base`` if nothing changed), and if the rest is still discarded."""
-    if not discard:
-        return (session._base if unchanged(session, session._base) else session._snapshot()), False
-    saved = None if intents is None else intents.saved
-    if saved is None:
-        return session._base, True
-    return (session._base if unchanged(saved, session._base) else saved), False
-
-
 def _situation(
-    session: Session, intents: Intents | None, point: Point, content: Mapping[str, Any], discard: bool, now: float
+    session: Session, intents: Intents | None, point: Point, work: Work, discard: bool, now: float
 ) -> Situation:
-    record, dirty = session._record, content is not session._base
+    record, dirty = session._record, bool(work.sets or work.deletes)
     created = record is not None and session._is_new
     due = not dirty and record is not None and touch_due(record, now)
     wishes = (False, False, False)
@@ -335,13 +368,8 @@ def _situation(
         dirty = dirty or intents.idle_timeout is not None
         wishes = intents.cleared, intents.establish, intents.regenerate
     started = session._phase != NOT_STARTED
-    fields = (session._status, point, not content, dirty, started, discard, *wishes, due, created)
+    fields = (session._status, point, not work.content, dirty, started, discard, *wishes, due, created)
     return _new_tuple(Situation, fields)
-
-
-def _change(session: Session, content: Mapping[str, Any], intents: Intents | None, now: float) -> Change:
-    sets, deletes = diff(content, session._base)
-    return _new_tuple(Change, (now, sets, deletes, None if intents is None else intents.idle_timeout))
 
 
 def touch_due(record: Metadata, now: float) -> bool:
@@ -349,7 +377,7 @@ def touch_due(record: Metadata, now: float) -> bool:
     return now - record.accessed_at >= record.idle_timeout * TOUCH_FRACTION
 
 
-_CARRY_OUT: dict[Action, Callable[[Saver, Session, Mapping[str, Any], Intents | None, float], Steps]] = {
+_CARRY_OUT: dict[Action, Callable[[Saver, Session, Work, Intents | None, float], Steps]] = {
     Action.CREATE: Saver._create,
     Action.UPDATE: Saver._update,
     Action.TOUCH: Saver._touch,

@@ -7,6 +7,7 @@ A verb acts on the object at once and notes the intent; the next save point, or 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator, Mapping
+from contextlib import AbstractAsyncContextManager
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
@@ -69,6 +70,9 @@ class Host(Protocol):
 
     async def reload(self, session: Session) -> None:
         """Carry out an awaited ``reload()``."""
+
+    def exclusive(self, session: Session, timeout: float) -> AbstractAsyncContextManager[Session]:
+        """Return the context manager of ``session.exclusive()``."""
 
     def save_soon(self, session: Session) -> None:
         """Carry out a verb that sync code called after the end of the request."""
@@ -171,10 +175,12 @@ class Session(dict[str, Any]):
     __slots__ = (
         "_accessed",
         "_base",
+        "_encoded",
         "_host",
         "_intents",
         "_is_new",
         "_late",
+        "_lease",
         "_phase",
         "_record",
         "_record_id",
@@ -188,10 +194,12 @@ class Session(dict[str, Any]):
 
     _accessed: bool  # since the last save point that compared
     _base: Mapping[str, Any]  # the attributes as last loaded or saved
+    _encoded: Mapping[str, bytes]  # the same, as a store of bytes has it
     _host: Host
     _intents: Intents | None
     _is_new: bool  # not loaded: created in this request, or not at all
     _late: list[str]  # names written after the end and not saved
+    _lease: bytes | None  # the owner under which saves are made, inside exclusive()
     _phase: int
     _record: Metadata | None
     _record_id: bytes | None
@@ -312,6 +320,18 @@ class Session(dict[str, Any]):
         """
         self._plans().reload = True
         return Pending(self._reload)
+
+    def exclusive(self, timeout: float = 30.0) -> AbstractAsyncContextManager[Session]:
+        """Return an async context manager that one request of the session at a time is in.
+
+        On entry pending changes are saved and the attributes reloaded, so what another request did in its turn is
+        there; on exit what was changed is saved before the next may enter. Other saves are never held up.
+
+        :param timeout: seconds to wait for the turn.
+        :raises ExclusiveTimeout: (on entry) the turn did not come in time.
+        :raises LeaseLost: (at a save inside) the turn was taken away, for this process stood still for too long.
+        """
+        return self._host.exclusive(self, timeout)
 
     def mark_accessed(self) -> None:
         """Do what Starlette's ``request.session`` asks for: note the access."""

@@ -18,12 +18,25 @@ from collections.abc import Sequence
 from hmac import compare_digest as same
 from typing import NamedTuple
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-__all__ = ["ID_BYTES", "TOKEN_CHARS", "KeyRing", "Secret", "Ticket", "draw", "keygen", "same", "verifier_of"]
+__all__ = [
+    "ID_BYTES",
+    "TOKEN_CHARS",
+    "KeyRing",
+    "RecordSealer",
+    "Sealer",
+    "Secret",
+    "Ticket",
+    "draw",
+    "keygen",
+    "same",
+    "verifier_of",
+]
 
 VERSION = 1
 ID_BYTES = 16  # 128 bits from the system's generator, as OWASP ASVS 5.0 section 7.2.3 asks for
@@ -144,3 +157,74 @@ class KeyRing:
                 continue
             return True
         return False
+
+
+class Sealer:
+    """Encrypts and authenticates values for stores outside the process. Bound to one cookie name.
+
+    value = format 1 | key id 1 | nonce 12 | AES-256-GCM(key of the record, nonce, data, format | record id | context)
+
+    The key of a record is HMAC-SHA256(seal subkey, record id), so no nonce is ever used with too many values.
+    """
+
+    __slots__ = ("_by_id", "_first_id")
+
+    FORMAT = 1
+    NONCE_BYTES = 12
+
+    def __init__(self, secret_keys: Sequence[bytes], cookie_name: str) -> None:
+        self._by_id: dict[int, list[bytes]] = {}
+        for secret_key in secret_keys:
+            key_id = subkey(secret_key, b"key-id", cookie_name)[0]
+            self._by_id.setdefault(key_id, []).append(Secret(subkey(secret_key, b"seal", cookie_name)))
+        self._first_id = next(iter(self._by_id))
+
+    def record(self, record_id: bytes) -> RecordSealer:
+        """Return the sealer for the values of one record."""
+        return RecordSealer(self, record_id)
+
+    def key_ids(self) -> tuple[int, dict[int, list[bytes]]]:
+        """Return the id of the sealing key, and all keys by id."""
+        return self._first_id, self._by_id
+
+
+class RecordSealer:
+    """Seals and opens the values of one record."""
+
+    __slots__ = ("_ciphers", "_first_id", "_keys", "_record_id")
+
+    def __init__(self, sealer: Sealer, record_id: bytes) -> None:
+        self._first_id, self._keys = sealer.key_ids()
+        self._record_id = record_id
+        self._ciphers: dict[int, list[AESGCM]] = {}
+
+    def seal(self, data: bytes, context: bytes) -> bytes:
+        """Return the sealed value; ``context`` says what it is, and must be given to open it."""
+        nonce = secrets.token_bytes(Sealer.NONCE_BYTES)
+        head = bytes((Sealer.FORMAT, self._first_id))
+        return head + nonce + self._of(self._first_id)[0].encrypt(nonce, data, self._associated(context))
+
+    def open(self, sealed: bytes, context: bytes) -> bytes | None:
+        """Return the data if the value was sealed for this record and context by one of the keys, else ``None``."""
+        if len(sealed) < 2 + Sealer.NONCE_BYTES + 16 or sealed[0] != Sealer.FORMAT:
+            return None
+        nonce, body = sealed[2 : 2 + Sealer.NONCE_BYTES], sealed[2 + Sealer.NONCE_BYTES :]
+        for cipher in self._of(sealed[1]):
+            try:
+                return cipher.decrypt(nonce, body, self._associated(context))
+            except InvalidTag:
+                continue
+        return None
+
+    def _associated(self, context: bytes) -> bytes:
+        return bytes((Sealer.FORMAT,)) + self._record_id + context
+
+    def _of(self, key_id: int) -> list[AESGCM]:
+        if key_id not in self._ciphers:
+            self._ciphers[key_id] = [AESGCM(self._derive(key)) for key in self._keys.get(key_id, ())]
+        return self._ciphers[key_id]
+
+    def _derive(self, key: bytes) -> bytes:
+        mac = HMAC(key, SHA256())
+        mac.update(self._record_id)
+        return mac.finalize()

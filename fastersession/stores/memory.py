@@ -16,7 +16,7 @@ from .table import Table
 
 __all__ = ["MemoryStore"]
 
-VERBS = ("load", "create", "update", "touch", "delete", "regenerate")
+VERBS = ("load", "create", "update", "touch", "delete", "regenerate", "lock", "unlock")
 
 
 class MemoryStore:
@@ -93,6 +93,14 @@ class MemoryStore:
     ) -> bool:
         """See :meth:`Store.regenerate`."""
         return self._table.regenerate(record_id, verifier, new_verifier, not_after, change)
+
+    async def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
+        """See :meth:`Store.lock`."""
+        return self._table.lock(record_id, verifier, owner, seconds)
+
+    async def unlock(self, record_id: bytes, owner: bytes) -> bool:
+        """See :meth:`Store.unlock`."""
+        return self._table.unlock(record_id, owner)
 
     async def purge(self) -> int:
         """See :meth:`Store.purge`. Looks only at sessions whose filed deadline has come; pauses between slices."""

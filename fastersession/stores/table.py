@@ -38,10 +38,11 @@ class _Ring:
 
 
 class _LiveRecord(Record):
-    __slots__ = ("after", "before", "newer", "older", "rank", "record_id")
+    __slots__ = ("after", "before", "lease", "newer", "older", "rank", "record_id")
 
     after: _Node | None
     before: _Node | None
+    lease: tuple[bytes, float] | None  # owner, end
     newer: _Node
     older: _Node
     rank: int
@@ -53,6 +54,16 @@ class _LiveRecord(Record):
     def expired(self, now: float) -> bool:
         """Tell if the record is absent by now. A running request keeps it from idling out, an open socket does not."""
         return now >= self.not_after or (now >= self.accessed_at + self.idle_timeout and not self.requests)
+
+    def leasable(self, owner: bytes, now: float) -> bool:
+        """Tell if the lease is free, over, or the owner's own."""
+        return self.lease is None or self.lease[0] == owner or now >= self.lease[1]
+
+    def admits(self, change: Change, now: float) -> bool:
+        """Tell if a save may be made: always, but under a lease that is another's by now."""
+        return change.lease is None or (
+            self.lease is not None and self.lease[0] == change.lease and now < self.lease[1]
+        )
 
     def merge(self, change: Change) -> None:
         """Publish new attributes; the mapping that requests hold stays as it is."""
@@ -123,7 +134,7 @@ class Table:
         record = _LiveRecord(verifier, created_at, idle_timeout, not_after, attributes, user)
         record.record_id = record_id
         record.rank = NEVER_CAME_BACK
-        record.before = record.after = None
+        record.before = record.after = record.lease = None
         shard[record_id] = record
         self.count += 1
         _link_newest(record, self._by_use[NEVER_CAME_BACK])
@@ -133,7 +144,7 @@ class Table:
     def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
         """See :meth:`Store.update`."""
         record = self._own(record_id, verifier)
-        if record is None:
+        if record is None or not record.admits(change, self.clock()):
             return False
         record.merge(change)
         if change.idle_timeout is not None:
@@ -162,6 +173,22 @@ class Table:
         record.accessed_at = max(record.accessed_at, accessed_at)
         return True
 
+    def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
+        """See :meth:`Store.lock`."""
+        record, now = self._own(record_id, verifier), self.clock()
+        if record is None or not record.leasable(owner, now):
+            return False
+        record.lease = owner, now + seconds
+        return True
+
+    def unlock(self, record_id: bytes, owner: bytes) -> bool:
+        """See :meth:`Store.unlock`."""
+        record = self._find(record_id)
+        if record is None or record.lease is None or record.lease[0] != owner:
+            return False
+        record.lease = None
+        return True
+
     def delete(self, record_id: bytes) -> bool:
         """See :meth:`Store.delete`."""
         record = self._find(record_id)
@@ -175,7 +202,7 @@ class Table:
     ) -> bool:
         """See :meth:`Store.regenerate`."""
         record = self._own(record_id, verifier)
-        if record is None:
+        if record is None or not record.admits(change, self.clock()):
             return False
         record.verifier = new_verifier
         record.regenerated_at = change.accessed_at

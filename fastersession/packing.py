@@ -1,0 +1,129 @@
+"""The attributes of one record as a store outside the process keeps them: encoded, then sealed.
+
+Rules of residence: composes codec and sealer; no store call, no session. Authenticates before it decodes, always.
+
+    stored name   "." and the attribute's name; "!" holds what the record says of itself (user, created, idle timeout)
+    stored value  sealed: see ``tokens.Sealer``; else  format 0 | length 1 | codec name | data
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from .codecs import Codec
+from .errors import AttributeNotSerializable
+from .stores.base import Record
+from .tokens import RecordSealer, Sealer
+
+__all__ = ["ABOUT", "Delta", "Packer", "Unreadable"]
+
+ABOUT = "!"
+PLAIN = b"\x00"
+MAX_NAME = 255  # characters: what every store can index
+SCALARS = (str, int, float, bool, bytes, type(None))
+_MISSING = object()
+
+
+class Unreadable(Exception):  # noqa: N818 - an outcome, caught by the manager
+    """A stored value is not ours: forged, moved, of another key or of another codec."""
+
+
+class Delta(NamedTuple):
+    """What changed since the load, packed; and what the store has once it is saved."""
+
+    sets: dict[str, bytes]  # by attribute name, encoded but not sealed
+    deletes: tuple[str, ...]
+    error: AttributeNotSerializable | None
+    refused: frozenset[str]
+
+
+class Packer:
+    """Packs and unpacks attributes.
+
+    :param sealer: ``None`` stores values unsealed.
+    """
+
+    def __init__(self, codec: Codec, sealer: Sealer | None) -> None:
+        self._codec = codec
+        self._sealer = sealer
+        self._name = codec.name.encode("ascii")
+
+    def delta(self, now: Mapping[str, Any], base: Mapping[str, Any], encoded: Mapping[str, bytes]) -> Delta:
+        """Compare by encoding. A scalar that is still the same object needs none."""
+        sets: dict[str, bytes] = {}
+        faults: dict[str, str] = {}
+        for name, value in now.items():
+            if value is base.get(name, _MISSING) and type(value) in SCALARS:
+                continue
+            try:
+                data = self._encode(name, value)
+            except Exception as error:
+                faults[name] = f"{name!r} ({type(value).__name__}, {type(error).__name__})"
+                continue
+            if data != encoded.get(name):
+                sets[name] = data
+        deletes = tuple([name for name in encoded if name not in now])
+        return Delta(sets, deletes, _not_serializable(faults), frozenset(faults))
+
+    def pack(self, record_id: bytes, encoded: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Return encoded attributes as the store keeps them."""
+        sealer = self._for(record_id)
+        return {f".{name}": self._wrap(sealer, name, data) for name, data in encoded.items()}
+
+    def pack_about(self, record_id: bytes, about: tuple[str | None, float, float]) -> bytes:
+        """Return the user, creation time and idle timeout of a record, as the store keeps them under ``ABOUT``."""
+        return self._wrap(self._for(record_id), None, json.dumps(about).encode())
+
+    def unpack(self, record_id: bytes, record: Record) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """Return the attributes, decoded and encoded, and correct what the record says of itself.
+
+        :raises Unreadable: something in it is not ours.
+        """
+        sealer = self._for(record_id)
+        stored = dict(record.attributes)
+        about = self._unwrap(sealer, None, stored.pop(ABOUT, b""))
+        record.user, record.created_at, record.idle_timeout = json.loads(about)
+        encoded = {name[1:]: self._unwrap(sealer, name[1:], data) for name, data in stored.items()}
+        try:
+            return {name: self._codec.decode(name, data) for name, data in encoded.items()}, encoded
+        except Exception as error:
+            raise Unreadable(type(error).__name__) from None
+
+    def _encode(self, name: object, value: Any) -> bytes:
+        if not isinstance(name, str) or len(name) > MAX_NAME or "\x00" in name:
+            raise ValueError(f"a name must be a str of at most {MAX_NAME} characters, without NUL")
+        name.encode()  # a lone surrogate has no place in a store
+        return self._codec.encode(name, value)
+
+    def _for(self, record_id: bytes) -> RecordSealer | None:
+        return None if self._sealer is None else self._sealer.record(record_id)
+
+    def _wrap(self, sealer: RecordSealer | None, name: str | None, data: bytes) -> bytes:
+        if sealer is None:
+            return PLAIN + bytes((len(self._name),)) + self._name + data
+        return sealer.seal(data, self._context(name))
+
+    def _unwrap(self, sealer: RecordSealer | None, name: str | None, stored: bytes) -> bytes:
+        if sealer is not None:
+            data = sealer.open(stored, self._context(name))
+            if data is None:
+                raise Unreadable("not sealed by us for this place")
+            return data
+        head = PLAIN + bytes((len(self._name),)) + self._name
+        if not stored.startswith(head):
+            raise Unreadable("of another codec")
+        return stored[len(head) :]
+
+    def _context(self, name: str | None) -> bytes:
+        """Return the codec's and the attribute's name, length-prefixed; no attribute is named by ``None``."""
+        encoded = b"" if name is None else b"." + name.encode()
+        return bytes((len(self._name),)) + self._name + len(encoded).to_bytes(4, "big") + encoded
+
+
+def _not_serializable(faults: Mapping[str, str]) -> AttributeNotSerializable | None:
+    if not faults:
+        return None
+    what = ", ".join(faults.values())
+    return AttributeNotSerializable(f"the codec cannot give these session attributes back equal: {what}")

@@ -231,7 +231,11 @@ class Session(dict[str, Any]):
 
     @property
     def last_accessed_at(self) -> datetime:
-        """When the last request before this one came, in UTC, to a tenth of the idle timeout."""
+        """The last access that the store has recorded, in UTC.
+
+        Accesses are recorded to a tenth of the idle timeout. Before this request has saved anything, it is that of an
+        earlier one.
+        """
         return self._time(None if self._record is None else self._record.accessed_at)
 
     @property

@@ -116,6 +116,7 @@ def test_an_example_streams_and_remembers(example: tuple[str, Any]) -> None:
     second = ask(server, line.partition(";")[0])
     assert second.text == SECOND.get(name, "Before this I said: {}").format(first.text)
     assert "set-cookie" not in second.headers
+    assert "secure=False" in server.output  # the reminder, without any logging configured
 
 
 def test_another_visitor_of_an_example_begins_anew(example: tuple[str, Any]) -> None:

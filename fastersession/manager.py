@@ -87,7 +87,7 @@ class SessionManager:
             store, events, unbounded if lifetime is None else lifetime, unbounded if max_age == 0 else max_age
         )
         self._load_now = self._saver.load_now
-        self.swap_now = self._saver.swap_now
+        self.start_now = self._saver.start_now
         self._keys = keys
         self._unsign_pair = keys.unsign_pair
         self._tasks: set[asyncio.Task[Any]] = set()

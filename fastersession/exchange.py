@@ -140,7 +140,7 @@ class Exchange(RequestManager):
             return self._start_later(message, status, accessed)
         if session._intents is not None or (accessed and not unchanged(session, session._base)):
             try:
-                if status >= 500 or session._intents is not None or not terms.manager.swap_now(session):
+                if status >= 500 or session._intents is not None or not terms.manager.start_now(session):
                     terms.manager.checkpoint_now(session, Point.START, discard=status >= 500)
             except StoreError as error:
                 return self._give_up(error)

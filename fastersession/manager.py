@@ -92,7 +92,7 @@ class SessionManager:
             store, values, events, unbounded if lifetime is None else lifetime, unbounded if max_age == 0 else max_age
         )
         self._load_now = self._saver.load_now
-        self.swap_now = self._saver.swap_now
+        self.start_now = self._saver.start_now
         self._keys = keys
         self._values = values
         self.queue = Queue()

@@ -30,7 +30,7 @@ CREATE_TRIES = 3  # a taken id is a broken random generator, not bad luck
 LOST = "the record is gone (logged out, expired or regenerated elsewhere)"
 
 _new_tuple = tuple.__new__  # a third of the time of a NamedTuple's class call
-LIVE = Status.LIVE
+LIVE, NEW = Status.LIVE, Status.NEW
 Steps = Generator[tuple[Callable[..., Any], tuple[Any, ...]], Any, None]
 
 
@@ -58,18 +58,33 @@ class Saver:
 
     # --- drivers: the steps of a commit, at once or awaited ---
 
-    def swap_now(self, session: Session) -> bool:
-        """Save a changed session the fastest way; ``False``, and nothing done, if that cannot be.
+    def start_now(self, session: Session) -> bool:
+        """Save a changed session at the start the fastest way; ``False``, and nothing done, if that cannot be.
 
-        For a direct store, a session without intents and a save that is not to be discarded. ``plan`` says UPDATE
-        then, whatever else holds, and if nobody saved since this request loaded, there is nothing to merge with.
+        For a direct store, a session without intents and a start that discards nothing. ``plan`` then says CREATE
+        for a new session with attributes and UPDATE for a live one, whatever else holds.
         """
-        if not self._is_direct or session._status is not LIVE or session._lease is not None:
+        if not self._is_direct or session._lease is not None:
             return False
-        content, (record_id, verifier) = session._snapshot(), session._proof()
-        if not self._verbs.swap(record_id, verifier, session._base, content, self.clock()):
+        content, now = session._snapshot(), self.clock()
+        if session._status is LIVE:  # if nobody saved since this request loaded, there is nothing to merge with
+            record_id, verifier = session._proof()
+            saved: bool = self._verbs.swap(record_id, verifier, session._base, content, now)
+        else:
+            saved = session._status is NEW and bool(content) and self._create_now(session, content, now)
+        if saved:
+            session._base = content
+        return saved
+
+    def _create_now(self, session: Session, content: dict[str, Any], now: float) -> bool:
+        record_id, secret = session._ticket()
+        idle_timeout, not_after = session._host.idle_timeout, self._not_after(now, now)
+        record = self._verbs.create(record_id, secret, now, idle_timeout, not_after, content)
+        if record is None:  # taken: the slow way mints another
             return False
-        session._base = content
+        session._record, session._status, session._verifier = record, LIVE, secret
+        if session._request is not None:
+            session._request.hold()
         return True
 
     def commit_now(self, session: Session, point: Point, *, discard: bool = False) -> None:

@@ -351,7 +351,9 @@ class Session(dict[str, Any]):
     def _ticket(self) -> Ticket:
         """Return the id and the secret of a new session."""
         if self._record_id is None or self._secret is None:
-            self._record_id, self._secret = self._host.draw()
+            ticket = self._host.draw()
+            self._record_id, self._secret = ticket
+            return ticket
         return Ticket(self._record_id, self._secret)
 
     def _proof(self) -> tuple[bytes, bytes]:

@@ -117,7 +117,7 @@ class KeyRing:
 
     def sign(self, ticket: Ticket) -> bytes:
         """Return the 88-character token for a ticket, signed with the first key."""
-        signed = self._head + ticket.record_id + ticket.secret
+        signed = self._head + ticket[0] + ticket[1]
         mac = self._first.copy()
         mac.update(signed)
         return b2a_base64(signed + mac.finalize(), newline=False).translate(_TO_BASE64URL)

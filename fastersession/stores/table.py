@@ -137,8 +137,11 @@ class Table:
         record.before = record.after = record.lease = None
         shard[record_id] = record
         self.count += 1
-        _link_newest(record, self._by_use[NEVER_CAME_BACK])
-        self._file(record, record.deadline())
+        ring = self._by_use[NEVER_CAME_BACK]
+        last = ring.older
+        last.newer = ring.older = record
+        record.older, record.newer = last, ring
+        self._file(record, min(created_at + idle_timeout, not_after))
         return record
 
     def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:

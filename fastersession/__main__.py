@@ -5,6 +5,7 @@ Rules of residence: arguments in, exit status out, sentences for people. What th
 """
 
 import argparse
+import asyncio
 import contextlib
 import errno
 import ipaddress
@@ -18,8 +19,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fastersession.demo.model import Model
+    from fastersession.stores.base import Store
 
 __all__ = ["main"]
+
+_TRY_SECONDS = 10.0  # a database in another country answers sooner
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,6 +73,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="longest silence of the upstream that is waited through (default: %(default)g)",
     )
+    demo.add_argument(
+        "--store",
+        metavar="URL",
+        default="memory://",
+        help="where conversations live, such as sqlite:///chat.db or redis://localhost (default: %(default)s)",
+    )
+    demo.add_argument(
+        "--secret-env",
+        metavar="NAME",
+        default="FASTERSESSION_SECRET",
+        help="environment variable with the secret key; a random one if not set (default: %(default)s)",
+    )
     return parser
 
 
@@ -113,7 +129,15 @@ def _demo(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         model = _model(options)
     except ValueError as error:
         parser.error(f"--upstream: {error}")
-    app = create_app(model)
+    try:
+        store = _store(options.store)
+    except ValueError as error:  # ConfigError, and what a driver says of a URL
+        parser.error(f"--store: {error}")
+    try:
+        asyncio.run(_try(options.store))
+    except Exception as error:  # of any driver: whatever it is, the store cannot be used
+        return _fail(f"the store cannot be used: {str(error) or type(error).__name__}")
+    app = create_app(model, store=store, secret_key=os.environ.get(options.secret_env))
     try:
         listener = _listen(options.host, options.port)
     except (OSError, UnicodeError) as error:  # UnicodeError: a host name that is none, like "a..b"
@@ -142,6 +166,22 @@ def _model(options: argparse.Namespace) -> "Model":
     return UpstreamModel(options.upstream, options.model, api_key=key or None, timeout=options.timeout)
 
 
+def _store(url: str) -> "Store":
+    from fastersession.stores import from_url
+
+    return from_url(url)
+
+
+async def _try(url: str) -> None:
+    """Open the store once before the server does: what is wrong with it is one sentence then."""
+    store = _store(url)
+    try:
+        async with asyncio.timeout(_TRY_SECONDS):
+            await store.open()
+    finally:
+        await store.close()
+
+
 def _listen(host: str, port: int) -> socket.socket:
     """Bind before uvicorn starts: a busy port is one sentence then, and port 0 has a number to print."""
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -164,11 +204,25 @@ def _greeting(listener: socket.socket, options: argparse.Namespace) -> str:
         f"fastersession demo: http://{host}:{listener.getsockname()[1]}",
         f"  Answers come {answers}.",
         "  Plain http on localhost, so the cookie is set with secure=False; behind https keep the default, True.",
-        "  Conversations live in this process's memory: they end with it (Ctrl+C).",
+        f"  {_about_store(options)}",
     ]
     if not ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback:
         lines.append("  Other machines can reach it, and what they send and read is not encrypted.")
     return "\n".join(lines)
+
+
+def _about_store(options: argparse.Namespace) -> str:
+    """Tell what a restart means. Of the URL only the scheme: the rest may have a password."""
+    kind = options.store.partition(":")[0]
+    if kind.lower() == "memory":
+        return "Conversations live in this process's memory: they end with it (Ctrl+C)."
+    if os.environ.get(options.secret_env):
+        return f"Conversations live in the {kind} store: stop it (Ctrl+C), start it again, and go on."
+    return (
+        f"Conversations live in the {kind} store, but {options.secret_env} is not set: the secret is random, and a "
+        "restart ends all sessions.\n  Remedy: export "
+        f"{options.secret_env}=$(python -m fastersession keygen)"
+    )
 
 
 if __name__ == "__main__":

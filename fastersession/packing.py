@@ -62,7 +62,7 @@ class Packer:
             except Exception as error:
                 faults[name] = f"{name!r} ({type(value).__name__}, {type(error).__name__})"
                 continue
-            if data != encoded.get(name):
+            if data != encoded.get(name) and not self._same_value(name, data, encoded.get(name)):
                 sets[name] = data
         deletes = tuple([name for name in encoded if name not in now])
         return Delta(sets, deletes, _not_serializable(faults), frozenset(faults))
@@ -79,17 +79,29 @@ class Packer:
     def unpack(self, record_id: bytes, record: Record) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Return the attributes, decoded and encoded, and correct what the record says of itself.
 
-        :raises Unreadable: something in it is not ours.
+        :raises Unreadable: something in it is not ours, whatever it is.
         """
-        sealer = self._for(record_id)
-        stored = dict(record.attributes)
-        about = self._unwrap(sealer, None, stored.pop(ABOUT, b""))
-        record.user, record.created_at, record.idle_timeout = json.loads(about)
-        encoded = {name[1:]: self._unwrap(sealer, name[1:], data) for name, data in stored.items()}
         try:
-            return {name: self._codec.decode(name, data) for name, data in encoded.items()}, encoded
+            sealer, stored = self._for(record_id), dict(record.attributes)
+            about = json.loads(self._unwrap(sealer, None, stored.pop(ABOUT, b"")))
+            encoded = {_attribute(name): self._unwrap(sealer, name[1:], data) for name, data in stored.items()}
+            decoded = {name: self._codec.decode(name, data) for name, data in encoded.items()}
+            user, created_at, idle_timeout = about
+            record.user, record.created_at, record.idle_timeout = user, float(created_at), float(idle_timeout)
+        except Unreadable:
+            raise
         except Exception as error:
             raise Unreadable(type(error).__name__) from None
+        return decoded, encoded
+
+    def _same_value(self, name: str, data: bytes, loaded: bytes | None) -> bool:
+        """Tell if other bytes are the value that was loaded all the same. A codec that is stable needs no answer."""
+        if loaded is None or getattr(self._codec, "stable", False):
+            return False
+        try:
+            return self._codec.encode(name, self._codec.decode(name, loaded)) == data
+        except Exception:
+            return False
 
     def _encode(self, name: object, value: Any) -> bytes:
         if not isinstance(name, str) or len(name) > MAX_NAME or "\x00" in name:
@@ -120,6 +132,12 @@ class Packer:
         """Return the codec's and the attribute's name, length-prefixed; no attribute is named by ``None``."""
         encoded = b"" if name is None else b"." + name.encode()
         return bytes((len(self._name),)) + self._name + len(encoded).to_bytes(4, "big") + encoded
+
+
+def _attribute(stored: str) -> str:
+    if not stored.startswith("."):
+        raise Unreadable("under a name that is not ours")
+    return stored[1:]
 
 
 def _not_serializable(faults: Mapping[str, str]) -> AttributeNotSerializable | None:

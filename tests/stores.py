@@ -88,6 +88,12 @@ class SpyStore:
     ) -> bool:
         return await self._run("regenerate", record_id, verifier, new_verifier, not_after, change)
 
+    async def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
+        return await self._run("lock", record_id, verifier, owner, seconds)
+
+    async def unlock(self, record_id: bytes, owner: bytes) -> bool:
+        return await self._run("unlock", record_id, owner)
+
     async def purge(self) -> int:
         return await self._run("purge")
 

@@ -29,18 +29,18 @@ _FILES = {
 }
 
 
-def create_app(model: Model) -> FasterSessionMiddleware:
-    """Put sessions around the chat; a fresh key and a fresh store, so nothing outlives the process."""
+def create_app(model: Model, *, store: Any = None, secret_key: str | None = None) -> FasterSessionMiddleware:
+    """Put sessions around the chat; without a store and a key both are fresh, so nothing outlives the process."""
     return FasterSessionMiddleware(
         Chat(model),
-        secret_key=secrets.token_urlsafe(32),
-        store=MemoryStore(),
+        secret_key=secret_key or secrets.token_urlsafe(32),
+        store=MemoryStore() if store is None else store,
         secure=False,  # plain http on localhost: browsers would not send a Secure cookie back
     )
 
 
 class Chat:
-    """Keeps each conversation as ``session["turns"]``, a list of `Turn`."""
+    """Keeps each `Turn` of a conversation as an attribute of its own, see `_add`."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -84,9 +84,8 @@ class Chat:
     async def _history(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Give the page what it needs to be as it was; reading makes no session."""
         session = scope["session"]
-        turns = session.get("turns", [])
         panel = None if session.is_new else _panel(session)
-        await wire.reply_json(send, 200, {"model": self._model.name, "turns": turns, "session": panel})
+        await wire.reply_json(send, 200, {"model": self._model.name, "turns": _turns(session), "session": panel})
 
     async def _new(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forget the conversation: the record is deleted, the cookie cleared, with this response."""
@@ -101,14 +100,12 @@ class Chat:
             raise wire.RefusedError(400, "The message is empty.")
         turn: Turn = {"question": question.strip(), "answer": "", "status": "running", "error": ""}
         # The question is in the session before the response starts: the record is made and the
-        # cookie leaves with the headers. All that follows changes this one dict in place, so two
-        # tabs that talk at once each fill a turn of their own.
+        # cookie leaves with the headers. All that follows changes this one dict in place.
         session = scope["session"]
-        turns = session.setdefault("turns", [])
-        turns.append(turn)
+        _add(session, turn)
         await send(wire.start(200, b"text/event-stream; charset=utf-8", (b"cache-control", b"no-store")))
         await send(wire.event("session", _panel(session)))
-        if await wire.while_connected(receive, self._answer(turns[:], turn, send)):
+        if await wire.while_connected(receive, self._answer(_turns(session), turn, send)):
             ending = {"status": turn["status"], "error": turn["error"], "session": _panel(session)}
             await send(wire.event("end", ending))
             await send({"type": "http.response.body"})
@@ -131,9 +128,23 @@ class Chat:
                 turn["status"] = "stopped"
 
 
+def _add(session: Any, turn: Turn) -> None:
+    """Put a turn into the session, last of all.
+
+    Attributes are saved one by one, so two tabs that talk at once each keep their turn, on any store, and a turn
+    costs what it says, not what the conversation says. In a list of turns the tab that ends last would win. The
+    random part tells tabs apart that count to the same number.
+    """
+    session[f"turn {len(_turns(session)) + 1:06d} {secrets.token_hex(4)}"] = turn
+
+
+def _turns(session: Any) -> list[Turn]:
+    return [session[name] for name in sorted(session)]
+
+
 def _panel(session: Any) -> dict[str, object]:
     """Tell what the page shows of the session: all of it public."""
-    turns = session.get("turns", [])
+    turns = _turns(session)
     age = (datetime.now(UTC) - session.created_at).total_seconds()
     size = len(json.dumps(turns)) if turns else 0
     return {"id": session.id, "age": max(age, 0.0), "turns": len(turns), "bytes": size}

@@ -1,0 +1,120 @@
+"""What Redis does in one step: scripts over the fields of ``_redis_record``.
+
+Rules of residence: Lua; nothing here runs. A save sends its script along (plain EVAL: it costs what
+EVALSHA does and knows no NOSCRIPT), so scripts are short; indentation and line ends are for the reader only.
+
+A script gets the time as ``ARGV[1]`` and the record as ``KEYS[1]``, and returns 0 if it refuses, else 1; those that
+are worth waiting for a replica return 1 more for each replica there is.
+"""
+
+from __future__ import annotations
+
+
+def _lua(*parts: str) -> bytes:
+    return " ".join(" ".join(parts).split()).encode()
+
+
+# n: now, t: last access, i: idle timeout, x: absolute end, live: neither has passed
+_READ = """
+local k,a,c,m=KEYS[1],ARGV,redis.call,tonumber
+local r=c('HMGET',k,'v','t','i','x','l','e')
+local n,t,i,x=m(a[1]),m(r[2])or 0,m(r[3])or 0,m(r[4])or 0
+local live=r[1] and n<t+i and n<x
+"""
+
+# The server forgets a record a minute after its end, for clocks of workers that differ. The time to live is relative:
+# right however far the server's clock is from the store's. Above 30,000 years there is none.
+GRACE = 60
+_EXPIRE = f"""
+local d=math.min(t+i,x)-n
+if d<1e12 then c('PEXPIRE',k,string.format('%.0f',(d+{GRACE})*1000)) else c('PERSIST',k) end
+"""
+
+# The first write of each script is one that a full server (maxmemory) refuses, so nothing is ever half done. Lua's
+# unpack takes some 8,000 values at most.
+_SET = "for j=s,#a,4000 do c('HSET',k,unpack(a,j,math.min(j+3999,#a))) end"
+
+# INFO costs 3 µs here. An account that may not call it does without the wait.
+_REPLICAS = """
+local f=redis.pcall('INFO','replication')
+local w=type(f)=='string' and m(f:match('connected_slaves:(%d+)'))or 0
+"""
+
+# ARGV of all that follows up to PLACE: 2 verifier, 3 owner of the lease or '', 4 last access, 5 idle timeout or '',
+# 6 new verifier or '', 7 new absolute end, 8 '1' if tried before, 9 how many names to delete, names, fields and values
+_OWN = "if not live or r[1]~=a[2] or a[3]~='' and (r[5]~=a[3] or n>=(m(r[6])or 0)) then return 0 end"
+_MERGE = f"""
+if m(a[4])>t then t=m(a[4]) c('HSET',k,'t',a[4]) end
+if a[5]~='' then i=m(a[5]) c('HSET',k,'i',a[5]) end
+c('HINCRBY',k,'n',1)
+local s=10+a[9]
+{_SET}
+for j=10,s-1 do c('HDEL',k,a[j]) end
+{_EXPIRE}
+"""
+_AGAIN = "if live and a[8]~='' and r[1]==a[6] then return 1+w end"
+_RENEW = "c('HSET',k,'v',a[6],'x',a[7],'r',a[4]) x=m(a[7])"
+
+UPDATE = _lua(_READ, _OWN, _MERGE, "return 1")
+REGENERATE = _lua(_READ, _REPLICAS, _AGAIN, _OWN, _RENEW, _MERGE, "return 1+w")
+
+# Large values do not go through Lua: MULTI; GUARD; HSET; HDEL; FINISH_...; EXEC. The guard moves a record that must
+# not be written out of the way (KEYS[2]), and the end puts it back; what HSET made of nothing has no verifier.
+GUARD = _lua(
+    _READ,
+    """
+    local own=r[1]==a[2] or a[8]~='' and r[1]==a[6]
+    if a[3]~='' and (r[5]~=a[3] or n>=(m(r[6])or 0)) then own=false end
+    if r[1] and not (live and own) then c('RENAME',k,KEYS[2]) end
+    return 1
+    """,
+)
+_UNDO = """
+if redis.call('HEXISTS',KEYS[1],'v')==0 then
+redis.call('UNLINK',KEYS[1])
+if redis.call('EXISTS',KEYS[2])==1 then redis.call('RENAME',KEYS[2],KEYS[1]) end
+return 0 end
+"""
+FINISH_UPDATE = _lua(_UNDO, UPDATE.decode())
+FINISH_REGENERATE = _lua(_UNDO, REGENERATE.decode())
+
+# ARGV: 2 verifier, 3 '1' if tried before, 4 time to live in ms or '', 5... fields and values. A large new record is
+# written to KEYS[2] by HSET first, and PLACE moves it.
+_TAKEN = "return a[3]~='' and r[1]==a[2] and 1 or 0"
+_LIVE_FOR = "if a[4]~='' then c('PEXPIRE',k,a[4]) end return 1"
+CREATE = _lua(
+    _READ, f"if live then {_TAKEN} end", "if c('EXISTS',k)==1 then c('UNLINK',k) end local s=5", _SET, _LIVE_FOR
+)
+PLACE = _lua(_READ, f"if live then c('UNLINK',KEYS[2]) {_TAKEN} end", "c('RENAME',KEYS[2],k)", _LIVE_FOR)
+
+# ARGV: 2 verifier, 3 last access
+TOUCH = _lua(
+    _READ,
+    "if not live or r[1]~=a[2] then return 0 end",
+    "if m(a[3])>t then t=m(a[3]) c('HSET',k,'t',a[3]) end",
+    _EXPIRE,
+    "return 1",
+)
+
+# No ARGV but the time.
+DELETE = _lua(_READ, _REPLICAS, "c('UNLINK',k) return live and 1+w or 0")
+REAP = _lua(_READ, "if r[1] and not live then return c('UNLINK',k) end return 0")
+
+# ARGV: 2 verifier, 3 owner, 4 end of the lease; and 2 owner
+LOCK = _lua(
+    _READ,
+    "if not live or r[1]~=a[2] or r[5] and r[5]~=a[3] and n<(m(r[6])or 0) then return 0 end",
+    "c('HSET',k,'l',a[3],'e',a[4]) return 1",
+)
+UNLOCK = _lua(
+    _READ,
+    "if not live or r[5]~=a[2] then return 0 end",
+    "c('HDEL',k,'l','e') return n<(m(r[6])or 0) and 1 or 0",
+)
+
+# Every command that the others call: what an account may not do is known at the opening, not in the middle of a save.
+PROBE = _lua("""
+local k,h,c=KEYS[1],KEYS[2],redis.call
+c('HSET',k,'n',1) c('HINCRBY',k,'n',1) c('HMGET',k,'n') c('HEXISTS',k,'n') c('HGETALL',k) c('HDEL',k,'x')
+c('PEXPIRE',k,60000) c('PERSIST',k) c('EXISTS',k) c('RENAME',k,h) return c('UNLINK',h)
+""")

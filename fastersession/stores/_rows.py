@@ -1,0 +1,31 @@
+"""What the relational stores share: how a record and its attributes' names look as columns.
+
+Rules of residence: pure translations between a ``Record`` and plain column values. No driver, no statement, no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .base import Record
+
+__all__ = ["name_of", "name_to_bytes", "record_of"]
+
+
+def name_to_bytes(name: str) -> bytes:
+    """Return a name as it is compared: byte by byte. Collations fold, pad or refuse what differs here."""
+    return name.encode("utf-8", "surrogatepass")
+
+
+def name_of(name: bytes) -> str:
+    """Undo ``name_to_bytes``."""
+    return name.decode("utf-8", "surrogatepass")
+
+
+def record_of(row: Any, attributes: Mapping[str, bytes]) -> Record:
+    """Return the record of a row, whose columns stand in this order."""
+    verifier, user, created, accessed, idle_timeout, not_after, regenerated_at, version = row
+    record = Record(verifier, created, idle_timeout, not_after, attributes, None if user is None else name_of(user))
+    record.accessed_at, record.regenerated_at, record.version = accessed, regenerated_at, version
+    return record

@@ -1,0 +1,76 @@
+"""The engine of a ``SQLStore``: made, checked, and how its errors are read.
+
+Rules of residence: SQLAlchemy's engine, URLs and exceptions. No statement, no session.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from ..errors import ConfigError
+
+__all__ = ["engine_of", "error_code", "error_text"]
+
+DRIVERS = {  # of a URL that names none; the drivers that may be named
+    "postgresql": ("asyncpg", "psycopg"),
+    "mysql": ("asyncmy",),
+    "mariadb": ("asyncmy",),
+}
+POOL: dict[str, Any] = {
+    "pool_size": 10,  # a connection carries about 1,000 saves a second: more would only take the server's
+    "max_overflow": 5,
+    "pool_timeout": 1.5,  # seconds for a free one: below the 2 s after which a request gives up
+    "pool_recycle": 1800,  # seconds: below the time after which servers and firewalls drop an idle one
+    "pool_use_lifo": True,
+}
+
+
+def engine_of(given: object) -> AsyncEngine:
+    """Return an engine in AUTOCOMMIT: the given one, or one made for a URL.
+
+    :raises ConfigError: the URL or the driver cannot be used.
+    """
+    if isinstance(given, AsyncEngine):
+        _check_driver(given.url)
+        level = getattr(given.dialect, "_on_connect_isolation_level", None)  # private: it only spares a call
+        return given if level == "AUTOCOMMIT" else given.execution_options(isolation_level="AUTOCOMMIT")
+    try:
+        url = make_url(given)  # type: ignore[arg-type]
+    except ArgumentError:
+        raise ConfigError("engine_or_url: must be an AsyncEngine or a URL like postgresql://user@host/db") from None
+    if "+" not in url.drivername and url.drivername in DRIVERS:
+        url = url.set(drivername=f"{url.drivername}+{DRIVERS[url.drivername][0]}")
+    _check_driver(url)
+    try:
+        return create_async_engine(
+            url, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True, hide_parameters=True, **POOL
+        )
+    except (ImportError, NoSuchModuleError) as error:
+        driver = url.drivername.partition("+")[2]
+        raise ConfigError(f"engine_or_url: the driver {driver} is not installed: pip install {driver}") from error
+
+
+def _check_driver(url: URL) -> None:
+    backend, _, driver = url.drivername.partition("+")
+    if driver not in DRIVERS.get(backend, ()):
+        known = ", ".join(f"{name}+{driver}" for name, drivers in DRIVERS.items() for driver in drivers)
+        raise ConfigError(f"engine_or_url: {url.drivername} is not known; use {known}, or SQLiteStore for SQLite")
+
+
+def error_code(error: DBAPIError) -> object:
+    """Return the SQLSTATE, or the error number of MySQL."""
+    orig = error.orig
+    for name in ("sqlstate", "pgcode"):
+        state = getattr(orig, name, None)
+        if state is not None:
+            return state
+    return orig.args[0] if orig is not None and orig.args else None
+
+
+def error_text(error: BaseException) -> str:
+    """Name a failure without the driver's text, which may quote a statement."""
+    return f"the database failed: {type(error).__name__}"

@@ -1,0 +1,121 @@
+"""The file of a ``SQLiteStore``: its tables, and how a connection to it is made.
+
+Rules of residence: connecting, creating, recognising. No statement about a single session, no thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+
+from ..errors import StoreError
+
+__all__ = ["connect_reader", "connect_writer"]
+
+APPLICATION_ID = 0x46734573  # "FsEs" in the header of the file: it is ours, and not an application's own database
+SCHEMA_VERSION = 1
+BUSY_SECONDS = 1.5  # as in the threads: below the 2 s after which a request gives up
+CACHE_KIB = 8192  # of pages, for each connection
+
+# No STRICT tables: SQLite >= 3.37 only, and distributions of today still carry 3.34.
+# Names are kept as bytes: compared as they are, with NULs and lone surrogates.
+TABLES = (
+    """CREATE TABLE session (
+        id BLOB PRIMARY KEY NOT NULL,
+        verifier BLOB NOT NULL,
+        user_id BLOB,
+        created REAL NOT NULL,
+        accessed REAL NOT NULL,
+        idle_timeout REAL NOT NULL,
+        not_after REAL NOT NULL,
+        expires REAL NOT NULL,
+        regenerated_at REAL,
+        version INTEGER NOT NULL,
+        lease_owner BLOB,
+        lease_until REAL
+    ) WITHOUT ROWID""",
+    """CREATE TABLE attribute (
+        session_id BLOB NOT NULL REFERENCES session (id) ON DELETE CASCADE,
+        name BLOB NOT NULL,
+        value BLOB NOT NULL,
+        PRIMARY KEY (session_id, name)
+    )""",
+    "CREATE INDEX session_expires ON session (expires)",
+)
+
+
+def connect_writer(path: str) -> sqlite3.Connection:
+    """Connect for writing. The thread waits for locks itself, in shorter steps than SQLite."""
+    return _connect(path, "busy_timeout=0")
+
+
+def connect_reader(path: str) -> sqlite3.Connection:
+    """Connect for reading only."""
+    return _connect(path, "query_only=ON")
+
+
+def _connect(path: str, role: str) -> sqlite3.Connection:
+    """Connect, making the file (readable for its owner only) and the tables where they are missing."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        _ensure_tables(path, connection)
+        for pragma in ("foreign_keys=ON", f"cache_size=-{CACHE_KIB}", "temp_store=MEMORY", role):
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _ensure_tables(path: str, connection: sqlite3.Connection) -> None:
+    if _is_ready(path, connection):
+        return
+    _use_wal(path, connection)
+    connection.execute("BEGIN IMMEDIATE")
+    if not _is_ready(path, connection):  # else another process was faster
+        for statement in TABLES:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+    connection.execute("COMMIT")
+
+
+def _is_ready(path: str, connection: sqlite3.Connection) -> bool:
+    """Tell if the tables are there; ``False`` for an empty file.
+
+    :raises StoreError: it is a database of something else, or of another version.
+    """
+    (application,), (version,), (objects,) = (
+        connection.execute(query).fetchone()
+        for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
+    )
+    if application == APPLICATION_ID and version == SCHEMA_VERSION:
+        return True
+    if application == APPLICATION_ID:
+        raise StoreError(
+            f"{path}: its tables are of version {version}, this fastersession knows version {SCHEMA_VERSION}; "
+            "use the release that made it, or another file"
+        )
+    if application or version or objects:
+        raise StoreError(f"{path}: is a database of something else; give the sessions a file of their own")
+    return False
+
+
+def _use_wal(path: str, connection: sqlite3.Connection) -> None:
+    """Switch the file to WAL. SQLite does not wait for others here, so we do."""
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+            continue
+        if mode != "wal":
+            raise StoreError(f"{path}: cannot be kept in WAL mode (journal_mode is {mode}): is it on a network share?")
+        return

@@ -1,0 +1,189 @@
+"""The lease behind `session.exclusive()`: renewed while it is held, and lost when it has ended."""
+
+# ruff: noqa: PT012 - a lost lease is noticed at the end of a block of steps
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from clocks import FakeClock
+from driver import Browser, in_loop
+from routes import Call, content, events, serve
+from stores import SpyStore, SuspendingStore, shorten
+from turns import Turns, spin
+
+from fastersession import LeaseLost
+from fastersession.exclusive import LEASE_SECONDS
+
+STORES = pytest.mark.parametrize("make", [SpyStore, SuspendingStore], ids=["live", "bytes"])
+Make = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: Any) -> None:
+    """Poll without a pause for what another process holds."""
+    shorten(monkeypatch, FIRST_PAUSE=0, LONGEST_PAUSE=0, LATE_PAUSES=(0, 0, 0))
+
+
+async def taken_over(turns: Turns, clock: FakeClock, browser: Browser, *, write: bool = True) -> Browser:
+    """Let one process stand still in its turn until another has had its own; return the other's browser."""
+    other = turns.elsewhere(browser)
+    async with browser.open("/hold?name=stale") as held:
+        await turns.entered.wait()
+        clock.advance(LEASE_SECONDS)
+        await other.get("/turn?name=other")
+        if write:
+            await other.get("/set?held=fresh")
+        turns.leave.set()
+        await held.ended()
+    return other
+
+
+@STORES
+@in_loop
+async def test_a_crash_holds_up_the_next_turn_for_the_lease_only(make: Make) -> None:
+    """What a process that died held is free when its lease ends; until then nobody else is inside."""
+    clock = FakeClock()
+    turns = Turns(make(clock=clock))
+    browser = await turns.browser()
+    record_id, verifier = next(call[1:3] for call in turns.store.arguments if call[0] == "create")
+    assert await turns.store.inner.lock(record_id, verifier, b"of the one dead.", LEASE_SECONDS)
+    waiting = asyncio.ensure_future(browser.get("/turn?name=next"))
+    clock.advance(LEASE_SECONDS - 0.1)
+    await spin(200)
+    assert not waiting.done()
+    clock.advance(0.1)
+    await waiting
+    assert turns.order == ["next"]
+    assert await turns.is_free()
+
+
+@STORES
+@in_loop
+async def test_l5_who_stood_still_cannot_overwrite_the_next_turn(make: Make, caplog: Any) -> None:
+    """L5: the save after the end of the lease is refused with LeaseLost, and no later save of the request brings it."""
+    clock = FakeClock()
+    turns = Turns(make(clock=clock))
+    browser = await turns.browser()
+    other = await taken_over(turns, clock, browser)
+    assert [type(error) for error in turns.errors] == [LeaseLost]
+    assert await content(other) == {"a": "1", "history": ["other"], "held": "fresh"}
+    assert len(events(caplog, "session.dropped")) == 1
+    assert turns.idle
+    assert await turns.is_free()
+
+
+@STORES
+@pytest.mark.parametrize("caught", [True, False], ids=["caught", "not caught"])
+@in_loop
+async def test_a_save_inside_a_lost_turn_raises_and_the_turn_can_be_taken_again(make: Make, caught: bool) -> None:
+    """What the lost turn changed is forgotten, so that who takes another works on what the store has."""
+    clock = FakeClock()
+    seen: list[Any] = []
+
+    async def do(call: Call) -> None:
+        await call.start()
+        with pytest.raises(LeaseLost):
+            async with call.session.exclusive():
+                call.session["n"] = "stale"
+                clock.advance(LEASE_SECONDS + 1)
+                await other.get("/turn?name=other")
+                if caught:
+                    with pytest.raises(LeaseLost, match="lease"):
+                        await call.session.save()
+                else:
+                    await call.session.save()
+        async with call.session.exclusive():
+            seen.append(dict(call.session))
+            call.session["n"] = "again"
+        await call.finish()
+
+    turns = Turns(make(clock=clock))
+    browser = await turns.browser()
+    other = turns.elsewhere(browser)
+    browser.app = serve({"/act": do}, store=turns.store)
+    await browser.get("/act")
+    assert seen == [{"a": "1", "history": ["other"]}]
+    assert await content(browser) == {"a": "1", "history": ["other"], "n": "again"}
+
+
+@STORES
+@in_loop
+async def test_a_lease_is_renewed_while_it_is_held(make: Make, monkeypatch: Any) -> None:
+    """A turn may take longer than a lease: it is renewed at a third, by the same owner, and not once it is over."""
+    shorten(monkeypatch, LEASE_SECONDS=0.003)
+    turns = Turns(make(clock=FakeClock()))
+    browser = await turns.browser()
+    async with browser.open("/hold?name=x") as held:
+        async with asyncio.timeout(10):
+            while turns.store.count("lock") < 5:
+                await asyncio.sleep(0)
+        turns.leave.set()
+        await held.ended()
+        assert len({call[3] for call in turns.store.arguments if call[0] == "lock"}) == 1
+        assert turns.store.calls.index("unlock") > 5
+        assert turns.store.calls[turns.store.calls.index("unlock") :].count("lock") == 0
+    assert await turns.is_free()
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["comes late", "arrives late"])
+@in_loop
+async def test_an_ended_lease_is_never_renewed(late: bool) -> None:
+    """Free again does not mean that nobody was inside: a renewal after the end takes nothing."""
+    clock = FakeClock()
+    turns = Turns(SuspendingStore(clock=clock))
+    browser = await turns.browser()
+    other = turns.elsewhere(browser)
+
+    async def do(call: Call) -> None:
+        await call.start()
+        with pytest.raises(LeaseLost):
+            async with (turn := call.session.exclusive()):
+                call.session["history"] = ["stale"]
+                clock.advance(LEASE_SECONDS - 1)
+                gate = turns.store.hold("lock") if late else None
+                renewing = asyncio.ensure_future(turn._renew())
+                if gate is None:
+                    await renewing
+                    clock.advance(LEASE_SECONDS - 1)  # more than a lease, but renewed
+                    await call.session.save()
+                    call.session["history"] = ["stale again"]
+                    clock.advance(1)
+                else:
+                    await gate.reached.wait()
+                    clock.advance(1)
+                await other.get("/turn?name=other")
+                if gate is None:
+                    await turn._renew()
+                else:
+                    gate.open.set()
+                    await renewing
+        await call.finish()
+
+    browser.app = serve({"/act": do}, store=turns.store)
+    await browser.get("/act")
+    assert (await content(browser))["history"] == ([] if late else ["stale"]) + ["other"]
+    assert await turns.is_free()
+
+
+@in_loop
+async def test_a_renewal_that_fails_is_tried_again_and_harms_nothing() -> None:
+    """A store that stumbles at a renewal costs no turn, and no error is left unseen."""
+    turns = Turns(SuspendingStore(clock=FakeClock()))
+    browser = await turns.browser()
+
+    async def do(call: Call) -> None:
+        async with (turn := call.session.exclusive()):
+            turns.store.fail("lock")
+            await turn._renew()
+            await turn._renew()
+            call.session["a"] = 2
+        await call.reply()
+
+    browser.app = serve({"/act": do}, store=turns.store)
+    await browser.get("/act")
+    assert await content(browser) == {"a": 2}
+    assert turns.store.calls.count("lock!") == 1

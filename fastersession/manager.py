@@ -15,12 +15,12 @@ from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import Any
 
+from . import states  # noqa: F401 - gives Session the classes that it takes on
 from .commit import Point
 from .errors import FasterSessionError, StoreError
 from .events import EventLog
 from .saving import TOUCH_FRACTION, Saver, touch_due
 from .session import EMPTY, ENDED, FAILED, NOT_STARTED, STARTED, Session, Status
-from .states import UnestablishedSession
 from .stores.base import Record, Store
 from .tasks import Repeat, run_now, shielded
 from .tokens import KeyRing, Ticket, draw, same
@@ -212,13 +212,13 @@ class SessionManager:
             session._request.look()
         await self.checkpoint(session, Point.LATER)
         if session._phase == ENDED:
-            session._late = []
+            session._late = {}
 
     def save_soon(self, session: Session) -> None:
         """Carry out a verb that sync code called after the end of the request: at once, or in a task."""
         if self.live:
             self._saver.commit_now(session, Point.LATER)
-            session._late = []
+            session._late = {}
             return
         try:
             task = asyncio.get_running_loop().create_task(self._save_quietly(session))
@@ -231,10 +231,13 @@ class SessionManager:
 
     async def _save_quietly(self, session: Session) -> None:
         with suppress(FasterSessionError):  # logged
-            await self.late(session, Point.LATER)
+            await self.late(session, Point.END)
+            session._late = {}
 
     async def reload(self, session: Session) -> None:
         """Carry out ``await session.reload()``."""
+        if session._intents is not None:
+            session._intents.reload = False  # this is it
         if self.live:
             await self._saver.reload(session)
             return
@@ -255,19 +258,35 @@ class SessionManager:
     async def late(self, session: Session, point: Point, *, discard: bool = False) -> None:
         """Carry out a save point after the headers: like ``checkpoint``, tried again within ``LATE_SECONDS``."""
         if self.live:
-            with self._logged(session):
+            with self._logged(session, point):
                 self._saver.commit_now(session, point, discard=discard)
         else:
             await shielded(self._with_retries(session, point, discard), self._tasks)
 
     @contextmanager
-    def _logged(self, session: Session) -> Iterator[None]:
+    def _logged(self, session: Session, point: Point) -> Iterator[None]:
         try:
             yield
         except StoreError:
             text = "a session could not be saved: changes of this request are lost"
+            if point is not Point.END:
+                text = "a session could not be saved yet: its changes are tried again when the request ends"
             self.events.emit(logging.ERROR, "session.save_failed", session._record_id, text)
             raise
+
+    def busy(self, session: Session) -> bool:
+        """Tell if a commit of another task is at work."""
+        turn: asyncio.Lock | None = getattr(session, "_turn", None)
+        return turn is not None and turn.locked()
+
+    def touch_soon(self, session: Session) -> None:
+        """Touch the session: at once on a live store, else in a task, for no message shall wait for it."""
+        if self.live:
+            run_now(self.touch(session))
+        else:
+            task = asyncio.get_running_loop().create_task(self.touch(session))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def due(self, session: Session) -> bool:
         """Tell if the session's last access should be recorded again."""
@@ -277,7 +296,7 @@ class SessionManager:
     def refuse(self, session: Session, why: str) -> None:
         """Make the session refuse every write from here on."""
         session._refusal = why
-        session.__class__ = UnestablishedSession
+        session.__class__ = session._refused_as
 
     def cookie(self, session: Session) -> bytes | None:
         """Return the token that the start must carry, ``b""`` if it must clear the cookie, else ``None``."""
@@ -301,7 +320,7 @@ class SessionManager:
             Session.clear(session)
 
     async def _with_retries(self, session: Session, point: Point, discard: bool) -> None:
-        with self._logged(session):
+        with self._logged(session, point):
             try:
                 async with asyncio.timeout(LATE_SECONDS):
                     for pause in LATE_PAUSES:
@@ -352,7 +371,7 @@ class SessionManager:
         except FasterSessionError as error:
             request.failure = request.failure or error
 
-    def unsaved(self, session: Session, names: list[str]) -> None:
+    def unsaved(self, session: Session, names: Iterable[str]) -> None:
         """Warn of attributes that were written after the end of the request and never saved."""
         text = "written after the request had ended, and lost: %s; await session.save() after such a write"
         self.events.emit(logging.WARNING, "session.unsaved", session._record_id, text, ", ".join(map(repr, names)))

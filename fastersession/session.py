@@ -6,16 +6,31 @@ A verb acts on the object at once and notes the intent; the next save point, or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from .errors import HeadersSent, SessionNotEstablished
 from .tokens import Ticket
 
-__all__ = ["Host", "Intents", "Metadata", "Pending", "Request", "Session", "Status", "seconds"]
+__all__ = [
+    "EMPTY",
+    "ENDED",
+    "FAILED",
+    "LEFT_WITHOUT_COOKIE",
+    "NOT_STARTED",
+    "STARTED",
+    "Host",
+    "Intents",
+    "Metadata",
+    "Pending",
+    "Request",
+    "Session",
+    "Status",
+    "seconds",
+]
 
 EMPTY: Mapping[str, Any] = {}
 
@@ -76,7 +91,7 @@ class Host(Protocol):
     def refuse(self, session: Session, why: str) -> None:
         """Make the session refuse every write from here on."""
 
-    def unsaved(self, session: Session, names: list[str]) -> None:
+    def unsaved(self, session: Session, names: Iterable[str]) -> None:
         """Warn of what was written after the end and never saved."""
 
 
@@ -186,12 +201,15 @@ class Session(dict[str, Any]):
         "_verifier",
     )
 
+    _refused_as: ClassVar[type[Session]]  # what ``__class__`` becomes when nothing may be written any more
+    _ended_as: ClassVar[type[Session]]  # and when the request is over
+
     _accessed: bool  # since the last save point that compared
     _base: Mapping[str, Any]  # the attributes as last loaded or saved
     _host: Host
     _intents: Intents | None
     _is_new: bool  # not loaded: created in this request, or not at all
-    _late: list[str]  # names written after the end and not saved
+    _late: dict[str, None]  # names written after the end and not saved
     _phase: int
     _record: Metadata | None
     _record_id: bytes | None
@@ -279,6 +297,8 @@ class Session(dict[str, Any]):
         self._accessed = True
         if self._status in (Status.NEW, Status.LIVE, Status.GONE):
             self._start_anew()
+        else:
+            self._record_id = None
         return self._done_now_if_ended()
 
     def regenerate_id(self) -> Pending:
@@ -405,8 +425,8 @@ class Session(dict[str, Any]):
         return dict.__getitem__(self, name)
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self._accessed = True
         dict.__setitem__(self, name, value)
+        self._accessed = True
 
     def __contains__(self, name: object) -> bool:
         self._accessed = True
@@ -423,9 +443,9 @@ class Session(dict[str, Any]):
 
     def clear(self) -> None:
         """Remove all attributes. With nothing written afterwards, this ends the session like a logout."""
-        self._accessed = True
         self._plans().cleared = True
         dict.clear(self)
+        self._accessed = True
 
     def copy(self) -> dict[str, Any]:
         """Return the attributes as a plain dict."""
@@ -440,11 +460,11 @@ class Session(dict[str, Any]):
     def __reduce_ex__(self, protocol: Any) -> Any:
         return dict, (self.copy(),)
 
-    def __or__(self, other: Any) -> Any:
-        return self.copy() | other
+    def __or__(self, other: Any) -> dict[str, Any]:  # type: ignore[override]
+        return self.copy().__or__(other)
 
-    def __ror__(self, other: Any) -> Any:
-        return other | self.copy()
+    def __ror__(self, other: Any) -> dict[str, Any]:  # type: ignore[override]
+        return self.copy().__ror__(other)
 
     @classmethod
     def fromkeys(cls, names: Any, value: Any = None) -> Any:
@@ -467,7 +487,10 @@ def _marking(name: str) -> Callable[..., Any]:
 
     def marked(self: Session, *args: Any, **kwargs: Any) -> Any:
         self._accessed = True
-        return method(self, *args, **kwargs)
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            self._accessed = True  # again: a save point may have compared while this ran in a thread
 
     marked.__name__, marked.__qualname__, marked.__doc__ = name, f"Session.{name}", method.__doc__
     return marked

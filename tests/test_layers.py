@@ -29,8 +29,8 @@ ALLOWED: dict[str, set[str]] = {
     "session": {"errors", "tokens"},
     "states": {"errors", "session"},
     "commit": {"session"},
-    "config": {"cookies", "errors", "session", "tokens"},
-    "headers": {"config"},
+    "config": {"cookies", "errors", "headers", "session", "tokens"},
+    "headers": set(),
     "stores.base": set(),
     "saving": {"codecs", "commit", "errors", "events", "session", "states", "stores.base", "tasks", "tokens"},
     "manager": {
@@ -66,13 +66,13 @@ ALLOWED: dict[str, set[str]] = {
     },
     "": {"errors", "middleware", "session", "stores.memory"},
     "integrations": set(),
-    "integrations.quart": {"session"},
+    "integrations.quart": {"session", "states"},
     "stores": set(),
     "demo": set(),
     "demo.model": set(),
     "demo.wire": set(),
     "demo.upstream": {"demo.model"},
-    "demo.app": {"", "demo", "demo.model", "demo.wire"},
+    "demo.app": {"", "demo", "demo.model", "demo.wire", "tokens"},
     "__main__": {"demo.app", "demo.model", "demo.upstream", "tokens"},
 }
 

@@ -6,7 +6,6 @@ which puts the middleware around it.
 """
 
 import json
-import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from fastersession import FasterSessionMiddleware, MemoryStore
 from fastersession.demo import wire
 from fastersession.demo.model import Model, ModelError, Turn
 from fastersession.demo.wire import Receive, Scope, Send
+from fastersession.tokens import keygen
 
 __all__ = ["Chat", "create_app"]
 
@@ -33,7 +33,7 @@ def create_app(model: Model) -> FasterSessionMiddleware:
     """Put sessions around the chat; a fresh key and a fresh store, so nothing outlives the process."""
     return FasterSessionMiddleware(
         Chat(model),
-        secret_key=secrets.token_urlsafe(32),
+        secret_key=keygen(),
         store=MemoryStore(),
         secure=False,  # plain http on localhost: browsers would not send a Secure cookie back
     )

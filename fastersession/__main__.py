@@ -10,12 +10,13 @@ import contextlib
 import errno
 import ipaddress
 import os
-import secrets
 import socket
 import sys
 from collections.abc import Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING
+
+from fastersession.tokens import keygen
 
 if TYPE_CHECKING:
     from fastersession.demo.model import Model
@@ -115,8 +116,7 @@ def _fail(message: str) -> int:
 
 
 def _keygen() -> int:
-    # 32 bytes: as long as the hash that every subkey is derived with.
-    print(secrets.token_urlsafe(32))
+    print(keygen())
     return 0
 
 

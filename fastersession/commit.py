@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from .session import Status
 
-__all__ = ["Action", "Point", "Situation", "diff", "plan"]
+__all__ = ["Action", "Point", "Situation", "diff", "plan", "unchanged"]
 
 _MISSING = object()
 _get, _length = dict.get, dict.__len__

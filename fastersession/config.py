@@ -15,10 +15,11 @@ from typing import Any
 
 from .cookies import CookiePolicy
 from .errors import ConfigError, InsecureCookieWarning, InsecureSecretKeyWarning, LifetimeWarning
+from .headers import normal_origin
 from .session import seconds
 from .tokens import Secret
 
-__all__ = ["Faults", "normal_origin"]
+__all__ = ["IDLE_TIMEOUT", "LIFETIME", "Faults", "default_cookie_name"]
 
 MAX_KEYS = 4  # the current one and three rotations; each is tried at most once per cookie
 SHORT_KEY = 32  # characters: 128 bits even as hex digits
@@ -28,18 +29,8 @@ PLACEHOLDERS = re.compile(
     r"(?i)your[-_ ]?(session[-_ ]?)?secret|change[-_ ]?(me|this|it)|insecure|placeholder|password|"
     r"super[-_ ]?secret|secret[-_ ]?key|0123456789|(?P<same>.)(?P=same){15}"
 )
+STORE_MEMBERS = ("live", "clock", "open", "close", "load", "create", "update", "touch", "delete", "regenerate", "purge")
 HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.1
-ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._~-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")  # RFC 6454 section 6.1
-DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
-
-
-def normal_origin(text: str) -> tuple[str, str] | None:
-    """Return (scheme, authority without its default port) of an Origin in lower case; ``None`` if it is not one."""
-    match = ORIGIN.fullmatch(text.lower())
-    if match is None:
-        return None
-    scheme, host, port = match.groups()
-    return scheme, host if port in (None, DEFAULT_PORTS.get(scheme)) else f"{host}:{port}"
 
 
 class Faults:
@@ -151,8 +142,13 @@ class Faults:
 
     def store(self, given: object) -> None:
         """Check that it is a store, not a class of stores or something else."""
-        if given is not None and (isinstance(given, type) or not hasattr(given, "regenerate")):
-            self.add("store: must be a store such as MemoryStore(), or None")
+        if given is None:
+            return
+        missing = [name for name in STORE_MEMBERS if not hasattr(given, name)]
+        if isinstance(given, type) or missing:
+            self.add(
+                f"store: must be a store such as MemoryStore(), or None (missing: {', '.join(missing) or 'the call'})"
+            )
 
     def codec(self, codec: object, seal: object) -> None:
         """Check that a codec can be used, and is not one that needs a seal without having it."""

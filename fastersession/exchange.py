@@ -19,7 +19,6 @@ from .headers import has_content_length, with_cookie, with_vary
 from .manager import RequestManager, SessionManager
 from .saving import TOUCH_FRACTION
 from .session import ENDED, FAILED, LEFT_WITHOUT_COOKIE, NOT_STARTED, STARTED, Metadata, Session, Status
-from .states import EndedSession, UnestablishedSession
 from .tasks import Repeat
 
 __all__ = ["APPLIED", "Exchange", "Message", "Send", "Terms", "begin", "refuse_service"]
@@ -39,7 +38,7 @@ FINALS = frozenset(
     }
 )
 NEW, LIVE = Status.NEW, Status.LIVE
-ACCEPTED = 101  # the status that stands for websocket.accept
+NO_STATUS = 0  # of websocket.accept, which has none
 RETRY_AFTER = b"5"  # seconds: about what a store needs to come back
 TRY_AGAIN_LATER = 1013  # the WebSocket close code registered for it
 APPLIED = "fastersession.applied"  # scope key: (cookie name, scope key) of each of our middlewares further out
@@ -66,22 +65,24 @@ class Terms:
 class Exchange(RequestManager):
     """Sees every message but the chunks; to the application, the session manager of the request."""
 
-    __slots__ = ("_held", "_keeper", "_scope", "_state", "_terms", "send")
+    __slots__ = ("_adopted", "_held", "_keeper", "_scope", "_state", "_terms", "_touch_at", "send")
 
     send: Send
+    _adopted: bool  # something in the session's place was taken over
     _terms: Terms
     _scope: dict[str, Any]
     _held: Metadata | None  # the record that this exchange is counted on
     _state: Any  # the ``scope["state"]`` that it stands in
     _keeper: Repeat | None
+    _touch_at: float  # when the traffic of a WebSocket is noted next
 
     def release(self) -> None:
         """Let go of everything; needs no event loop."""
         terms, session = self._terms, self.session
         session._phase = ENDED
-        session._request = None
-        if session.__class__ is not UnestablishedSession:
-            session.__class__ = EndedSession
+        session._request = self.failure = None  # the failure's traceback holds frames that hold this exchange
+        if session.__class__ is not session._refused_as:
+            session.__class__ = session._ended_as
         terms.running.discard(self)
         held = self._held
         if held is not None:
@@ -96,12 +97,19 @@ class Exchange(RequestManager):
             del state[key]
 
     def hold(self) -> None:
-        """Count the exchange on the session's record, which then is not evicted, and no more on the one before."""
+        """Count the exchange on the session's record, which then is not evicted, and keep it alive; no more the last.
+
+        Called anew when the session has another record, or another idle timeout.
+        """
         if self._held is not None:
             self._count(self._held, -1)
+        if self._keeper is not None:
+            self._keeper.cancel()
         self._held = self.session._record
         if self._held is not None:
             self._count(self._held, 1)
+            if self._scope["type"] == "http":
+                self._keeper = self._terms.manager.keep_alive(self.session)
 
     def _count(self, record: Metadata, by: int) -> None:
         if self._scope["type"] == "http":
@@ -122,15 +130,15 @@ class Exchange(RequestManager):
             return self._on_final(message) if self._has_work() else send(message)
         if kind in STARTS:
             return self.on_start(message)
-        if kind == "websocket.send" and self._terms.manager.due(session):
-            return self._on_traffic(message)
+        if kind == "websocket.send":
+            self._note_traffic()
         return send(message)
 
     def on_start(self, message: Message) -> Awaitable[None]:
         """Run the save point of the start, and forward it with our headers."""
         terms, session, scope, send = self._terms, self.session, self._scope, self.send
-        status = message["status"] if "status" in message else ACCEPTED
-        if status < 200 and status != ACCEPTED:  # informational: the cookie is for the final response
+        status = message["status"] if "status" in message else NO_STATUS
+        if 0 < status < 200:  # informational: the cookie is for the final response
             return send(message)
         key = terms.scope_key
         if key in scope and scope[key] is not session:
@@ -148,25 +156,42 @@ class Exchange(RequestManager):
 
     def watching(self, receive: Any) -> Any:
         """Return a ``receive`` whose WebSocket messages keep the session alive."""
-        manager = self._terms.manager
 
         async def watched() -> Any:
             message = await receive()
-            if message["type"] == "websocket.receive" and manager.due(self.session):
-                await manager.touch(self.session)
+            if message["type"] == "websocket.receive":
+                self._note_traffic()
             return message
 
         return watched
 
-    async def _on_traffic(self, message: Message) -> None:
-        await self._terms.manager.touch(self.session)
-        await self.send(message)
+    def _note_traffic(self) -> None:
+        """Touch the session if that is due, once however it ends: a failing store must not be asked per message."""
+        record, now = self.session._record, self._terms.now()
+        if record is not None and now >= self._touch_at and self._terms.manager.due(self.session):
+            self._touch_at = now + record.idle_timeout * TOUCH_FRACTION
+            self._terms.manager.touch_soon(self.session)
+
+    def is_of(self, scope: dict[str, Any]) -> bool:
+        """Tell if this is another middleware's exchange of the same request."""
+        key = self._terms.scope_key
+        return key in scope and scope[key] is self.session
 
     def look(self) -> None:
         """Take over what the application put in the session's place."""
         key, scope = self._terms.scope_key, self._scope
         if key in scope and scope[key] is not self.session:
-            self._terms.manager.adopt(self.session, scope[key])
+            value = scope[key]
+            if type(value) is dict and not (value or self._adopted or "litestar_app" in scope):
+                # Session middlewares further in begin with one (Starlette's before 1.0), and would end our session.
+                self._terms.events.once(
+                    "session.replaced",
+                    "an empty dict in the session's place is ignored: if it is another session middleware's, give one "
+                    "of the two a scope_key of its own; to empty the session, call session.clear()",
+                )
+                return
+            self._adopted = True
+            self._terms.manager.adopt(self.session, value)
 
     def _has_work(self) -> bool:
         """Tell if a save point has anything to do but touch."""
@@ -186,14 +211,17 @@ class Exchange(RequestManager):
     async def _start_later(self, message: Message, status: int, accessed: bool) -> None:
         manager, session = self._terms.manager, self.session
         session._accessed = accessed  # a store that suspends keeps bytes: what was handed out may change any time
-        work = accessed or session._intents is not None or manager.due(session)
+        work = accessed or session._intents is not None or manager.busy(session) or manager.due(session)
         while work:
             try:
                 await manager.checkpoint(session, Point.START, discard=status >= 500)
             except StoreError as error:
                 await self._give_up(error)
-            # regenerate_id() or invalidate() called meanwhile: only this start can carry their cookie
-            work = session._intents is not None and (session._intents.regenerate or bool(session._intents.doomed))
+            # What is asked for meanwhile, or is at work in another task: only this start can carry its cookie.
+            intents = session._intents
+            work = manager.busy(session) or (
+                intents is not None and (intents.regenerate or intents.establish or bool(intents.doomed))
+            )
         await self.send(self._dressed(message, status, accessed))
 
     async def _give_up(self, error: StoreError) -> None:
@@ -204,7 +232,10 @@ class Exchange(RequestManager):
         record_id = self.session._record_id
         self._terms.events.emit(logging.ERROR, "store.unavailable", record_id, "no session was saved: %s", error)
         await _send_unavailable(self._scope, send)
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # the traceback holds this frame: together they would be a cycle
 
     async def _on_final(self, message: Message) -> None:
         await self._terms.manager.save_late(self)
@@ -253,7 +284,7 @@ class Exchange(RequestManager):
         if cookie is not None:
             headers = self._with_cookie(headers, cookie, accept=message["type"] == "websocket.accept")
         if accessed or cookie is not None:
-            if status != ACCEPTED:
+            if status != NO_STATUS:
                 headers = with_vary(headers)
         elif status >= 200 and status != 204 and status != 304 and not has_content_length(headers):
             headers = with_vary(headers)
@@ -291,8 +322,20 @@ def begin(terms: Terms, session: Session, scope: dict[str, Any], send: Send) -> 
     exchange._terms = terms
     exchange._scope = scope
     exchange._keeper = None
-    exchange._held = record = session._record
+    exchange._adopted = False
+    exchange._touch_at = 0.0
     session._request = exchange
+    scope[terms.scope_key] = session
+    scope[APPLIED] = terms.applied if APPLIED not in scope else scope[APPLIED] + terms.applied
+    key, state = terms.state_key, scope["state"] if "state" in scope else None
+    if state is None:
+        state = scope["state"] = {key: exchange}
+    elif key not in state:
+        state[key] = exchange
+    elif isinstance(state[key], Exchange) and not state[key].is_of(scope):  # the server shares one dict
+        state = scope["state"] = {**state, key: exchange}
+    exchange._state = state
+    exchange._held = record = session._record
     if record is not None:
         if scope["type"] != "http":
             record.sockets += 1
@@ -301,17 +344,6 @@ def begin(terms: Terms, session: Session, scope: dict[str, Any], send: Send) -> 
             if not terms.live:
                 exchange._keeper = terms.manager.keep_alive(session)
     terms.running.add(exchange)
-    scope[terms.scope_key] = session
-    scope[APPLIED] = terms.applied if APPLIED not in scope else scope[APPLIED] + terms.applied
-    key = terms.state_key
-    if "state" not in scope:
-        exchange._state = scope["state"] = {key: exchange}
-        return exchange
-    exchange._state = state = scope["state"]
-    if key not in state:
-        state[key] = exchange
-    elif isinstance(state[key], RequestManager):  # the server shares one dict between requests
-        exchange._state = scope["state"] = {**state, key: exchange}
     return exchange
 
 

@@ -12,15 +12,14 @@ import random
 import secrets
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from .commit import Point
 from .errors import ExclusiveTimeout, FasterSessionError, LeaseLost
+from .events import EventLog
 from .session import Session, Status
 from .tasks import Repeat, shielded
-
-if TYPE_CHECKING:
-    from .manager import SessionManager
+from .values import Values
 
 __all__ = ["Exclusive", "Queue"]
 
@@ -28,6 +27,33 @@ LEASE_SECONDS = 10.0  # how long a crash holds up the next turn; renewed at a th
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.1  # seconds between two tries to take a lease that another process holds
 LOOK_EVERY = 8  # tries between two looks if the record is still there: a logout ends the wait in a second
 IN_A_ROW = 4  # turns that one process takes before it leaves the time of two tries to the others, which only poll
+
+
+class Manager(Protocol):
+    """What a turn needs from the session manager."""
+
+    events: EventLog
+    queue: Queue
+    tasks: set[asyncio.Task[Any]]
+    values: Values
+
+    def now(self) -> float:
+        """Return the store's time."""
+
+    async def save(self, session: Session) -> None:
+        """Save the session now."""
+
+    async def late(self, session: Session, point: Point, *, discard: bool = False) -> None:
+        """Save the session, trying again within bounds."""
+
+    async def reload(self, session: Session) -> None:
+        """Fetch what the store has."""
+
+    async def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
+        """Take or renew the lease."""
+
+    async def unlock(self, record_id: bytes, owner: bytes) -> None:
+        """Give the lease back."""
 
 
 class _Line:
@@ -77,7 +103,7 @@ class Queue:
 class Exclusive:
     """The context manager. Entered again by the same request, the inner one does nothing."""
 
-    def __init__(self, manager: SessionManager, session: Session, timeout: float) -> None:
+    def __init__(self, manager: Manager, session: Session, timeout: float) -> None:
         self._manager, self._session, self._timeout = manager, session, timeout
         self._record_id: bytes | None = None
         self._owner = b""
@@ -168,7 +194,7 @@ class Exclusive:
 
     def _drop(self, record_id: bytes) -> None:
         """Forget what the turn changed, for the request's next save, under no lease, would overwrite another's turn."""
-        session, values = self._session, self._manager._values
+        session, values = self._session, self._manager.values
         values.settle(session, values.work(session, session))
         if session._intents is not None:
             session._intents.saved = None

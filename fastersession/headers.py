@@ -5,14 +5,15 @@ Rules of residence: pure functions over raw ASGI header lists. What the applicat
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
-from .config import normal_origin
-
-__all__ = ["foreign_origin", "has_content_length", "with_cookie", "with_vary"]
+__all__ = ["foreign_origin", "has_content_length", "normal_origin", "with_cookie", "with_vary"]
 
 HeaderList = list[tuple[bytes, bytes]]
 VARY = (b"vary", b"Cookie")
+ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._~-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")  # RFC 6454 section 6.1
+DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
 
 
 def has_content_length(headers: Iterable[tuple[bytes, bytes]]) -> bool:
@@ -44,6 +45,15 @@ def with_cookie(headers: HeaderList, set_cookie: bytes) -> HeaderList:
     """Return the headers with our Set-Cookie, kept from every cache (RFC 9111 section 7.3)."""
     kept = [header for header in headers if header[0].lower() != b"cache-control"]
     return [*kept, (b"cache-control", b"no-store"), (b"set-cookie", set_cookie)]
+
+
+def normal_origin(text: str) -> tuple[str, str] | None:
+    """Return (scheme, authority without its default port) of an Origin in lower case; ``None`` if it is not one."""
+    match = ORIGIN.fullmatch(text.lower())
+    if match is None:
+        return None
+    scheme, host, port = match.groups()
+    return scheme, host if port in (None, DEFAULT_PORTS.get(scheme)) else f"{host}:{port}"
 
 
 def foreign_origin(headers: Iterable[tuple[bytes, bytes]], allowed: frozenset[tuple[str, str]]) -> str | None:

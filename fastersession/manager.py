@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import Any
 
+from . import states  # noqa: F401 - gives Session the classes that it takes on
 from .commit import Point
 from .errors import FasterSessionError, StoreError
 from .events import EventLog
@@ -22,7 +23,6 @@ from .exclusive import Exclusive, Queue
 from .packing import Unreadable
 from .saving import TOUCH_FRACTION, Saver, touch_due
 from .session import EMPTY, ENDED, FAILED, NOT_STARTED, STARTED, Session, Status
-from .states import UnestablishedSession
 from .stores.base import Record, Store
 from .tasks import Repeat, run_now, shielded
 from .tokens import KeyRing, Ticket, draw, same
@@ -94,7 +94,7 @@ class SessionManager:
         self._load_now = self._saver.load_now
         self.start_now = self._saver.start_now
         self._keys = keys
-        self._values = values
+        self.values = values
         self.queue = Queue()
         self._unsign_pair = keys.unsign_pair
         self.tasks: set[asyncio.Task[Any]] = set()
@@ -179,7 +179,11 @@ class SessionManager:
             record = await self._saver.load(ticket.record_id)
             if record is None:
                 continue
-            if same(record.verifier, self._saver.verifier(ticket.secret)):
+            try:
+                genuine = same(record.verifier, self._saver.verifier(ticket.secret))
+            except (AttributeError, TypeError) as error:
+                raise StoreError("the store gave something that is no record") from error
+            if genuine:
                 session = self._bind(ticket.record_id, record) if self.live else self._unpack(ticket.record_id, record)
                 if session is not None:
                     found.append(session)
@@ -206,7 +210,7 @@ class SessionManager:
         """Return the session of a record that came as bytes; ``None`` if it cannot be read or says it has expired."""
         session = self._bind(record_id, record)
         try:
-            dict.update(session, self._values.load(session, record_id, record))
+            dict.update(session, self.values.load(session, record_id, record))
         except Unreadable as error:
             self.events.emit(logging.WARNING, "session.unreadable", record_id, "a record cannot be opened: %s", error)
             self.events.once(
@@ -239,13 +243,13 @@ class SessionManager:
             session._request.look()
         await self.checkpoint(session, Point.LATER)
         if session._phase == ENDED:
-            session._late = []
+            session._late = {}
 
     def save_soon(self, session: Session) -> None:
         """Carry out a verb that sync code called after the end of the request: at once, or in a task."""
         if self.live:
             self._saver.commit_now(session, Point.LATER)
-            session._late = []
+            session._late = {}
             return
         try:
             task = asyncio.get_running_loop().create_task(self._save_quietly(session))
@@ -258,10 +262,13 @@ class SessionManager:
 
     async def _save_quietly(self, session: Session) -> None:
         with suppress(FasterSessionError):  # logged
-            await self.late(session, Point.LATER)
+            await self.late(session, Point.END)
+            session._late = {}
 
     async def reload(self, session: Session) -> None:
         """Carry out ``await session.reload()``."""
+        if session._intents is not None:
+            session._intents.reload = False  # this is it
         if self.live:
             await self._saver.reload(session)
             return
@@ -272,7 +279,7 @@ class SessionManager:
         """Carry out a save point, once, protected from cancellation. Errors: see ``Saver.commit``."""
         if self.live:
             self._saver.commit_now(session, point, discard=discard)
-        else:
+        elif self.busy(session) or not self._saver.is_idle(session, point, discard=discard):
             await shielded(self._in_turn(session, point, discard), self.tasks)
 
     def checkpoint_now(self, session: Session, point: Point, *, discard: bool = False) -> None:
@@ -282,19 +289,35 @@ class SessionManager:
     async def late(self, session: Session, point: Point, *, discard: bool = False) -> None:
         """Carry out a save point after the headers: like ``checkpoint``, tried again within ``LATE_SECONDS``."""
         if self.live:
-            with self._logged(session):
+            with self._logged(session, point):
                 self._saver.commit_now(session, point, discard=discard)
-        else:
+        elif self.busy(session) or not self._saver.is_idle(session, point, discard=discard):
             await shielded(self._with_retries(session, point, discard), self.tasks)
 
     @contextmanager
-    def _logged(self, session: Session) -> Iterator[None]:
+    def _logged(self, session: Session, point: Point) -> Iterator[None]:
         try:
             yield
         except StoreError:
             text = "a session could not be saved: changes of this request are lost"
+            if point is not Point.END:
+                text = "a session could not be saved yet: its changes are tried again when the request ends"
             self.events.emit(logging.ERROR, "session.save_failed", session._record_id, text)
             raise
+
+    def busy(self, session: Session) -> bool:
+        """Tell if a commit of another task is at work."""
+        turn: asyncio.Lock | None = getattr(session, "_turn", None)
+        return turn is not None and turn.locked()
+
+    def touch_soon(self, session: Session) -> None:
+        """Touch the session: at once on a live store, else in a task, for no message shall wait for it."""
+        if self.live:
+            run_now(self.touch(session))
+        else:
+            task = asyncio.get_running_loop().create_task(self.touch(session))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
 
     def due(self, session: Session) -> bool:
         """Tell if the session's last access should be recorded again."""
@@ -304,7 +327,7 @@ class SessionManager:
     def refuse(self, session: Session, why: str) -> None:
         """Make the session refuse every write from here on."""
         session._refusal = why
-        session.__class__ = UnestablishedSession
+        session.__class__ = session._refused_as
 
     def cookie(self, session: Session) -> bytes | None:
         """Return the token that the start must carry, ``b""`` if it must clear the cookie, else ``None``."""
@@ -328,7 +351,7 @@ class SessionManager:
             Session.clear(session)
 
     async def _with_retries(self, session: Session, point: Point, discard: bool) -> None:
-        with self._logged(session):
+        with self._logged(session, point):
             try:
                 async with asyncio.timeout(LATE_SECONDS):
                     for pause in LATE_PAUSES:
@@ -393,7 +416,7 @@ class SessionManager:
         except FasterSessionError as error:
             request.failure = request.failure or error
 
-    def unsaved(self, session: Session, names: list[str]) -> None:
+    def unsaved(self, session: Session, names: Iterable[str]) -> None:
         """Warn of attributes that were written after the end of the request and never saved."""
         text = "written after the request had ended, and lost: %s; await session.save() after such a write"
         self.events.emit(logging.WARNING, "session.unsaved", session._record_id, text, ", ".join(map(repr, names)))

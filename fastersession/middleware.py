@@ -154,6 +154,8 @@ class FasterSessionMiddleware:
             return
         if APPLIED in scope:
             self._refuse_overlap(scope[APPLIED])
+        if type(scope["headers"]) is not list:  # any iterable is allowed, and may be read but once
+            scope = {**scope, "headers": list(scope["headers"])}
         try:
             if kind == "http" and self._live:
                 session = self._manager.open_now(self._find(scope["headers"]))

@@ -53,7 +53,7 @@ class Saver:
         self._events = events
         self._lifetime = lifetime
         self._max_age = max_age
-        self._opening = None if store.live else asyncio.Lock()
+        self._opening: asyncio.Task[None] | None = None
         self._opened = store.live
 
     # --- drivers: the steps of a commit, at once or awaited ---
@@ -103,6 +103,14 @@ class Saver:
         finally:
             steps.close()
 
+    def is_idle(self, session: Session, point: Point, *, discard: bool) -> bool:
+        """Tell if a commit would do nothing now, so that no task need be made for it."""
+        if session._intents is not None:
+            return False
+        work, discard = self._work(session, None, discard or session._phase == FAILED)
+        situation = _situation(session, None, point, work, discard, self.clock())
+        return work.error is None and plan(situation) is Action.NOTHING
+
     async def commit(self, session: Session, point: Point, *, discard: bool = False) -> None:
         """Decide a save point and carry it out.
 
@@ -132,9 +140,9 @@ class Saver:
         try:
             if self.live:
                 return self.call_now(verb, *arguments)
-            if not self._opened:
-                await self.open()
             async with asyncio.timeout(STORE_SECONDS):
+                if not self._opened:
+                    await self._open_shared()
                 return await verb(*arguments)
         except FasterSessionError:
             raise
@@ -166,22 +174,32 @@ class Saver:
         return self.clock() >= min(record.created_at + self._lifetime, record.accessed_at + record.idle_timeout)
 
     async def open(self) -> None:
-        """Open the store, once."""
-        if self._opening is not None:
-            async with self._opening:
-                if not self._opened:
-                    await _bounded(self._store.open())
-                    self._opened = True
-        else:
+        """Open the store, at startup."""
+        if self.live:
             await self._store.open()
+        elif not self._opened:
+            await _bounded(self._open_shared())
 
     async def close(self) -> None:
-        """Close the store; it may be opened again."""
+        """Close the store; a save that comes later all the same opens it again."""
         self._opened = self.live
         try:
             await (self._store.close() if self.live else _bounded(self._store.close()))
         except Exception as error:
             self._events.emit(logging.WARNING, "store.close_failed", None, "the store was not closed: %s", error)
+
+    async def _open_shared(self) -> None:
+        """Open the store once for all who wait for it, also where no lifespan did."""
+        if self._opening is None:
+            self._opening = asyncio.get_running_loop().create_task(self._open_once())
+        await asyncio.shield(self._opening)
+
+    async def _open_once(self) -> None:
+        try:
+            await self._store.open()
+            self._opened = True
+        finally:
+            self._opening = None
 
     async def _run(self, steps: Steps) -> None:
         try:
@@ -215,8 +233,8 @@ class Saver:
                 if not carried_out:
                     same_session = session._record_id is record_id
                     session._intents = intents.put_back(session._intents, same_session=same_session)
-                elif intents.regenerate and action is not Action.REGENERATE and session._status is LIVE:
-                    session._plans().regenerate = True  # only the start can send its cookie
+                elif session._record_id is record_id:
+                    _keep_waiting(session, intents, action)
 
     def _first(self, session: Session, intents: Intents) -> Steps:
         """Carry out what comes before any comparison: reload, and the deletions of ``invalidate()``."""
@@ -349,6 +367,8 @@ class Saver:
             if not self.live:
                 session._record.accessed_at = max(change.accessed_at, session._record.accessed_at)
                 session._record.idle_timeout = change.idle_timeout or session._record.idle_timeout
+            if change.idle_timeout is not None and session._request is not None:
+                session._request.hold()  # its keeper has another period now
 
     def _lose(self, session: Session, record_id: bytes, verifier: bytes, why: str) -> None:
         """Note that the store refused this proof, unless the request itself has got another one meanwhile."""
@@ -368,8 +388,18 @@ async def _bounded(call: Coroutine[Any, Any, None]) -> None:
     try:
         async with asyncio.timeout(OPEN_SECONDS):
             await call
+    except FasterSessionError:
+        raise  # a store's own clear words
     except Exception as error:
         raise StoreError(f"the store could not be opened or closed: {type(error).__name__}") from error
+
+
+def _keep_waiting(session: Session, intents: Intents, action: Action) -> None:
+    """Put back what a commit could not carry out, for its time is still to come."""
+    if intents.regenerate and action is not Action.REGENERATE and session._status is LIVE:
+        session._plans().regenerate = True  # only the start can send its cookie
+    if intents.idle_timeout is not None and session._status is NEW and session._plans().idle_timeout is None:
+        session._plans().idle_timeout = intents.idle_timeout  # there is no record yet to keep it
 
 
 def _situation(

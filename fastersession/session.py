@@ -6,17 +6,32 @@ A verb acts on the object at once and notes the intent; the next save point, or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from .errors import HeadersSent, SessionNotEstablished
 from .tokens import Ticket
 
-__all__ = ["Host", "Intents", "Metadata", "Pending", "Request", "Session", "Status", "seconds"]
+__all__ = [
+    "EMPTY",
+    "ENDED",
+    "FAILED",
+    "LEFT_WITHOUT_COOKIE",
+    "NOT_STARTED",
+    "STARTED",
+    "Host",
+    "Intents",
+    "Metadata",
+    "Pending",
+    "Request",
+    "Session",
+    "Status",
+    "seconds",
+]
 
 EMPTY: Mapping[str, Any] = {}
 
@@ -80,7 +95,7 @@ class Host(Protocol):
     def refuse(self, session: Session, why: str) -> None:
         """Make the session refuse every write from here on."""
 
-    def unsaved(self, session: Session, names: list[str]) -> None:
+    def unsaved(self, session: Session, names: Iterable[str]) -> None:
         """Warn of what was written after the end and never saved."""
 
 
@@ -192,13 +207,16 @@ class Session(dict[str, Any]):
         "_verifier",
     )
 
+    _refused_as: ClassVar[type[Session]]  # what ``__class__`` becomes when nothing may be written any more
+    _ended_as: ClassVar[type[Session]]  # and when the request is over
+
     _accessed: bool  # since the last save point that compared
     _base: Mapping[str, Any]  # the attributes as last loaded or saved
     _encoded: Mapping[str, bytes]  # the same, as a store of bytes has it
     _host: Host
     _intents: Intents | None
     _is_new: bool  # not loaded: created in this request, or not at all
-    _late: list[str]  # names written after the end and not saved
+    _late: dict[str, None]  # names written after the end and not saved
     _lease: bytes | None  # the owner under which saves are made, inside exclusive()
     _phase: int
     _record: Metadata | None
@@ -287,6 +305,8 @@ class Session(dict[str, Any]):
         self._accessed = True
         if self._status in (Status.NEW, Status.LIVE, Status.GONE):
             self._start_anew()
+        else:
+            self._record_id = None
         return self._done_now_if_ended()
 
     def regenerate_id(self) -> Pending:
@@ -404,7 +424,7 @@ class Session(dict[str, Any]):
 
     def _forget_record(self) -> None:
         self._status, self._record, self._base = Status.NEW, None, EMPTY
-        self._record_id = self._secret = self._verifier = None
+        self._record_id = self._secret = self._verifier = self._lease = None
         self._is_new = True
 
     def _done_now_if_ended(self) -> Pending:
@@ -425,8 +445,8 @@ class Session(dict[str, Any]):
         return dict.__getitem__(self, name)
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self._accessed = True
         dict.__setitem__(self, name, value)
+        self._accessed = True
 
     def __contains__(self, name: object) -> bool:
         self._accessed = True
@@ -443,9 +463,9 @@ class Session(dict[str, Any]):
 
     def clear(self) -> None:
         """Remove all attributes. With nothing written afterwards, this ends the session like a logout."""
-        self._accessed = True
         self._plans().cleared = True
         dict.clear(self)
+        self._accessed = True
 
     def copy(self) -> dict[str, Any]:
         """Return the attributes as a plain dict."""
@@ -460,11 +480,11 @@ class Session(dict[str, Any]):
     def __reduce_ex__(self, protocol: Any) -> Any:
         return dict, (self.copy(),)
 
-    def __or__(self, other: Any) -> Any:
-        return self.copy() | other
+    def __or__(self, other: Any) -> dict[str, Any]:  # type: ignore[override]
+        return self.copy().__or__(other)
 
-    def __ror__(self, other: Any) -> Any:
-        return other | self.copy()
+    def __ror__(self, other: Any) -> dict[str, Any]:  # type: ignore[override]
+        return self.copy().__ror__(other)
 
     @classmethod
     def fromkeys(cls, names: Any, value: Any = None) -> Any:
@@ -487,7 +507,10 @@ def _marking(name: str) -> Callable[..., Any]:
 
     def marked(self: Session, *args: Any, **kwargs: Any) -> Any:
         self._accessed = True
-        return method(self, *args, **kwargs)
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            self._accessed = True  # again: a save point may have compared while this ran in a thread
 
     marked.__name__, marked.__qualname__, marked.__doc__ = name, f"Session.{name}", method.__doc__
     return marked

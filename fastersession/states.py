@@ -48,7 +48,7 @@ class EndedSession(Session):
     __slots__ = ()
 
     def _note(self, names: Iterable[str]) -> None:
-        self._late = [*getattr(self, "_late", ()), *map(str, names)]
+        self._late = {**getattr(self, "_late", {}), **dict.fromkeys(map(str, names))}
         self.__class__ = LateSession
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -102,3 +102,7 @@ class LateSession(EndedSession):
         late = getattr(self, "_late", None)
         if late:
             self._host.unsaved(self, late)
+
+
+Session._refused_as = UnestablishedSession
+Session._ended_as = EndedSession

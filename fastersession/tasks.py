@@ -37,16 +37,19 @@ async def shielded(coroutine: Coroutine[Any, Any, T], tasks: set[asyncio.Task[An
     tasks.add(task)
     task.add_done_callback(tasks.discard)
     cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait((task,))
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is None:
-        return task.result()
-    if not task.cancelled():
-        task.exception()  # marks it as retrieved: who cancelled does not wait for it
-    raise cancelled
+    try:
+        while not task.done():
+            try:
+                await asyncio.wait((task,))
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is None:
+            return task.result()
+        if not task.cancelled():
+            task.exception()  # marks it as retrieved: who cancelled does not wait for it
+        raise cancelled
+    finally:
+        del task, cancelled  # an exception's traceback holds this frame: together they would be a cycle
 
 
 class Repeat:

@@ -13,6 +13,7 @@ from stores import SpyStore, SuspendingStore, shorten
 from turns import Turns
 
 from fastersession import ExclusiveTimeout
+from fastersession.exclusive import Queue
 
 STORES = pytest.mark.parametrize("make", [SpyStore, SuspendingStore], ids=["live", "bytes"])
 Make = Callable[..., Any]
@@ -188,3 +189,24 @@ async def test_a_busy_process_does_not_starve_another(make: Make, monkeypatch: A
     assert turns.order.index("other") < 20
     await asyncio.gather(*busy)
     assert [name for name in turns.order if name != "other"] == [f"{number}" for number in range(30)]
+
+
+@in_loop
+async def test_a_line_lets_others_go_first_after_four_turns() -> None:
+    """Of a line that never empties, the fifth, ninth and so on wait a moment; a new line begins anew."""
+    queue, other = Queue(), b"another session"
+    greedy = []
+    waiting = asyncio.ensure_future(queue.enter(b"s"))
+    for _ in range(10):
+        await waiting
+        greedy.append(queue.is_greedy(b"s"))
+        waiting = asyncio.ensure_future(queue.enter(b"s"))
+        await asyncio.sleep(0)
+        await queue.enter(other)
+        assert not queue.is_greedy(other)
+        queue.leave(other)
+        queue.leave(b"s")
+    assert greedy == [False] * 4 + [True] + [False] * 3 + [True, False]
+    await waiting
+    queue.leave(b"s")
+    assert queue._lines == {}

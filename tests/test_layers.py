@@ -29,21 +29,26 @@ ALLOWED: dict[str, set[str]] = {
     "session": {"errors", "tokens"},
     "states": {"errors", "session"},
     "commit": {"session"},
-    "config": {"cookies", "errors", "session", "tokens"},
-    "headers": {"config"},
+    "packing": {"codecs", "errors", "stores.base", "tokens"},
+    "values": {"commit", "errors", "packing", "session", "stores.base"},
+    "exclusive": {"commit", "errors", "events", "session", "tasks", "values"},
+    "config": {"cookies", "errors", "headers", "session", "tokens"},
+    "headers": set(),
     "stores.base": set(),
-    "saving": {"codecs", "commit", "errors", "events", "session", "states", "stores.base", "tasks", "tokens"},
+    "saving": {"commit", "errors", "events", "session", "stores.base", "tasks", "tokens", "values"},
     "manager": {
-        "codecs",
         "commit",
         "errors",
         "events",
+        "exclusive",
+        "packing",
         "saving",
         "session",
         "states",
         "stores.base",
         "tasks",
         "tokens",
+        "values",
     },
     "exchange": {
         "commit",
@@ -59,21 +64,44 @@ ALLOWED: dict[str, set[str]] = {
     },
     "stores.table": {"stores.base"},
     "stores.memory": {"errors", "stores.base", "stores.table"},
-    "stores.sqlite": {"errors", "stores.base"},
+    "stores._rows": {"stores.base"},
+    "stores._sqlite_file": {"errors"},
+    "stores._sqlite_threads": {"errors"},
+    "stores._sqlite_jobs": {"stores._rows", "stores.base"},
+    "stores.sqlite": {
+        *("errors", "stores.base", "stores._rows", "stores._sqlite_file", "stores._sqlite_jobs"),
+        "stores._sqlite_threads",
+    },
+    "stores._sql_engine": {"errors"},
+    "stores._sql_statements": {"stores._rows"},
+    "stores._sql_mysql": {"stores._sql_statements"},
+    "stores._sql_postgresql": {"stores._sql_statements"},
+    "stores.sql": {
+        *("errors", "stores.base", "stores._rows", "stores._sql_engine", "stores._sql_mysql"),
+        *("stores._sql_postgresql", "stores._sql_statements"),
+    },
+    "stores._redis_link": set(),
+    "stores._redis_scripts": set(),
+    "stores._redis_record": {"stores.base"},
+    "stores._redis_route": {"errors", "stores._redis_link", "stores._redis_scripts"},
+    "stores.redis": {
+        *("errors", "stores.base", "stores._redis_link", "stores._redis_record", "stores._redis_route"),
+        "stores._redis_scripts",
+    },
     "middleware": {
         *("config", "cookies", "errors", "events", "exchange", "headers", "manager", "session", "states"),
-        *("stores.base", "stores.memory", "tasks", "tokens"),
+        *("codecs", "packing", "stores.base", "stores.memory", "tasks", "tokens", "values"),
     },
-    "": {"errors", "middleware", "session", "stores.memory"},
+    "": {"codecs", "errors", "middleware", "session", "stores.memory"},
     "integrations": set(),
-    "integrations.quart": {"session"},
-    "stores": set(),
+    "integrations.quart": {"session", "states"},
+    "stores": {"errors", "stores.base"},
     "demo": set(),
     "demo.model": set(),
     "demo.wire": set(),
     "demo.upstream": {"demo.model"},
-    "demo.app": {"", "demo", "demo.model", "demo.wire"},
-    "__main__": {"demo.app", "demo.model", "demo.upstream", "tokens"},
+    "demo.app": {"", "demo", "demo.model", "demo.wire", "tokens"},
+    "__main__": {"demo.app", "demo.model", "demo.upstream", "errors", "stores", "stores.base", "tokens"},
 }
 
 # Third parties, each with the only modules that may import it.
@@ -83,26 +111,48 @@ DRIVERS: dict[str, set[str]] = {
     "quart": {"integrations.quart"},
     "h11": {"demo.upstream"},
     "uvicorn": {"__main__"},
+    "msgspec": {"codecs"},
+    "redis": {"stores.redis", "stores._redis_link", "stores._redis_route"},
+    "hiredis": {"stores._redis_link"},
+    "sqlalchemy": {
+        *("stores.sql", "stores._sql_engine", "stores._sql_mysql", "stores._sql_postgresql", "stores._sql_statements"),
+    },
 }
 
 # Parts of the standard library with the only modules of the core that may import them.
 CRYPTO = {"tokens"}
 RESERVED: dict[str, set[str]] = {
-    "hashlib": CRYPTO,
+    "hashlib": CRYPTO | {"stores._sql_statements"},
     "hmac": CRYPTO,
-    "secrets": CRYPTO,
-    "random": set(),
+    "secrets": CRYPTO | {"exclusive"},
+    "random": {"exclusive"},
     "uuid": set(),
     "pickle": {"codecs"},
     "marshal": set(),
     "http": set(),
     "socket": set(),
-    "threading": set(),
-    "asyncio": {"tasks", "saving", "manager", "exchange", "stores.memory", "stores.table"},
-    "time": {"events", "stores.memory"},
+    "threading": {"stores._sqlite_threads"},
+    "asyncio": {
+        *("tasks", "saving", "manager", "exclusive", "exchange", "stores.memory", "stores.redis", "stores._redis_link"),
+        *("stores._redis_route", "stores.sql", "stores.sqlite", "stores._sqlite_threads"),
+    },
+    "time": {
+        *("events", "stores.memory", "stores.redis", "stores.sql", "stores.sqlite", "stores._sqlite_file"),
+        "stores._sqlite_threads",
+    },
     "warnings": {"config"},
-    "logging": {"config", "events", "saving", "manager", "exchange", "middleware", "stores.memory", "stores.table"},
-    "json": {"codecs"},
+    "logging": {
+        "config",
+        "events",
+        "exclusive",
+        "saving",
+        "manager",
+        "exchange",
+        "middleware",
+        "stores.memory",
+        "stores.table",
+    },
+    "json": {"codecs", "packing"},
 }
 OUTSIDE = ("demo", "integrations", "testing", "__main__")  # nothing of the core imports these
 
@@ -283,7 +333,8 @@ def test_the_public_names_are_exactly_these() -> None:
     errors = importlib.import_module("fastersession.errors")
     raised = {name for name, value in vars(errors).items() if isinstance(value, type)}
     assert raised <= public
-    assert {"FasterSessionMiddleware", "MemoryStore", "Session"} == public - raised
+    codecs = {"Codec", "JsonCodec", "MsgspecCodec", "PickleCodec"}
+    assert {"FasterSessionMiddleware", "MemoryStore", "Session"} | codecs == public - raised
 
 
 def test_py_typed_and_the_demos_files_are_shipped() -> None:

@@ -82,11 +82,29 @@ async def test_none_and_enum_members_clear(value: Any) -> None:
     assert await replaced(replacing(value), known=False) == ({}, [], 0)
 
 
-@pytest.mark.parametrize("value", [{}, {"a": {}}, {"": None}])
+@pytest.mark.parametrize("value", [{"a": {}}, {"": None}])
 @in_loop
-async def test_an_empty_dict_is_an_empty_live_record(value: dict[str, Any]) -> None:
-    """Emptied by replacement is emptied, not logged out."""
+async def test_a_dict_of_empty_things_is_the_new_content(value: dict[str, Any]) -> None:
+    """Only an empty dict is empty."""
     assert await replaced(replacing(value)) == (value, [], 1)
+
+
+@in_loop
+async def test_an_empty_dict_of_litestar_is_an_empty_live_record() -> None:
+    """Emptied by replacement is emptied, not logged out."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["litestar_app"] = object()
+        await replacing({})(scope, receive, send)
+
+    assert await replaced(app) == ({}, [], 1)
+
+
+@in_loop
+async def test_the_empty_dict_of_an_inner_session_middleware_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Starlette's SessionMiddleware before 1.0 begins with an empty plain dict: ours stays, and one warning tells."""
+    assert await replaced(replacing({})) == ({"name": "alice"}, [], 1)
+    assert [record.event for record in caplog.records] == ["session.replaced"]  # type: ignore[attr-defined]
 
 
 class OtherSession(dict[str, Any]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import secrets
 import subprocess
 import sys
@@ -648,7 +649,7 @@ def test_a_missing_extra_says_what_to_install(module: str, text: str) -> None:
     """The extra, or the driver, which the user brings."""
     code = BLOCKED.format(module=module)
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
-    assert pytest.importorskip("re").match(text, done.stdout), done.stdout + done.stderr
+    assert re.match(text, done.stdout), done.stdout + done.stderr
 
 
 def test_s1_no_secret_reaches_the_database(place: Place) -> None:

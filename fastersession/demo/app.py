@@ -17,6 +17,7 @@ from fastersession import FasterSessionMiddleware, MemoryStore
 from fastersession.demo import wire
 from fastersession.demo.model import Model, ModelError, Turn
 from fastersession.demo.wire import Receive, Scope, Send
+from fastersession.tokens import keygen
 
 __all__ = ["Chat", "create_app"]
 
@@ -33,7 +34,7 @@ def create_app(model: Model, *, store: Any = None, secret_key: str | None = None
     """Put sessions around the chat; without a store and a key both are fresh, so nothing outlives the process."""
     return FasterSessionMiddleware(
         Chat(model),
-        secret_key=secret_key or secrets.token_urlsafe(32),
+        secret_key=secret_key or keygen(),
         store=MemoryStore() if store is None else store,
         secure=False,  # plain http on localhost: browsers would not send a Secure cookie back
     )

@@ -15,12 +15,13 @@ from quart.sessions import SessionInterface
 from quart.wrappers import BaseRequestWebsocket
 
 from ..session import Session
+from ..states import EndedSession, UnestablishedSession
 
 __all__ = ["FasterSessionInterface", "QuartSession"]
 
 
-class QuartSession(Session):
-    """Our session with the flags that code written for Flask and Quart sets; none of them is needed here."""
+class _Flags(Session):
+    """The flags that code written for Flask and Quart reads and sets; none of them is needed here."""
 
     __slots__ = ()
 
@@ -46,6 +47,24 @@ class QuartSession(Session):
     @permanent.setter
     def permanent(self, value: bool) -> None:
         self.mark_accessed()
+
+
+class QuartSession(_Flags):
+    """Our session with the flags of Quart's."""
+
+    __slots__ = ()
+
+
+class _RefusedQuartSession(_Flags, UnestablishedSession):
+    __slots__ = ()
+
+
+class _EndedQuartSession(_Flags, EndedSession):
+    __slots__ = ()
+
+
+QuartSession._refused_as = _RefusedQuartSession
+QuartSession._ended_as = _EndedQuartSession
 
 
 class FasterSessionInterface(SessionInterface):

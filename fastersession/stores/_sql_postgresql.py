@@ -71,7 +71,7 @@ class PostgreSQL:
             return Statement(" ".join(texts), style, self.marks, tables)
 
         self.ddl = tuple(_named(text, index) for text in TABLES)
-        self._load, self._delete = compiled(sql.LOAD), compiled(sql.DELETE)
+        self._load = compiled(sql.LOAD)
         self._create = compiled("with own as (", sql.CREATE, "on conflict (id) do nothing returning id),", KEPT)
         self._merge = {
             kind: compiled("with own as (", kind, "returning id),", KEPT) for kind in (sql.UPDATE, sql.REGENERATE)

@@ -44,7 +44,10 @@ class MemoryStore:
 
     @property
     def direct(self) -> Table | None:
-        """The verbs as plain functions; ``None`` if a subclass or a patch has verbs of its own: they must be called."""
+        """The verbs as plain functions; ``None`` if a subclass has verbs of its own: they must be called.
+
+        Asked once, when the middleware is made.
+        """
         own = [
             verb for verb in VERBS if getattr(getattr(self, verb), "__func__", None) is not getattr(MemoryStore, verb)
         ]
@@ -104,10 +107,11 @@ class MemoryStore:
 
     async def purge(self) -> int:
         """See :meth:`Store.purge`. Looks only at sessions whose filed deadline has come; pauses between slices."""
-        before, now = self._table.count, self.clock()
-        while self._table.purge_slice(now):
+        removed = 0
+        for slice_ in self._table.purge(self.clock()):
+            removed += slice_
             await _pause()
-        return before - self._table.count
+        return removed
 
 
 async def _pause() -> None:

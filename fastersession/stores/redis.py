@@ -262,7 +262,7 @@ class RedisStore:
     async def _write(self, key: bytes, size: int, small: Build, large: Build, replies: int, kind: str = FAST) -> int:
         if size > SMALL:
             try:
-                apart = BULK if size > LARGE and kind is FAST else kind
+                apart = BULK if size > LARGE and kind == FAST else kind
                 replied = await self._ask(key, large, replies, apart)
                 return self._outcome(key, replied[-1] if isinstance(replied, list) and replied else None)
             except StoreError as error:

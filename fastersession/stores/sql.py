@@ -35,7 +35,7 @@ T = TypeVar("T")
 DATABASES: dict[str, type[PostgreSQL] | type[MySQL]] = {"postgresql": PostgreSQL, "mysql": MySQL, "mariadb": MySQL}
 TRIES = 5  # of what lost a deadlock
 COLLISIONS = {"40001", "40P01", 1213, 1205}  # serialization failure, deadlock; deadlock, lock wait timeout
-ABANDON_SECONDS = 1.0  # after its caller has given up, which a request does after 2 s
+ABANDON_SECONDS = 0.25  # after its caller has given up: a call takes milliseconds; a repetition must not be overtaken
 PURGE_BATCH = 500  # sessions of one transaction
 OPEN_TRIES = 3  # several workers may make the tables at the same time
 
@@ -49,7 +49,7 @@ class SQLStore:
     may lose the last commits at a failover, a logout among them.
 
     No verb waits for another but two writers of one record, for the length of one statement or short transaction. A
-    cancelled call happens as a whole or not at all; it is broken off only if it takes a second longer. A call whose
+    cancelled call happens as a whole or not at all; it is broken off only if it takes much longer. A call whose
     connection turned out to be lost is done once more on a new one, and one that lost a deadlock is repeated; a
     repeated ``create`` or ``regenerate`` that finds its own outcome has succeeded. Expired sessions are removed by
     ``purge`` only.

@@ -187,7 +187,7 @@ class Table:
     def unlock(self, record_id: bytes, owner: bytes) -> bool:
         """See :meth:`Store.unlock`."""
         record = self._find(record_id)
-        if record is None or record.lease is None or record.lease[0] != owner:
+        if record is None or record.lease is None or record.lease[0] != owner or self.clock() >= record.lease[1]:
             return False
         record.lease = None
         return True
@@ -215,15 +215,20 @@ class Table:
         self._refile(record)
         return True
 
-    def purge_slice(self, now: float) -> bool:
-        """Do a slice of what ``purge`` has to do; ``False`` when it is done."""
-        if now >= self._due_at:
-            self._expire(now, PURGE_SLICE)
-            return True
+    def purge(self, now: float) -> Iterator[int]:
+        """Remove what has expired by ``now``, in slices; yield how many each has removed."""
+        while now >= self._due_at:
+            yield self._expire(now, PURGE_SLICE)
         bucket = self._buckets.get(int(now // BUCKET_SECONDS))  # the one that has only partly come
-        for record in list(_records(bucket)) if bucket is not None else ():
-            if record.expired(now):
-                self._remove(record)
+        records = [] if bucket is None else list(_records(bucket))
+        for start in range(0, len(records), PURGE_SLICE):
+            yield sum(self._remove_expired(record, now) for record in records[start : start + PURGE_SLICE])
+
+    def _remove_expired(self, record: _LiveRecord, now: float) -> bool:
+        there = self._shards[record.record_id[0]].get(record.record_id) is record
+        if there and record.expired(now):
+            self._remove(record)
+            return True
         return False
 
     def _find(self, record_id: bytes) -> _LiveRecord | None:
@@ -255,20 +260,25 @@ class Table:
 
     def _make_room(self) -> None:
         for _ in range(2):  # one more than is added, so that a bound once exceeded is reached again
-            if self.count >= self._max_sessions and not any(map(self._evict_oldest, self._by_use)):
-                self._warn_full()
-                return
+            if self.count >= self._max_sessions:
+                self._evict_one()
 
-    def _evict_oldest(self, ring: _Ring) -> bool:
-        for _ in range(EVICT_LOOK_AT):
-            record = ring.newer
-            if not isinstance(record, _LiveRecord):
-                return False
-            if not (record.requests or record.sockets):
-                self._remove(record)
-                return True
-            self._use(record)  # in use, so it is not the least recently used
-        return False
+    def _evict_one(self) -> None:
+        for ring in self._by_use:
+            first = ring.newer
+            for _ in range(EVICT_LOOK_AT):
+                record = ring.newer
+                if not isinstance(record, _LiveRecord):
+                    break
+                if not (record.requests or record.sockets):
+                    self._remove(record)
+                    return
+                self._use(record)  # in use, so it is not the least recently used
+                if ring.newer is first:
+                    break  # all of this ring are in use
+            else:
+                return  # looked at enough for one operation; the next goes on from here
+        self._warn_full()
 
     def _warn_full(self) -> None:
         if not self._warned_full:
@@ -297,8 +307,9 @@ class Table:
         _unlink_deadline(record)
         self._file(record, record.deadline())
 
-    def _expire(self, now: float, limit: int) -> None:
+    def _expire(self, now: float, limit: int) -> int:
         """Look at up to ``limit`` records whose filed deadline has passed: remove them, or file them anew."""
+        before = self.count
         while limit and now >= self._due_at:
             bucket = self._buckets[self._bucket_order[0]]
             record = bucket.after
@@ -311,6 +322,7 @@ class Table:
                 _unlink_deadline(record)
                 self._file(record, max(record.deadline(), now + BUCKET_SECONDS))
             limit -= 1
+        return before - self.count
 
 
 def _records(ring: _Ring) -> Iterator[_LiveRecord]:

@@ -199,7 +199,7 @@ class Exclusive:
         if session._intents is not None:
             session._intents.saved = None
         text = "changes of a turn were dropped: its lease had ended before they were saved"
-        self._manager.events.emit(logging.WARNING, "session.dropped", record_id, text)
+        self._manager.events.emit(logging.INFO, "session.dropped", record_id, text)
 
     async def _let_go(self, record_id: bytes) -> None:
         if self._renewal is not None:

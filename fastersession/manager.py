@@ -21,7 +21,7 @@ from .errors import FasterSessionError, StoreError
 from .events import EventLog
 from .exclusive import Exclusive, Queue
 from .packing import Unreadable
-from .saving import TOUCH_FRACTION, Saver, touch_due
+from .saving import TOUCH_FRACTION, Foreseen, Saver, touch_due
 from .session import EMPTY, ENDED, FAILED, NOT_STARTED, STARTED, Session, Status
 from .stores.base import Record, Store
 from .tasks import Repeat, run_now, shielded
@@ -279,8 +279,10 @@ class SessionManager:
         """Carry out a save point, once, protected from cancellation. Errors: see ``Saver.commit``."""
         if self.live:
             self._saver.commit_now(session, point, discard=discard)
-        elif self.busy(session) or not self._saver.is_idle(session, point, discard=discard):
-            await shielded(self._in_turn(session, point, discard), self.tasks)
+            return
+        foreseen = self._saver.foresee(session, point, discard=discard)
+        if foreseen is not None or self.busy(session):
+            await shielded(self._in_turn(session, point, discard, foreseen), self.tasks)
 
     def checkpoint_now(self, session: Session, point: Point, *, discard: bool = False) -> None:
         """Do what ``checkpoint`` does, on a live store, from a plain function."""
@@ -291,8 +293,10 @@ class SessionManager:
         if self.live:
             with self._logged(session, point):
                 self._saver.commit_now(session, point, discard=discard)
-        elif self.busy(session) or not self._saver.is_idle(session, point, discard=discard):
-            await shielded(self._with_retries(session, point, discard), self.tasks)
+            return
+        foreseen = self._saver.foresee(session, point, discard=discard)
+        if foreseen is not None or self.busy(session):
+            await shielded(self._with_retries(session, point, discard, foreseen), self.tasks)
 
     @contextmanager
     def _logged(self, session: Session, point: Point) -> Iterator[None]:
@@ -350,23 +354,23 @@ class SessionManager:
         elif value is None or isinstance(value, Enum):
             Session.clear(session)
 
-    async def _with_retries(self, session: Session, point: Point, discard: bool) -> None:
+    async def _with_retries(self, session: Session, point: Point, discard: bool, foreseen: Foreseen | None) -> None:
         with self._logged(session, point):
             try:
                 async with asyncio.timeout(LATE_SECONDS):
                     for pause in LATE_PAUSES:
                         try:
-                            return await self._in_turn(session, point, discard)
+                            return await self._in_turn(session, point, discard, foreseen)
                         except StoreError:
                             await asyncio.sleep(pause)
-                    return await self._in_turn(session, point, discard)
+                    return await self._in_turn(session, point, discard, foreseen)
             except TimeoutError as error:
                 raise StoreError(f"the session could not be saved within {LATE_SECONDS:g} s") from error
 
-    async def _in_turn(self, session: Session, point: Point, discard: bool) -> None:
+    async def _in_turn(self, session: Session, point: Point, discard: bool, foreseen: Foreseen | None) -> None:
         """Commit when the commit before is done: what changes meanwhile is for the next one."""
         async with self._turn(session):
-            await self._saver.commit(session, point, discard=discard)
+            await self._saver.commit(session, point, discard=discard, foreseen=foreseen)
 
     @staticmethod
     def _turn(session: Session) -> asyncio.Lock:

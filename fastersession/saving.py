@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Generator
-from typing import Any
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from typing import Any, NamedTuple
 
 from .commit import Action, Point, Situation, plan
 from .errors import FasterSessionError, LeaseLost, SessionNotEstablished, StoreError
@@ -21,7 +21,7 @@ from .tasks import run_now
 from .tokens import draw, same, verifier_of
 from .values import Values, Work
 
-__all__ = ["TOUCH_FRACTION", "Saver", "touch_due"]
+__all__ = ["TOUCH_FRACTION", "Foreseen", "Saver", "touch_due"]
 
 STORE_SECONDS = 2.0  # bound on one store call
 TOUCH_FRACTION = 0.1  # of the idle timeout: how coarsely the last access is recorded
@@ -32,6 +32,13 @@ LOST = "the record is gone (logged out, expired or regenerated elsewhere)"
 _new_tuple = tuple.__new__  # a third of the time of a NamedTuple's class call
 LIVE, NEW = Status.LIVE, Status.NEW
 Steps = Generator[tuple[Callable[..., Any], tuple[Any, ...]], Any, None]
+
+
+class Foreseen(NamedTuple):
+    """What there was to store when a save was asked for, compared with what had been loaded or saved by then."""
+
+    work: Work | None
+    base: Mapping[str, Any]
 
 
 class Saver:
@@ -103,21 +110,25 @@ class Saver:
         finally:
             steps.close()
 
-    def is_idle(self, session: Session, point: Point, *, discard: bool) -> bool:
-        """Tell if a commit would do nothing now, so that no task need be made for it."""
+    def foresee(self, session: Session, point: Point, *, discard: bool) -> Foreseen | None:
+        """Return what a commit would have to store now, ``None`` if it would do nothing: no task is made for that."""
         if session._intents is not None:
-            return False
+            return Foreseen(None, session._base)
         work, discard = self._work(session, None, discard or session._phase == FAILED)
         situation = _situation(session, None, point, work, discard, self.clock())
-        return work.error is None and plan(situation) is Action.NOTHING
+        if work.error is None and plan(situation) is Action.NOTHING:
+            return None
+        return Foreseen(work, session._base)
 
-    async def commit(self, session: Session, point: Point, *, discard: bool = False) -> None:
+    async def commit(
+        self, session: Session, point: Point, *, discard: bool = False, foreseen: Foreseen | None = None
+    ) -> None:
         """Decide a save point and carry it out.
 
         :raises StoreError: the store failed.
         :raises SessionNotEstablished: attributes were written that no cookie can lead to any more.
         """
-        await self._run(self._commit(session, point, discard))
+        await self._run(self._commit(session, point, discard, foreseen))
 
     async def touch(self, session: Session) -> None:
         """Keep the session alive. A store failure is logged only: nothing of the application's is at stake."""
@@ -213,14 +224,18 @@ class Saver:
 
     # --- the steps: each yields a verb of the store with its arguments, and gets the outcome ---
 
-    def _commit(self, session: Session, point: Point, discard: bool) -> Steps:
+    def _commit(self, session: Session, point: Point, discard: bool, foreseen: Foreseen | None = None) -> Steps:
         """Take what is asked for and what there is to save; what comes while the store works is for the next commit."""
         intents, record_id = session._take_intents(), session._record_id
         carried_out = False
         try:
             if intents is not None:
                 yield from self._first(session, intents)
-            work, discard = self._work(session, intents, discard or session._phase == FAILED)
+            discard = discard or session._phase == FAILED
+            if intents is None and foreseen is not None and foreseen.work and foreseen.base is session._base:
+                work = foreseen.work  # encoded already; what was written since is for the next commit
+            else:
+                work, discard = self._work(session, intents, discard)
             now = self.clock()
             action = plan(_situation(session, intents, point, work, discard, now))
             if action is not Action.NOTHING:

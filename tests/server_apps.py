@@ -126,4 +126,4 @@ def store() -> Any:
     return DistantStore(near, float(os.environ["DELAY"])) if "DELAY" in os.environ else near
 
 
-app = FasterSessionMiddleware(plain, secret_key=SECRET, store=store(), secure=False)
+app = FasterSessionMiddleware(plain, secret_key=SECRET, store=store(), secure=False, seal=False)

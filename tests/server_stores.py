@@ -36,13 +36,22 @@ class RecordingStore(MemoryStore):
 
     def _note(self, record_id: bytes, record: Record) -> None:
         with self.path.open("a") as lines:
-            lines.write(json.dumps({"id": record_id.hex(), "attributes": dict(record.attributes)}) + "\n")
+            lines.write(
+                json.dumps({"id": record_id.hex(), "attributes": dict(record.attributes)}, default=_text) + "\n"
+            )
+
+
+def _text(value: object) -> Any:
+    """Show the bytes of a distant store: a format byte, the codec's name behind its length, and the data."""
+    assert isinstance(value, bytes)
+    return json.loads(value[2 + value[1] :])
 
 
 def last_saves(path: Path) -> list[dict[str, Any]]:
     """Read the attributes of each record's last save from a RecordingStore's file."""
     lines = (json.loads(line) for line in path.read_text().splitlines())
-    return list({line["id"]: line["attributes"] for line in lines}.values())
+    saves = {line["id"]: line["attributes"] for line in lines}
+    return [{name.removeprefix("."): save[name] for name in save if name != "!"} for save in saves.values()]
 
 
 class DistantStore:

@@ -15,7 +15,7 @@ from routes import Call, content, serve, tab
 from stores import SpyStore, SuspendingStore, shorten
 from turns import Turns, spin
 
-from fastersession import LeaseLost, StoreError
+from fastersession import StoreError
 from fastersession.exclusive import LEASE_SECONDS
 
 STORES = pytest.mark.parametrize("make", [SpyStore, SuspendingStore], ids=["live", "bytes"])
@@ -147,7 +147,6 @@ async def test_a_login_inside_keeps_the_turn(make: Make) -> None:
 
 
 @STORES
-@pytest.mark.xfail(raises=LeaseLost, reason="invalidate() leaves the new session the lease of the old record")
 @in_loop
 async def test_a_logout_inside_ends_the_turn(make: Make) -> None:
     """Invalidated inside its turn, what is written afterwards is a new session that no lease holds back."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -262,8 +263,9 @@ class Exchange(RequestManager):
         try:
             if answered or not isinstance(self.failure, StoreError):
                 await manager.late(session, Point.END, discard=discard)
-            else:  # the final save has used up the time for retries
-                await manager.checkpoint(session, Point.END, discard=discard)
+            else:  # the final save has used up the time for retries; if its error stays hidden, the log must tell
+                with manager.logged(session, Point.END) if raised else nullcontext():
+                    await manager.checkpoint(session, Point.END, discard=discard)
         except FasterSessionError as error:
             self.failure = self.failure or error
         if self.failure is not None and not raised and not answered:

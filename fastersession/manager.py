@@ -242,14 +242,11 @@ class SessionManager:
         if session._request is not None:
             session._request.look()
         await self.checkpoint(session, Point.LATER)
-        if session._phase == ENDED:
-            session._late = {}
 
     def save_soon(self, session: Session) -> None:
         """Carry out a verb that sync code called after the end of the request: at once, or in a task."""
         if self.live:
-            self._saver.commit_now(session, Point.LATER)
-            session._late = {}
+            self.checkpoint_now(session, Point.LATER)
             return
         try:
             task = asyncio.get_running_loop().create_task(self._save_quietly(session))
@@ -263,7 +260,6 @@ class SessionManager:
     async def _save_quietly(self, session: Session) -> None:
         with suppress(FasterSessionError):  # logged
             await self.late(session, Point.END)
-            session._late = {}
 
     async def reload(self, session: Session) -> None:
         """Carry out ``await session.reload()``."""
@@ -278,7 +274,7 @@ class SessionManager:
     async def checkpoint(self, session: Session, point: Point, *, discard: bool = False) -> None:
         """Carry out a save point, once, protected from cancellation. Errors: see ``Saver.commit``."""
         if self.live:
-            self._saver.commit_now(session, point, discard=discard)
+            self.checkpoint_now(session, point, discard=discard)
             return
         foreseen = self._saver.foresee(session, point, discard=discard)
         if foreseen is not None or self.busy(session):
@@ -286,12 +282,16 @@ class SessionManager:
 
     def checkpoint_now(self, session: Session, point: Point, *, discard: bool = False) -> None:
         """Do what ``checkpoint`` does, on a live store, from a plain function."""
-        self._saver.commit_now(session, point, discard=discard)
+        if session._phase == ENDED:
+            with _noted(session):
+                self._saver.commit_now(session, point, discard=discard)
+        else:
+            self._saver.commit_now(session, point, discard=discard)
 
     async def late(self, session: Session, point: Point, *, discard: bool = False) -> None:
         """Carry out a save point after the headers: like ``checkpoint``, tried again within ``LATE_SECONDS``."""
         if self.live:
-            with self._logged(session, point):
+            with self.logged(session, point):
                 self._saver.commit_now(session, point, discard=discard)
             return
         foreseen = self._saver.foresee(session, point, discard=discard)
@@ -299,7 +299,8 @@ class SessionManager:
             await shielded(self._with_retries(session, point, discard, foreseen), self.tasks)
 
     @contextmanager
-    def _logged(self, session: Session, point: Point) -> Iterator[None]:
+    def logged(self, session: Session, point: Point) -> Iterator[None]:
+        """Log a ``StoreError`` of a save after the headers: it is too late for an answer that tells of it."""
         try:
             yield
         except StoreError:
@@ -355,7 +356,7 @@ class SessionManager:
             Session.clear(session)
 
     async def _with_retries(self, session: Session, point: Point, discard: bool, foreseen: Foreseen | None) -> None:
-        with self._logged(session, point):
+        with self.logged(session, point):
             try:
                 async with asyncio.timeout(LATE_SECONDS):
                     for pause in LATE_PAUSES:
@@ -370,7 +371,8 @@ class SessionManager:
     async def _in_turn(self, session: Session, point: Point, discard: bool, foreseen: Foreseen | None) -> None:
         """Commit when the commit before is done: what changes meanwhile is for the next one."""
         async with self._turn(session):
-            await self._saver.commit(session, point, discard=discard, foreseen=foreseen)
+            with _noted(session):
+                await self._saver.commit(session, point, discard=discard, foreseen=foreseen)
 
     @staticmethod
     def _turn(session: Session) -> asyncio.Lock:
@@ -424,6 +426,20 @@ class SessionManager:
         """Warn of attributes that were written after the end of the request and never saved."""
         text = "written after the request had ended, and lost: %s; await session.save() after such a write"
         self.events.emit(logging.WARNING, "session.unsaved", session._record_id, text, ", ".join(map(repr, names)))
+
+
+@contextmanager
+def _noted(session: Session) -> Iterator[None]:
+    """Take the names written after the end as saved, but for those that come while this save runs."""
+    if session._phase != ENDED:
+        yield
+        return
+    covered, session._late = getattr(session, "_late", {}), {}
+    try:
+        yield
+    except BaseException:
+        session._late = {**covered, **session._late}
+        raise
 
 
 def _several_processes() -> bool:

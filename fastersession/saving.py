@@ -189,7 +189,7 @@ class Saver:
         if self.live:
             await self._store.open()
         elif not self._opened:
-            await _bounded(self._open_shared())
+            await self._open_shared()
 
     async def close(self) -> None:
         """Close the store; a save that comes later all the same opens it again."""
@@ -203,11 +203,12 @@ class Saver:
         """Open the store once for all who wait for it, also where no lifespan did."""
         if self._opening is None:
             self._opening = asyncio.get_running_loop().create_task(self._open_once())
+            self._opening.add_done_callback(_retrieve)
         await asyncio.shield(self._opening)
 
     async def _open_once(self) -> None:
         try:
-            await self._store.open()
+            await _bounded(self._store.open())  # or one that hangs would keep every later request waiting
             self._opened = True
         finally:
             self._opening = None
@@ -407,6 +408,12 @@ async def _bounded(call: Coroutine[Any, Any, None]) -> None:
         raise  # a store's own clear words
     except Exception as error:
         raise StoreError(f"the store could not be opened or closed: {type(error).__name__}") from error
+
+
+def _retrieve(opening: asyncio.Task[None]) -> None:
+    """Mark the error of an opening as seen: those who waited for it may have gone before."""
+    if not opening.cancelled():
+        opening.exception()
 
 
 def _keep_waiting(session: Session, intents: Intents, action: Action) -> None:

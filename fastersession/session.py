@@ -209,6 +209,7 @@ class Session(dict[str, Any]):
 
     _refused_as: ClassVar[type[Session]]  # what ``__class__`` becomes when nothing may be written any more
     _ended_as: ClassVar[type[Session]]  # and when the request is over
+    _late_as: ClassVar[type[Session]]  # and when it is written to after that
 
     _accessed: bool  # since the last save point that compared
     _base: Mapping[str, Any]  # the attributes as last loaded or saved
@@ -299,7 +300,8 @@ class Session(dict[str, Any]):
     def invalidate(self) -> Pending:
         """Log out: the session is empty and new at once, its record is deleted, later writes are a new session.
 
-        No later call undoes it, and it holds even if the handler fails afterwards.
+        No later call undoes it, and it holds even if the handler fails afterwards. Only in a request whose cookie was
+        replaced a moment ago nothing that is written afterwards is kept, as nothing before was.
         """
         dict.clear(self)
         self._accessed = True

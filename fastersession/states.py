@@ -49,7 +49,7 @@ class EndedSession(Session):
 
     def _note(self, names: Iterable[str]) -> None:
         self._late = {**getattr(self, "_late", {}), **dict.fromkeys(map(str, names))}
-        self.__class__ = LateSession
+        self.__class__ = self._late_as  # type: ignore[assignment]
 
     def __setitem__(self, name: str, value: Any) -> None:
         self._note([name])
@@ -106,3 +106,4 @@ class LateSession(EndedSession):
 
 Session._refused_as = UnestablishedSession
 Session._ended_as = EndedSession
+Session._late_as = LateSession

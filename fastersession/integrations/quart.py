@@ -15,7 +15,7 @@ from quart.sessions import SessionInterface
 from quart.wrappers import BaseRequestWebsocket
 
 from ..session import Session
-from ..states import EndedSession, UnestablishedSession
+from ..states import EndedSession, LateSession, UnestablishedSession
 
 __all__ = ["FasterSessionInterface", "QuartSession"]
 
@@ -63,8 +63,13 @@ class _EndedQuartSession(_Flags, EndedSession):
     __slots__ = ()
 
 
-QuartSession._refused_as = _RefusedQuartSession
-QuartSession._ended_as = _EndedQuartSession
+class _LateQuartSession(_Flags, LateSession):
+    __slots__ = ()
+
+
+_Flags._refused_as = _RefusedQuartSession  # of all four, for release() asks the class that a session has by then
+_Flags._ended_as = _EndedQuartSession
+_Flags._late_as = _LateQuartSession
 
 
 class FasterSessionInterface(SessionInterface):

@@ -1,0 +1,167 @@
+"""Corners of ASGI: what a scope may hold, starts that are not the last, stores that are not whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from driver import Browser, in_loop
+from routes import SECRET, Call, content, serve
+from stores import SpyStore, SuspendingStore
+
+from fastersession import ConfigError, FasterSessionMiddleware, MemoryStore
+
+STORES = pytest.mark.parametrize("make", [MemoryStore, SuspendingStore])
+
+
+async def write(call: Call) -> None:
+    call.session["a"] = 1
+    await call.reply()
+
+
+# --- scope["state"] ---
+
+
+@in_loop
+async def test_two_middlewares_leave_one_state_in_place() -> None:
+    """What is written to request.state inside is found outside: one dict, with the outer manager, and none is left."""
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["state"])
+        scope["state"]["user"] = "me"
+        scope["state"]["session"].get_session()["by manager"] = 1
+        scope["inner"]["b"] = 2
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    inner = FasterSessionMiddleware(app, SECRET, secure=False, scope_key="inner", session_cookie="inner")
+
+    async def between(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["state"])
+        await inner(scope, receive, send)
+        seen.append(scope["state"]["session"].get_session() is scope["session"])
+
+    outer = FasterSessionMiddleware(between, SECRET, secure=False)
+
+    async def server(scope: Any, receive: Any, send: Any) -> None:
+        state = scope["state"] = {"shared": 1}
+        await outer(scope, receive, send)
+        assert scope["state"] is state
+        seen.append(state)
+
+    answer = await Browser(server).get("/")
+    between_state, inner_state, is_outer, state = seen
+    assert between_state is inner_state is state
+    assert is_outer
+    assert state == {"shared": 1, "user": "me"}
+    assert [cookie.name for cookie in answer.cookies] == ["inner", "sid"]
+
+
+@STORES
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+@in_loop
+async def test_a_state_of_none_is_none_at_all(kind: str, make: Any) -> None:
+    """A scope whose state is None works as one without, and no request is left among the running ones."""
+    seen: list[Any] = []
+
+    async def do(call: Call) -> None:
+        call.session["a"] = 1
+        seen.append(call.scope["state"]["session"].get_session() is call.session)
+        if kind == "http":
+            await call.reply()
+        else:
+            await call.send({"type": "websocket.accept"})
+
+    app = serve({"/act": do}, store=make())
+    browser = Browser(app, extra={"state": None})
+    if kind == "http":
+        await browser.get("/act")
+    else:
+        async with browser.websocket("/act") as socket:
+            await socket.ended()
+        assert socket.answer.error is None
+    assert seen == [True]
+    assert app._manager.running == set()
+    assert await content(browser) == {"a": 1}
+
+
+# --- headers ---
+
+
+@STORES
+@in_loop
+async def test_request_headers_that_can_be_read_once_reach_the_application(make: Any) -> None:
+    """ASGI allows any iterable: after we have looked for the cookie, the application finds all of them."""
+    seen: list[Any] = []
+
+    async def do(call: Call) -> None:
+        seen.append((list(call.scope["headers"]), list(call.scope["headers"]), dict(call.session)))
+        await call.reply()
+
+    app = serve({"/act": do}, store=make())
+    given: list[Any] = []
+
+    async def server(scope: Any, receive: Any, send: Any) -> None:
+        given.append(list(scope["headers"]))
+        await app({**scope, "headers": (header for header in given[-1])}, receive, send)
+
+    browser = Browser(server)
+    await browser.get("/set?a=1")
+    await browser.get("/act", headers=[(b"x-custom", b"1")])
+    assert seen == [(given[-1], given[-1], {"a": "1"})]
+    assert {name for name, _ in given[-1]} == {b"host", b"cookie", b"x-custom"}
+
+
+# --- starts ---
+
+
+@STORES
+@pytest.mark.parametrize("status", [100, 101, 102, 103, 199])
+@in_loop
+async def test_an_informational_start_gets_no_cookie_and_the_final_one_does(status: int, make: Any) -> None:
+    """The message of status 1xx leaves as it came; the session begins with the response that follows."""
+    early = {"type": "http.response.start", "status": status, "headers": [(b"link", b"</style.css>")]}
+
+    async def do(call: Call) -> None:
+        call.session["a"] = 1
+        await call.send(early)
+        call.session["b"] = 2
+        await call.reply()
+
+    store = make()
+    browser = Browser(serve({"/act": do}, store=store))
+    answer = await browser.get("/act")
+    assert answer.messages[0] is early
+    assert early["headers"] == [(b"link", b"</style.css>")]
+    final = [key for key, _ in answer.messages[1]["headers"]]
+    assert final.count(b"set-cookie") == 1
+    assert await content(browser) == {"a": 1, "b": 2}
+
+
+@STORES
+@in_loop
+async def test_a_switch_of_protocols_begins_no_session(make: Any) -> None:
+    """After a 101 alone there is no response that could carry a cookie, so there is no record either."""
+
+    async def do(call: Call) -> None:
+        call.session["a"] = 1
+        await call.start(101)
+
+    store = make()
+    answer = await Browser(serve({"/act": do}, store=store)).get("/act")
+    assert (answer.status, answer.headers) == (101, [])
+    assert len(store) == 0
+
+
+# --- stores ---
+
+
+@pytest.mark.parametrize("missing", ["live", "clock", "regenerate", "purge"])
+def test_a_store_that_lacks_a_member_is_a_config_error(missing: str) -> None:
+    """What a store of one's own forgot is named when the middleware is made, not by the first request."""
+    whole = SpyStore()
+    members = ("live", "clock", "open", "close", "load", "create", "update", "touch", "delete", "regenerate", "purge")
+    store = type("Mine", (), {name: getattr(whole, name) for name in members if name != missing})()
+    with pytest.raises(ConfigError, match=rf"store: .*missing: {missing}\)"):
+        FasterSessionMiddleware(lambda scope, receive, send: None, SECRET, store=store)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -65,6 +66,7 @@ async def test_a_crash_holds_up_the_next_turn_for_the_lease_only(make: Make) -> 
 @in_loop
 async def test_l5_who_stood_still_cannot_overwrite_the_next_turn(make: Make, caplog: Any) -> None:
     """L5: the save after the end of the lease is refused with LeaseLost, and no later save of the request brings it."""
+    caplog.set_level(logging.INFO, "fastersession")
     clock = FakeClock()
     turns = Turns(make(clock=clock))
     browser = await turns.browser()

@@ -209,4 +209,4 @@ async def any_order(rnd: random.Random, store: Any, verbs: tuple[str, ...]) -> N
     assert told or await content(browser) == last[0], said
     assert len(store) <= 1, said
     assert not app._manager.running, said
-    assert not app._manager._tasks, said
+    assert not app._manager.tasks, said

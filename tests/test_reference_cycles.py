@@ -80,7 +80,7 @@ async def requests(store: Any, handler: Callable[[Call], Awaitable[None]], *, ca
         with suppress(FasterSessionError, BrokenError, asyncio.CancelledError):
             await task
         del task, gate
-    while app._manager._tasks:
+    while app._manager.tasks:
         await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert app._manager.running == set()

@@ -84,7 +84,7 @@ class Store(Protocol):
     ``live`` is true for a store that keeps the very objects in this process. Its verbs never suspend, its records
     keep the secret itself as ``verifier``, and attributes reach it as they are. It may have an attribute ``direct``:
     an object with the same verbs as plain functions, so that a save costs no coroutine. Every other store gets the
-    SHA-256 of the secret, and attributes as bytes.
+    SHA-256 of the secret as ``verifier``, and may suspend.
     """
 
     live: bool

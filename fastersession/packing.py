@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from .codecs import Codec
-from .errors import AttributeNotSerializable
 from .stores.base import Record
 from .tokens import RecordSealer, Sealer
 
@@ -35,8 +34,7 @@ class Delta(NamedTuple):
 
     sets: dict[str, bytes]  # by attribute name, encoded but not sealed
     deletes: tuple[str, ...]
-    error: AttributeNotSerializable | None
-    refused: frozenset[str]
+    faults: dict[str, str]  # what the codec refused, by attribute name, in words
 
 
 class Packer:
@@ -65,7 +63,7 @@ class Packer:
             if data != encoded.get(name) and not self._same_value(name, data, encoded.get(name)):
                 sets[name] = data
         deletes = tuple([name for name in encoded if name not in now])
-        return Delta(sets, deletes, _not_serializable(faults), frozenset(faults))
+        return Delta(sets, deletes, faults)
 
     def pack(self, record_id: bytes, encoded: Mapping[str, bytes]) -> dict[str, bytes]:
         """Return encoded attributes as the store keeps them."""
@@ -138,10 +136,3 @@ def _attribute(stored: str) -> str:
     if not stored.startswith("."):
         raise Unreadable("under a name that is not ours")
     return stored[1:]
-
-
-def _not_serializable(faults: Mapping[str, str]) -> AttributeNotSerializable | None:
-    if not faults:
-        return None
-    what = ", ".join(faults.values())
-    return AttributeNotSerializable(f"the codec cannot give these session attributes back equal: {what}")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Generator, Mapping
 from typing import Any, NamedTuple
 
 from .commit import Action, Point, Situation, plan
-from .errors import FasterSessionError, LeaseLost, SessionNotEstablished, StoreError
+from .errors import AttributeNotSerializable, FasterSessionError, LeaseLost, SessionNotEstablished, StoreError
 from .events import EventLog
 from .session import FAILED, LEFT_WITHOUT_COOKIE, NOT_STARTED, Intents, Metadata, Session, Status
 from .stores.base import Change, Record, Store
@@ -116,7 +116,7 @@ class Saver:
             return Foreseen(None, session._base)
         work, discard = self._work(session, None, discard or session._phase == FAILED)
         situation = _situation(session, None, point, work, discard, self.clock())
-        if work.error is None and plan(situation) is Action.NOTHING:
+        if not work.faults and plan(situation) is Action.NOTHING:
             return None
         return Foreseen(work, session._base)
 
@@ -242,8 +242,9 @@ class Saver:
             if action is not Action.NOTHING:
                 yield from _CARRY_OUT[action](self, session, work, intents, now)
             carried_out = True
-            if work.error is not None:
-                raise work.error
+            if work.faults:
+                what = ", ".join(work.faults.values())
+                raise AttributeNotSerializable(f"the codec cannot give these session attributes back equal: {what}")
         finally:
             if intents is not None:
                 if not carried_out:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from .commit import diff, unchanged
-from .errors import AttributeNotSerializable
 from .packing import ABOUT, Packer
 from .session import Session
 from .stores.base import Record
@@ -23,7 +22,7 @@ class Work(NamedTuple):
     content: Mapping[str, Any]
     sets: Mapping[str, Any] = {}
     deletes: tuple[str, ...] = ()
-    error: AttributeNotSerializable | None = None
+    faults: Mapping[str, str] = {}  # no exception: raised, it would hold the frames that hold this
 
     @property
     def dirty(self) -> bool:
@@ -105,9 +104,9 @@ class PackedValues:
     def work(self, session: Session, source: dict[str, Any]) -> Work:
         """See ``Values``."""
         content = dict(dict.items(source))
-        sets, deletes, error, refused = self._packer.delta(content, session._base, session._encoded)
-        kept = {name: value for name, value in content.items() if name not in refused} if refused else content
-        return Work(kept, sets, deletes, error)
+        sets, deletes, faults = self._packer.delta(content, session._base, session._encoded)
+        kept = {name: value for name, value in content.items() if name not in faults} if faults else content
+        return Work(kept, sets, deletes, faults)
 
     def to_create(self, record_id: bytes, work: Work, about: tuple[str | None, float, float]) -> Mapping[str, Any]:
         """See ``Values``."""

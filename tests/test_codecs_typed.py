@@ -93,14 +93,14 @@ def test_msgspec_refuses_a_type_that_is_not_named(value: Any) -> None:
     codec = MsgspecCodec(types={"chat_prompt": Message})
     with pytest.raises(ValueError, match=r"name its type in MsgspecCodec\(types"):
         codec.encode("other", value)
-    assert as_attribute(codec, "chat_prompt", value).error is not None
+    assert as_attribute(codec, "chat_prompt", value).faults
 
 
 @pytest.mark.parametrize("value", [None, "text", 1, 1.5, b"bytes", [], {"system": 1}], ids=repr)
 def test_msgspec_refuses_another_type_under_a_named_one(value: Any) -> None:
     """What could not be read again is refused when it is saved: it must not make the session unreadable."""
-    assert as_attribute(MsgspecCodec({"chat_prompt": ChatPrompt}), "chat_prompt", value).error is not None
-    assert as_attribute(MsgspecCodec({"chat_prompt": ChatPrompt}), "other", None).error is None
+    assert as_attribute(MsgspecCodec({"chat_prompt": ChatPrompt}), "chat_prompt", value).faults
+    assert as_attribute(MsgspecCodec({"chat_prompt": ChatPrompt}), "other", None).faults == {}
     codec = MsgspecCodec({"chat_prompt": ChatPrompt | None})
     assert codec.decode("chat_prompt", codec.encode("chat_prompt", None)) is None
 

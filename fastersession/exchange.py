@@ -82,8 +82,7 @@ class Exchange(RequestManager):
         terms, session = self._terms, self.session
         session._phase = ENDED
         session._request = self.failure = None  # the failure's traceback holds frames that hold this exchange
-        if session.__class__ is not session._refused_as:
-            session.__class__ = session._ended_as
+        session._guarded = True
         terms.running.discard(self)
         held = self._held
         if held is not None:
@@ -280,7 +279,7 @@ class Exchange(RequestManager):
             cookie = terms.manager.cookie(session)
         session._phase = STARTED if status < 500 else FAILED
         if session._status is NEW:
-            terms.manager.refuse(session, LEFT_WITHOUT_COOKIE)
+            session._refuse(LEFT_WITHOUT_COOKIE)
         given = message["headers"] if "headers" in message else None
         headers: Any = given if type(given) is list else list(given or ())
         if cookie is not None:

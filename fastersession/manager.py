@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import Any
 
-from . import states  # noqa: F401 - gives Session the classes that it takes on
 from .commit import Point
 from .errors import FasterSessionError, StoreError
 from .events import EventLog
@@ -154,11 +153,11 @@ class SessionManager:
     def new(self, status: Status = Status.NEW, record_id: bytes | None = None) -> Session:
         """Return an empty session without a record."""
         session = Session()
-        session._accessed = False
+        session._accessed = session._guarded = False
         session._base = EMPTY
         session._host = self
         session._encoded = NOTHING
-        session._intents = session._lease = session._record = session._request = None
+        session._intents = session._lease = session._record = session._refusal = session._request = None
         session._secret = session._verifier = None
         session._is_new = True
         session._phase = NOT_STARTED
@@ -169,7 +168,7 @@ class SessionManager:
     def foreign(self, origin: str) -> Session:
         """Return the session of a WebSocket from a foreign origin: empty, and refusing every write."""
         session = self.new(Status.FOREIGN)
-        self.refuse(session, f"the WebSocket comes from a foreign origin, {origin!r}; allowed_origins may name it")
+        session._refuse(f"the WebSocket comes from a foreign origin, {origin!r}; allowed_origins may name it")
         return session
 
     async def _load(self, tickets: Iterable[Ticket]) -> tuple[list[Session], bytes | None]:
@@ -194,10 +193,10 @@ class SessionManager:
     def _bind(self, record_id: bytes, record: Record) -> Session:
         attributes = record.attributes if self.live else EMPTY
         session = Session(attributes)
-        session._accessed = False
+        session._accessed = session._guarded = False
         session._base = attributes
         session._host = self
-        session._intents = session._lease = session._request = session._secret = None
+        session._intents = session._lease = session._refusal = session._request = session._secret = None
         session._is_new = False
         session._phase = NOT_STARTED
         session._record = record
@@ -328,11 +327,6 @@ class SessionManager:
         """Tell if the session's last access should be recorded again."""
         record = session._record
         return record is not None and touch_due(record, self.now())
-
-    def refuse(self, session: Session, why: str) -> None:
-        """Make the session refuse every write from here on."""
-        session._refusal = why
-        session.__class__ = session._refused_as
 
     def cookie(self, session: Session) -> bytes | None:
         """Return the token that the start must carry, ``b""`` if it must clear the cookie, else ``None``."""

@@ -352,7 +352,7 @@ class Saver:
 
     def _refuse(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
         self._values.settle(session, work)  # say it once
-        name, why = next(iter(work.content), None), getattr(session, "_refusal", LEFT_WITHOUT_COOKIE)
+        name, why = next(iter(work.content), None), session._refusal or LEFT_WITHOUT_COOKIE
         yield from ()
         raise SessionNotEstablished(f"session attribute {name!r} cannot be kept: {why}")
 

@@ -87,19 +87,17 @@ class SessionManager:
         self.idle_timeout = idle_timeout
         self.events = events
         self.running: set[RequestManager] = set()
-        self._saver = Saver(
+        self.saver = Saver(
             store, values, events, unbounded if lifetime is None else lifetime, unbounded if max_age == 0 else max_age
         )
-        self._load_now = self._saver.load_now
-        self.start_now = self._saver.start_now
+        self._load_now = self.saver.load_now
         self._keys = keys
         self.values = values
         self.queue = Queue()
-        self._unsign_pair = keys.unsign_pair
         self.tasks: set[asyncio.Task[Any]] = set()
-        self.touch = self._saver.touch
-        self.open_store = self._saver.open
-        self.close_store = self._saver.close
+        self.touch = self.saver.touch
+        self.open_store = self.saver.open
+        self.close_store = self.saver.close
 
     # --- open ---
 
@@ -109,12 +107,13 @@ class SessionManager:
             return self.new()
         if len(candidates) != 1:
             return run_now(self.open(candidates))
-        pair = self._unsign_pair(candidates[0])
+        pair = self._keys.unsign_pair(candidates[0])
         if pair is None:
             self._reject()
             return self.new()
         try:
-            record = self._load_now(pair[0])
+            load = self._load_now
+            record = load(pair[0])
         except Exception as error:
             del pair, candidates  # no traceback shall show them
             raise StoreError(f"the store failed: {type(error).__name__}") from error
@@ -175,11 +174,11 @@ class SessionManager:
         found: list[Session] = []
         superseded = None
         for ticket in tickets:
-            record = await self._saver.load(ticket.record_id)
+            record = await self.saver.load(ticket.record_id)
             if record is None:
                 continue
             try:
-                genuine = same(record.verifier, self._saver.verifier(ticket.secret))
+                genuine = same(record.verifier, self.saver.verifier(ticket.secret))
             except (AttributeError, TypeError) as error:
                 raise StoreError("the store gave something that is no record") from error
             if genuine:
@@ -218,7 +217,7 @@ class SessionManager:
                 "configured any more? Such sessions end; their records are kept",
             )
             return None
-        return None if self._saver.has_ended(record) else session
+        return None if self.saver.has_ended(record) else session
 
     def _reject(self) -> None:
         text = "a session cookie is not one of ours, or among over 64 KiB of cookies: ignored"
@@ -265,17 +264,17 @@ class SessionManager:
         if session._intents is not None:
             session._intents.reload = False  # this is it
         if self.live:
-            await self._saver.reload(session)
+            await self.saver.reload(session)
             return
         async with self._turn(session):
-            await self._saver.reload(session)
+            await self.saver.reload(session)
 
     async def checkpoint(self, session: Session, point: Point, *, discard: bool = False) -> None:
         """Carry out a save point, once, protected from cancellation. Errors: see ``Saver.commit``."""
         if self.live:
             self.checkpoint_now(session, point, discard=discard)
             return
-        foreseen = self._saver.foresee(session, point, discard=discard)
+        foreseen = self.saver.foresee(session, point, discard=discard)
         if foreseen is not None or self.busy(session):
             await shielded(self._in_turn(session, point, discard, foreseen), self.tasks)
 
@@ -283,17 +282,17 @@ class SessionManager:
         """Do what ``checkpoint`` does, on a live store, from a plain function."""
         if session._phase == ENDED:
             with _noted(session):
-                self._saver.commit_now(session, point, discard=discard)
+                self.saver.commit_now(session, point, discard=discard)
         else:
-            self._saver.commit_now(session, point, discard=discard)
+            self.saver.commit_now(session, point, discard=discard)
 
     async def late(self, session: Session, point: Point, *, discard: bool = False) -> None:
         """Carry out a save point after the headers: like ``checkpoint``, tried again within ``LATE_SECONDS``."""
         if self.live:
             with self.logged(session, point):
-                self._saver.commit_now(session, point, discard=discard)
+                self.saver.commit_now(session, point, discard=discard)
             return
-        foreseen = self._saver.foresee(session, point, discard=discard)
+        foreseen = self.saver.foresee(session, point, discard=discard)
         if foreseen is not None or self.busy(session):
             await shielded(self._with_retries(session, point, discard, foreseen), self.tasks)
 
@@ -332,7 +331,7 @@ class SessionManager:
         """Return the token that the start must carry, ``b""`` if it must clear the cookie, else ``None``."""
         secret, session._secret = session._secret, None
         if session._status is LIVE and secret is not None and session._record_id is not None:
-            return self._keys.sign(Ticket(session._record_id, secret))
+            return self._keys.sign((session._record_id, secret))
         signed_out = session._intents is not None and session._intents.signed_out
         return b"" if signed_out and session._status is Status.NEW else None
 
@@ -366,7 +365,7 @@ class SessionManager:
         """Commit when the commit before is done: what changes meanwhile is for the next one."""
         async with self._turn(session):
             with _noted(session):
-                await self._saver.commit(session, point, discard=discard, foreseen=foreseen)
+                await self.saver.commit(session, point, discard=discard, foreseen=foreseen)
 
     @staticmethod
     def _turn(session: Session) -> asyncio.Lock:
@@ -383,11 +382,11 @@ class SessionManager:
 
     async def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
         """Take or renew a lease."""
-        return await self._saver.lock(record_id, verifier, owner, seconds)
+        return await self.saver.lock(record_id, verifier, owner, seconds)
 
     async def unlock(self, record_id: bytes, owner: bytes) -> None:
         """Give a lease back."""
-        await self._saver.unlock(record_id, owner)
+        await self.saver.unlock(record_id, owner)
 
     # --- the store ---
 

@@ -73,7 +73,8 @@ class Saver:
         """
         if not self._is_direct or session._lease is not None:
             return False
-        content, now = session._snapshot(), self.clock()
+        clock = self.clock
+        content, now = session._snapshot(), clock()
         if session._status is LIVE:  # if nobody saved since this request loaded, there is nothing to merge with
             record_id, verifier = session._proof()
             saved: bool = self._verbs.swap(record_id, verifier, session._base, content, now)
@@ -398,7 +399,8 @@ class Saver:
         self._events.emit(logging.INFO, "session.dropped", record_id, text, why)
 
     def _not_after(self, created_at: float, issued_at: float) -> float:
-        return min(created_at + self._lifetime, issued_at + self._max_age)
+        absolute, by_cookie = created_at + self._lifetime, issued_at + self._max_age
+        return absolute if absolute < by_cookie else by_cookie
 
 
 async def _bounded(call: Coroutine[Any, Any, None]) -> None:

@@ -367,7 +367,8 @@ class Session(Attributes):
     def _ticket(self) -> Ticket:
         """Return the id and the secret of a new session."""
         if self._record_id is None or self._secret is None:
-            ticket = self._host.draw()
+            draw = self._host.draw
+            ticket = draw()
             self._record_id, self._secret = ticket
             return ticket
         return Ticket(self._record_id, self._secret)

@@ -289,7 +289,7 @@ class Exchange(RequestManager):
         session._phase = STARTED if status < 500 else FAILED
         if session._status is NEW:
             session._guarded, session._refusal = True, LEFT_WITHOUT_COOKIE
-        given = message["headers"] if "headers" in message else None
+        given = message.get("headers")
         if not accessed and cookie is None and type(given) is list:
             for name, _ in given:
                 if name == CONTENT_LENGTH:  # a plain answer that the session has no part in

@@ -174,7 +174,7 @@ class FasterSessionMiddleware:
 
         def forward(message: Message) -> Awaitable[None]:
             nonlocal send
-            if "more_body" in message and message["more_body"]:  # a chunk: of no interest, whatever its type
+            if message.get("more_body"):  # a chunk: of no interest, whatever its type
                 return send(message)  # type: ignore[no-any-return]
             if message["type"] != "http.response.start":
                 return exchange.on_message(message)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from answer import Cookie
 from driver import Browser, lifespan
 from routes import content
 from routes import serve as in_process
@@ -65,7 +64,7 @@ async def look_into(url: str, crowd: Crowd) -> list[str]:
     async with lifespan(app):
         for visitor in crowd.visitors:
             browser = Browser(app)
-            browser.jar.update({cookie.name: Cookie(cookie.name, cookie.value, {}) for cookie in visitor.cookies.jar})
+            browser.jar.take((b"set-cookie", f"{name}={value}".encode()) for name, value in visitor.cookies.items())
             wrong += visitor.faults(await content(browser), settled=True)
     return wrong
 

@@ -2,7 +2,7 @@
 
 Rules of residence: real sockets and real cookie jars against `workers_app`; nothing of the package under test.
 
-    crowd = Crowd(server.port, browsers=20, turns=6)
+    crowd = Crowd(server.port, browsers=20, turns=6, at_once=20)
     await crowd.visit()                      # every turn of every tab; one worker is killed on the way
     crowd.visitors[0].faults(content)        # [] if the content of the session is what this visitor was told
 """
@@ -50,16 +50,21 @@ class Note:
 class Crowd:
     """All visitors of one server. After a third of all turns, one of them kills the worker that is answering it."""
 
-    def __init__(self, port: int, browsers: int, turns: int) -> None:
-        self.port, self.turns = port, turns
+    def __init__(self, port: int, browsers: int, turns: int, at_once: int) -> None:
+        self.port, self.turns, self.at_once = port, turns, at_once
         self.until_kill = browsers * turns // 3
         self.killed: int | None = None
         self.killed_at = self.seconds = 0.0
         self.visitors = [Visitor(self, number) for number in range(browsers)]
 
     async def visit(self) -> None:
-        began = time.monotonic()
-        await asyncio.gather(*(visitor.visit(self.turns) for visitor in self.visitors))
+        began, places = time.monotonic(), asyncio.Semaphore(self.at_once)
+
+        async def come(visitor: Visitor) -> None:
+            async with places:
+                await visitor.visit(self.turns)
+
+        await asyncio.gather(*map(come, self.visitors))
         self.seconds = time.monotonic() - began
 
     def kill(self, worker: int) -> None:

@@ -235,15 +235,25 @@ class Exchange(RequestManager):
     async def _give_up(self, error: StoreError) -> None:
         """Answer 503 in the application's place, and unwind the application with the error."""
         self.failure = error
+        await self._answer_unavailable(error)
+        try:
+            raise error
+        finally:
+            del error  # the traceback holds this frame: together they would be a cycle
+
+    async def answered(self, error: BaseException) -> bool:
+        """Answer 503 if the application has ended without an answer, by the failure of a verb that it awaited."""
+        if self.session._phase != NOT_STARTED or not isinstance(error, StoreError):
+            return False
+        await self._answer_unavailable(error)
+        return True
+
+    async def _answer_unavailable(self, error: StoreError) -> None:
         self.session._phase = FAILED
         send, self.send = self.send, _swallow
         record_id = self.session._record_id
         self._terms.events.emit(logging.ERROR, "store.unavailable", record_id, "no session was saved: %s", error)
         await _send_unavailable(self._scope, send)
-        try:
-            raise error
-        finally:
-            del error  # the traceback holds this frame: together they would be a cycle
 
     async def _on_final(self, message: Message) -> None:
         await self._terms.manager.save_late(self)

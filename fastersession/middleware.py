@@ -189,7 +189,7 @@ class FasterSessionMiddleware:
             raise
         except BaseException as error:
             await exchange.close(raised=True)
-            if error is not exchange.failure:
+            if error is not exchange.failure and not await exchange.answered(error):
                 raise
         else:
             if not exchange.is_done():

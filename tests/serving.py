@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -151,29 +151,46 @@ def serve(kind: str, app: str, env: dict[str, str] | None = None) -> Iterator[Se
 
 
 class Wire:
-    """A keep-alive HTTP/1.1 connection, as lean as a load test needs: answers must carry a content-length."""
+    """A keep-alive HTTP/1.1 connection, as lean as a load test needs: every answer must be a 200."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def get(self, target: str, cookie: str = "") -> tuple[dict[str, str], bytes]:
-        """Return the headers (names lowered) and the body; connects anew where the server closed at the last."""
-        if self.streams is None:
+    @property
+    def is_open(self) -> bool:
+        """Tell if the next request goes over the connection of the last one."""
+        return self.streams is not None and not self.streams[0].at_eof()
+
+    async def ask(self, target: str, cookie: str = "") -> dict[str, str]:
+        """Send a request and return the headers, names lowered; connects anew where the server closed at the last."""
+        if not self.is_open:
             self.streams = await asyncio.open_connection("127.0.0.1", self.port)
         reader, writer = self.streams
         line = f"Cookie: {cookie}\r\n" if cookie else ""
         writer.write(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n{line}\r\n".encode())
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         assert head[0].startswith("HTTP/1.1 200"), head
-        headers = {name.lower(): value.strip() for name, _, value in (row.partition(":") for row in head[1:])}
-        body = await reader.readexactly(int(headers["content-length"]))
+        return {name.lower(): value.strip() for name, _, value in (row.partition(":") for row in head[1:])}
+
+    async def get(self, target: str, cookie: str = "") -> tuple[dict[str, str], bytes]:
+        """Return the headers and the body of an answer that has a content-length."""
+        headers = await self.ask(target, cookie)
+        body = await self.streams[0].readexactly(int(headers["content-length"]))
         if headers.get("connection") == "close":  # hypercorn, after 1,000 requests
             await self.aclose()
         return headers, body
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Give the chunks of a chunked answer as they come; it is complete when they end."""
+        reader = self.streams[0]
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            yield (await reader.readexactly(size + 2))[:-2]
+        await reader.readuntil(b"\r\n")
 
     async def aclose(self) -> None:
         if self.streams is not None:
             writer, self.streams = self.streams[1], None
             writer.close()
-            await writer.wait_closed()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()

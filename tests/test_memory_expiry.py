@@ -78,3 +78,16 @@ def test_sessions_that_are_kept_alive_cost_no_sweep_either() -> None:
         assert find(store, record_id) is not None
         worst = max(worst, CountedSeconds.looks)
     assert worst <= 64
+
+
+def test_purge_finds_what_expired_while_it_was_in_use() -> None:
+    """A record that a request has kept alive past its deadline, not accessed again, goes with the next purge."""
+    clock = FakeClock()
+    store, (record_id,) = filled(clock, 1, 10)
+    record = find(store, record_id)
+    record.requests += 1
+    clock.advance(61)
+    find(store, bytes(16))  # looks at what is due, too
+    record.requests -= 1
+    assert run_now(store.purge()) == 1
+    assert len(store) == 0

@@ -87,6 +87,29 @@ async def test_a_store_that_fails_at_the_start_is_a_clean_503(verb: str, fault: 
 
 
 @FAULTS
+@pytest.mark.parametrize("verb", ["save", "reload", "exclusive"])
+@in_loop
+async def test_an_awaited_verb_that_fails_before_the_start_is_a_clean_503(verb: str, fault: str, caplog: Any) -> None:
+    """If the application lets the error pass, the answer is that of a failed start; what `save()` covers is kept."""
+
+    async def do(call: Call) -> None:
+        call.session["b"] = 2
+        store.fail("load" if verb == "reload" else "update", fault)
+        if verb == "exclusive":
+            async with call.session.exclusive():
+                raise AssertionError("nobody is let in")
+        await getattr(call.session, verb)()
+
+    store = SuspendingStore()
+    browser = await live(store, do)
+    answer = await browser.get("/act")
+    assert (answer.status, answer.cookies, answer.header("retry-after") is not None) == (503, [], True)
+    assert [record.getMessage().partition(":")[0] for record in events(caplog)] == ["no session was saved"]
+    kept = verb == "save" or (verb == "exclusive" and fault == "lose")
+    assert await content(browser) == ({"a": "1", "b": 2} if kept else {"a": "1"})
+
+
+@FAULTS
 @in_loop
 async def test_what_the_client_was_told_has_failed_is_not_saved_afterwards(fault: str) -> None:
     """After our own 503 the changes are discarded like after the app's, even if the app survives the error."""

@@ -13,7 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from ..errors import ConfigError
 
-__all__ = ["engine_of", "error_code", "error_text"]
+__all__ = ["CONNECTIONS", "engine_of", "error_code", "error_text"]
+
+CONNECTIONS = 10  # used at a time: one carries about 1,000 saves a second, more would only take the server's
 
 DRIVERS = {  # of a URL that names none; the drivers that may be named
     "postgresql": ("asyncpg", "psycopg"),
@@ -21,8 +23,8 @@ DRIVERS = {  # of a URL that names none; the drivers that may be named
     "mariadb": ("asyncmy",),
 }
 POOL: dict[str, Any] = {
-    "pool_size": 10,  # a connection carries about 1,000 saves a second: more would only take the server's
-    "max_overflow": 5,
+    "pool_size": CONNECTIONS,
+    "max_overflow": 0,  # what overflows is closed after each use: a busy store would connect all the time
     "pool_timeout": 1.5,  # seconds for a free one: below the 2 s after which a request gives up
     "pool_recycle": 1800,  # seconds: below the time after which servers and firewalls drop an idle one
     "pool_use_lifo": True,

@@ -23,7 +23,7 @@ except ImportError as missing:
 from ..errors import ConfigError, StoreError
 from . import _sql_statements as sql
 from ._rows import name_to_bytes, record_of
-from ._sql_engine import engine_of, error_code, error_text
+from ._sql_engine import CONNECTIONS, engine_of, error_code, error_text
 from ._sql_mysql import MySQL
 from ._sql_postgresql import PostgreSQL
 from .base import Change, Record
@@ -48,11 +48,11 @@ class SQLStore:
     ``innodb_flush_log_at_trx_commit``: by default the crash of the server and a power cut). Asynchronous replication
     may lose the last commits at a failover, a logout among them.
 
-    No verb waits for another but two writers of one record, for the length of one statement or short transaction. A
-    cancelled call happens as a whole or not at all; it is broken off only if it takes much longer. A call whose
-    connection turned out to be lost is done once more on a new one, and one that lost a deadlock is repeated; a
-    repeated ``create`` or ``regenerate`` that finds its own outcome has succeeded. Expired sessions are removed by
-    ``purge`` only.
+    A process uses up to 10 connections at a time, in the order of its calls. Else no verb waits for another but two
+    writers of one record, for the length of one statement or short transaction. A cancelled call happens as a whole
+    or not at all; it is broken off only if it takes much longer. A call whose connection turned out to be lost is
+    done once more on a new one, and one that lost a deadlock is repeated; a repeated ``create`` or ``regenerate`` that
+    finds its own outcome has succeeded. Expired sessions are removed by ``purge`` only.
 
     :param engine_or_url: an ``AsyncEngine`` with one of the drivers asyncpg, psycopg or asyncmy, which stays the
         caller's to dispose of (``isolation_level="AUTOCOMMIT"`` spares a setting at each call; with MariaDB and
@@ -100,6 +100,7 @@ class SQLStore:
         self._create_tables = create_tables
         self._ready = False
         self._running: set[asyncio.Task[Any]] = set()
+        self._line = asyncio.Semaphore(CONNECTIONS)  # first come, first served: at the pool, who comes last may be
 
     def __repr__(self) -> str:
         return f"<SQLStore {self._engine.url!r} {self._tables[0]}>"  # SQLAlchemy hides the password
@@ -124,6 +125,7 @@ class SQLStore:
             await asyncio.wait(self._running)
         if self._own_engine:
             await self._engine.dispose()
+        self._line = asyncio.Semaphore(CONNECTIONS)  # for whatever loop comes next
 
     async def load(self, record_id: bytes) -> Record | None:
         """See :meth:`Store.load`. One round trip."""
@@ -234,9 +236,10 @@ class SQLStore:
         while True:
             failure: BaseException | None = None
             try:
-                outcome: T = await greenlet_spawn(self._on_connection, work)
-                if not outcome and lost and found is not None:
-                    outcome = await greenlet_spawn(self._on_connection, found)
+                async with self._line:
+                    outcome: T = await greenlet_spawn(self._on_connection, work)
+                    if not outcome and lost and found is not None:
+                        outcome = await greenlet_spawn(self._on_connection, found)
                 return outcome
             except StoreError:
                 raise

@@ -1,0 +1,131 @@
+"""What several worker processes serve over one store: turns of a conversation, streamed.
+
+Rules of residence: raw ASGI, so that the session alone is under test; what a turn says is a pure function of its name,
+so that who asked can tell its own words from anybody else's. Configured by environment: STORE is the store's URL, LEASE
+the seconds of a lease, if not those of the package.
+
+    /turn?who=ada&turn=t7&how=whole     begun, streamed and ended within an exclusive turn
+                           how=late     an exclusive turn that begins after the headers and ends before the last chunk
+                           how=own      an attribute of its own, no exclusive turn
+                           how=endless  as whole, but it ends with its worker only
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+from server_apps import SECRET, Request, leave, ready, show
+
+from fastersession import FasterSessionMiddleware, Session, exclusive
+from fastersession.stores import from_url
+
+__all__ = ["app", "new_entry", "whole_answer"]
+
+TOKENS = 6
+PAUSE = 0.003  # seconds between two tokens
+EVENTS = b"text/event-stream"
+
+
+def new_entry(who: str, turn: str) -> dict[str, Any]:
+    """Return a turn as the conversation keeps it, before its answer."""
+    return {"turn": turn, "question": f"{who} asks {turn}", "answer": ""}
+
+
+def tokens(question: str) -> list[str]:
+    return [f"[{question}: {number}]" for number in range(TOKENS)]
+
+
+def whole_answer(question: str) -> str:
+    """Return what is answered to a question."""
+    return "".join(tokens(question))
+
+
+async def answer(request: Request, entry: dict[str, Any]) -> None:
+    """Stream the answer, and keep it token by token: the entry changes in place, inside the session."""
+    for said in tokens(entry["question"]):
+        entry["answer"] += said
+        await request.body(said.encode(), more=True)
+        await anyio.sleep(PAUSE)
+
+
+async def ask(session: Session, entry: dict[str, Any]) -> None:
+    """Add the question to the history, and save it before its answer begins."""
+    session.setdefault("history", []).append(entry)
+    await session.save()
+
+
+async def whole(request: Request, entry: dict[str, Any]) -> None:
+    async with request.session.exclusive() as session:
+        await request.start(EVENTS)
+        await ask(session, entry)
+        await answer(request, entry)
+        await request.body(b"")
+
+
+async def endless(request: Request, entry: dict[str, Any]) -> None:
+    async with request.session.exclusive() as session:
+        await request.start(EVENTS)
+        await ask(session, entry)
+        await request.body(tokens(entry["question"])[0].encode(), more=True)
+        await anyio.sleep_forever()
+
+
+async def late(request: Request, entry: dict[str, Any]) -> None:
+    await request.start(EVENTS)
+    async with request.session.exclusive() as session:
+        await ask(session, entry)
+        await answer(request, entry)
+    await request.body(b"")
+
+
+async def own(request: Request, entry: dict[str, Any]) -> None:
+    await request.start(EVENTS)
+    request.session[entry["turn"]] = entry
+    await answer(request, entry)
+    await request.body(b"")
+
+
+HOW: dict[str, Callable[[Request, dict[str, Any]], Awaitable[None]]] = {
+    "whole": whole,
+    "late": late,
+    "own": own,
+    "endless": endless,
+}
+
+
+async def turn(request: Request) -> None:
+    """One turn; it ends where its client leaves."""
+    who = request.query["who"]
+    if request.session.setdefault("who", who) != who:
+        raise AssertionError(f"{who} was given the session of {request.session['who']}")
+    async with anyio.create_task_group() as group:
+        group.start_soon(leave, request, group.cancel_scope)
+        await HOW[request.query["how"]](request, new_entry(who, request.query["turn"]))
+        group.cancel_scope.cancel()
+
+
+ROUTES = {"/ready": ready, "/session": show, "/turn": turn}
+
+
+async def plain(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Serve the application; each answer names its worker."""
+
+    async def signed(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"worker", b"%d" % os.getpid())]
+        await send(message)
+
+    if scope["type"] == "lifespan":
+        for event in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{event}.complete"})
+    else:
+        await ROUTES[scope["path"]](Request(scope, receive, signed))
+
+
+exclusive.LEASE_SECONDS = float(os.environ.get("LEASE", exclusive.LEASE_SECONDS))
+store = from_url(os.environ.get("STORE", "memory://"))
+app = FasterSessionMiddleware(plain, secret_key=SECRET, store=store, secure=False)

@@ -7,7 +7,6 @@ here, and nothing is left out because it looks bad.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 

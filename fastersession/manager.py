@@ -16,11 +16,11 @@ from enum import Enum
 from typing import Any
 
 from . import states  # noqa: F401 - gives Session the classes that it takes on
-from .commit import Point
+from .commit import Point, unchanged
 from .errors import FasterSessionError, StoreError
 from .events import EventLog
 from .exclusive import Exclusive, Queue
-from .packing import Unreadable
+from .packing import SCALARS, Unreadable
 from .saving import TOUCH_FRACTION, Foreseen, Saver, touch_due
 from .session import EMPTY, ENDED, FAILED, NOT_STARTED, STARTED, Session, Status
 from .stores.base import Record, Store
@@ -309,6 +309,10 @@ class SessionManager:
                 text = "a session could not be saved yet: its changes are tried again when the request ends"
             self.events.emit(logging.ERROR, "session.save_failed", session._record_id, text)
             raise
+
+    def settled(self, session: Session) -> bool:
+        """Tell if a store of bytes has all there is, and nothing in it can change unseen: no mutable value."""
+        return unchanged(session, session._base) and SCALARS.issuperset(map(type, dict.values(session)))
 
     def busy(self, session: Session) -> bool:
         """Tell if a commit of another task is at work."""

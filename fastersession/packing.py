@@ -16,12 +16,12 @@ from .codecs import Codec
 from .stores.base import Record
 from .tokens import RecordSealer, Sealer
 
-__all__ = ["ABOUT", "Delta", "Packer", "Unreadable"]
+__all__ = ["ABOUT", "SCALARS", "Delta", "Packer", "Unreadable"]
 
 ABOUT = "!"
 PLAIN = b"\x00"
 MAX_NAME = 255  # characters: what every store can index
-SCALARS = (str, int, float, bool, bytes, type(None))
+SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
 _MISSING = object()
 
 

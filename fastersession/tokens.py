@@ -173,58 +173,61 @@ class Sealer:
     NONCE_BYTES = 12
 
     def __init__(self, secret_keys: Sequence[bytes], cookie_name: str) -> None:
-        self._by_id: dict[int, list[bytes]] = {}
+        self._by_id: dict[int, list[HMAC]] = {}
         for secret_key in secret_keys:
             key_id = subkey(secret_key, b"key-id", cookie_name)[0]
-            self._by_id.setdefault(key_id, []).append(Secret(subkey(secret_key, b"seal", cookie_name)))
+            self._by_id.setdefault(key_id, []).append(HMAC(subkey(secret_key, b"seal", cookie_name), SHA256()))
         self._first_id = next(iter(self._by_id))
 
     def record(self, record_id: bytes) -> RecordSealer:
         """Return the sealer for the values of one record."""
-        return RecordSealer(self, record_id)
-
-    def key_ids(self) -> tuple[int, dict[int, list[bytes]]]:
-        """Return the id of the sealing key, and all keys by id."""
-        return self._first_id, self._by_id
+        return RecordSealer(self._first_id, self._by_id, record_id)
 
 
 class RecordSealer:
-    """Seals and opens the values of one record."""
+    """Seals and opens the values of one record.
 
-    __slots__ = ("_ciphers", "_first_id", "_keys", "_record_id")
+    :param keys: by id, pre-keyed; ``first_id`` is of the one that seals.
+    """
 
-    def __init__(self, sealer: Sealer, record_id: bytes) -> None:
-        self._first_id, self._keys = sealer.key_ids()
+    __slots__ = ("_bound", "_ciphers", "_first_id", "_keys", "_record_id")
+
+    def __init__(self, first_id: int, keys: dict[int, list[HMAC]], record_id: bytes) -> None:
+        self._first_id, self._keys = first_id, keys
         self._record_id = record_id
+        self._bound = _FORMAT + record_id
         self._ciphers: dict[int, list[AESGCM]] = {}
 
     def seal(self, data: bytes, context: bytes) -> bytes:
         """Return the sealed value; ``context`` says what it is, and must be given to open it."""
         nonce = secrets.token_bytes(Sealer.NONCE_BYTES)
         head = bytes((Sealer.FORMAT, self._first_id))
-        return head + nonce + self._of(self._first_id)[0].encrypt(nonce, data, self._associated(context))
+        return head + nonce + self._of(self._first_id)[0].encrypt(nonce, data, self._bound + context)
 
     def open(self, sealed: bytes, context: bytes) -> bytes | None:
         """Return the data if the value was sealed for this record and context by one of the keys, else ``None``."""
-        if len(sealed) < 2 + Sealer.NONCE_BYTES + 16 or sealed[0] != Sealer.FORMAT:
+        if len(sealed) < _BODY + _TAG_BYTES or sealed[:1] != _FORMAT:
             return None
-        nonce, body = sealed[2 : 2 + Sealer.NONCE_BYTES], sealed[2 + Sealer.NONCE_BYTES :]
+        nonce, body, bound = sealed[2:_BODY], sealed[_BODY:], self._bound + context
         for cipher in self._of(sealed[1]):
             try:
-                return cipher.decrypt(nonce, body, self._associated(context))
+                return cipher.decrypt(nonce, body, bound)
             except InvalidTag:
                 continue
         return None
 
-    def _associated(self, context: bytes) -> bytes:
-        return bytes((Sealer.FORMAT,)) + self._record_id + context
-
     def _of(self, key_id: int) -> list[AESGCM]:
-        if key_id not in self._ciphers:
-            self._ciphers[key_id] = [AESGCM(self._derive(key)) for key in self._keys.get(key_id, ())]
-        return self._ciphers[key_id]
+        ciphers = self._ciphers.get(key_id)
+        if ciphers is None:
+            ciphers = self._ciphers[key_id] = [AESGCM(self._derive(key)) for key in self._keys.get(key_id, ())]
+        return ciphers
 
-    def _derive(self, key: bytes) -> bytes:
-        mac = HMAC(key, SHA256())
+    def _derive(self, key: HMAC) -> bytes:
+        mac = key.copy()
         mac.update(self._record_id)
         return mac.finalize()
+
+
+_FORMAT = bytes((Sealer.FORMAT,))
+_BODY = 2 + Sealer.NONCE_BYTES  # where what is encrypted begins
+_TAG_BYTES = 16

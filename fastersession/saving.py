@@ -169,9 +169,9 @@ class Saver:
         record: Record | None = run_now(self._verbs.load(record_id))
         return record
 
-    async def load(self, record_id: bytes) -> Record | None:
+    def load(self, record_id: bytes) -> Coroutine[Any, Any, Record | None]:
         """Call the store's ``load``."""
-        return await self.call(self._verbs.load, record_id)  # type: ignore[no-any-return]
+        return self.call(self._verbs.load, record_id)
 
     async def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
         """Call the store's ``lock``."""

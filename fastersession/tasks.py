@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 __all__ = ["Repeat", "TimeLimit", "run_now", "shielded"]
@@ -34,14 +35,16 @@ async def shielded(coroutine: Coroutine[Any, Any, T], tasks: set[asyncio.Task[An
     A plain ``asyncio.shield`` returns at the first cancellation, and the work is lost when the loop closes. The task
     stands in ``tasks`` while it runs.
     """
-    task = asyncio.get_running_loop().create_task(coroutine)
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(coroutine)
     tasks.add(task)
-    task.add_done_callback(tasks.discard)
     cancelled: asyncio.CancelledError | None = None
     try:
         while not task.done():
+            waiter = loop.create_future()  # asyncio.wait does the same, and is six times as dear
+            task.add_done_callback(partial(_end, tasks, waiter))
             try:
-                await asyncio.wait((task,))
+                await waiter
             except asyncio.CancelledError as error:
                 cancelled = error
         if cancelled is None:
@@ -51,6 +54,12 @@ async def shielded(coroutine: Coroutine[Any, Any, T], tasks: set[asyncio.Task[An
         raise cancelled
     finally:
         del task, cancelled  # an exception's traceback holds this frame: together they would be a cycle
+
+
+def _end(tasks: set[asyncio.Task[Any]], waiter: asyncio.Future[None], task: asyncio.Task[Any]) -> None:
+    tasks.discard(task)
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 class TimeLimit:

@@ -24,7 +24,7 @@ from .packing import SCALARS, Unreadable
 from .saving import TOUCH_FRACTION, Foreseen, Saver, touch_due
 from .session import EMPTY, ENDED, FAILED, NOT_STARTED, STARTED, Session, Status
 from .stores.base import Record, Store
-from .tasks import Repeat, run_now, shielded
+from .tasks import Repeat, Repeats, run_now, shielded
 from .tokens import KeyRing, Ticket, draw, same
 from .values import Values
 
@@ -99,6 +99,7 @@ class SessionManager:
         self.queue = Queue()
         self._unsign_pair = keys.unsign_pair
         self.tasks: set[asyncio.Task[Any]] = set()
+        self.repeats = Repeats(self.tasks)
         self.touch = self._saver.touch
         self.open_store = self._saver.open
         self.close_store = self._saver.close
@@ -406,7 +407,7 @@ class SessionManager:
         """Touch the session of a long request from time to time. A live store needs no such help."""
         if self.live:
             return None
-        return Repeat(lambda: session._idle_seconds() * TOUCH_FRACTION, lambda: self.touch(session), self.tasks)
+        return self.repeats.add(lambda: session._idle_seconds() * TOUCH_FRACTION, lambda: self.touch(session))
 
     async def drain(self) -> None:
         """Save what streams still hold, and wait for the saves in flight, for at most ``DRAIN_SECONDS``."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
-__all__ = ["Repeat", "TimeLimit", "run_now", "shielded"]
+__all__ = ["Repeat", "Repeats", "TimeLimit", "run_now", "shielded"]
 
 T = TypeVar("T")
 TICKS = 20  # in which a time limit is counted
@@ -130,27 +130,60 @@ class _Bounded:
         self._task.cancel()
 
 
-class Repeat:
-    """Calls ``work`` every ``period()`` seconds, in tasks of the running loop, until ``cancel()``."""
+class Repeats:
+    """Calls functions again and again, in tasks of the running loop, with one timer for all: most are over before.
 
-    __slots__ = ("_period", "_tasks", "_timer", "_work")
+    :param tasks: where the tasks stand while they run.
+    """
+
+    __slots__ = ("_all", "_loop", "_tasks", "_timer")
+
+    def __init__(self, tasks: set[asyncio.Task[Any]]) -> None:
+        self._tasks = tasks
+        self._all: dict[Repeat, float] = {}  # and the loop's time when it is due
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, period: Callable[[], float], work: Callable[[], Coroutine[Any, Any, Any]]) -> Repeat:
+        """Call ``work`` every ``period()`` seconds, the first time after one period, until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop, self._timer = loop, None
+            self._all.clear()  # of a loop that is gone
+        repeat = Repeat(self._all, period, work)
+        self._all[repeat] = due = loop.time() + period()
+        if self._timer is None or due < self._timer.when():
+            self._set(loop, due)
+        return repeat
+
+    def _set(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_at(due, self._fire, loop, due)
+
+    def _fire(self, loop: asyncio.AbstractEventLoop, time: float) -> None:
+        if self._loop is not loop:
+            return
+        self._timer = None
+        for repeat in [repeat for repeat, due in self._all.items() if due <= time]:
+            task = loop.create_task(repeat.work())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            self._all[repeat] = loop.time() + repeat.period()
+        if self._all:
+            self._set(loop, min(self._all.values()))
+
+
+class Repeat:
+    """One of the functions."""
+
+    __slots__ = ("_all", "period", "work")
 
     def __init__(
-        self,
-        period: Callable[[], float],
-        work: Callable[[], Coroutine[Any, Any, Any]],
-        tasks: set[asyncio.Task[Any]],
+        self, all_: dict[Repeat, float], period: Callable[[], float], work: Callable[[], Coroutine[Any, Any, Any]]
     ) -> None:
-        self._period, self._work, self._tasks = period, work, tasks
-        self._timer = asyncio.get_running_loop().call_later(period(), self._fire)
+        self._all, self.period, self.work = all_, period, work
 
     def cancel(self) -> None:
-        """Call no more."""
-        self._timer.cancel()
-
-    def _fire(self) -> None:
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(self._work())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        self._timer = loop.call_later(self._period(), self._fire)
+        """Call it no more."""
+        self._all.pop(self, None)

@@ -84,12 +84,11 @@ class Packer:
         :raises Unreadable: something in it is not ours, whatever it is.
         """
         try:
-            sealer, stored = self._for(record_id), dict(record.attributes)
-            about = self._unwrap(sealer, ABOUT, stored.pop(ABOUT, b""))
-            encoded = {_attribute(name): self._unwrap(sealer, name, data) for name, data in stored.items()}
+            stored = self._unwrap(record_id, record.attributes)
+            user, created_at, idle_timeout = from_json(stored.pop(ABOUT, b""))
+            encoded = {_attribute(name): data for name, data in stored.items()}
             decode = self._codec.decode
             decoded = {name: decode(name, data) for name, data in encoded.items()}
-            user, created_at, idle_timeout = from_json(about)
             record.user, record.created_at, record.idle_timeout = user, float(created_at), float(idle_timeout)
         except Unreadable:
             raise
@@ -120,16 +119,17 @@ class Packer:
             return PLAIN + self._head + data
         return sealer.seal(data, self._context(stored_name))
 
-    def _unwrap(self, sealer: RecordSealer | None, stored_name: str, stored: bytes) -> bytes:
-        if sealer is not None:
-            data = sealer.open(stored, self._context(stored_name))
-            if data is None:
-                raise Unreadable("not sealed by us for this place")
-            return data
-        head = PLAIN + self._head
-        if not stored.startswith(head):
-            raise Unreadable("of another codec")
-        return stored[len(head) :]
+    def _unwrap(self, record_id: bytes, stored: Mapping[str, bytes]) -> dict[str, bytes]:
+        if self._sealer is None:
+            head = PLAIN + self._head
+            if not all(data.startswith(head) for data in stored.values()):
+                raise Unreadable("of another codec")
+            return {name: data[len(head) :] for name, data in stored.items()}
+        open_, context = self._sealer.record(record_id).open, self._context
+        opened = {name: data for name, sealed in stored.items() if (data := open_(sealed, context(name))) is not None}
+        if len(opened) != len(stored):
+            raise Unreadable("not sealed by us for this place")
+        return opened
 
 
 def _context(codec: bytes, stored_name: str) -> bytes:

@@ -33,7 +33,7 @@ def case_checks(key: str, title: str, ours: dict[str, Any]) -> list[Check]:
         found.append(Check(f"Redis, {title}, changes of the data", traffic.get("changes", 0), 0))
     limits = {"read": 1 / 2, "write": 1 / 1.2}
     found += [
-        Check(f"Redis, {title}, time, times {REDIS_PEERS[to].title}'s", ratios[to], round(limits[key], 3))
+        Check(f"Redis, {title}, time, times that of {REDIS_PEERS[to].title}", ratios[to], round(limits[key], 3))
         for to in PEERS
         if to in ratios and key in limits
     ]

@@ -100,4 +100,4 @@ def test_one_command_writes_tables_and_results(tmp_path):
     assert done.returncode in (0, 1), done.stderr
     assert set(json.loads(files[0].read_text())["redis"]["cases"]) == set(redis.CASES)
     assert files[1].read_text() in done.stdout
-    assert "read one key, time, times starsessions's" in done.stdout
+    assert "read one key, time, times that of starsessions" in done.stdout

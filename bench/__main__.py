@@ -1,4 +1,4 @@
-"""`python -m bench [inprocess] [scale]`: measure, and write Markdown to standard output.
+"""`python -m bench [inprocess] [scale] [redis]`: measure, and write Markdown to standard output.
 
 Rules of residence: arguments, the order of the parts and where results go. No measurement and no table here.
 """
@@ -13,11 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import inprocess, report, scale
+from bench import inprocess, redis, redis_peers, redis_server, report, scale
 from bench.cases import CASES
-from bench.peers import PEERS, Peer, pick
+from bench.peers import PEERS, Peer, pick, versions
+from bench.redis_peers import REDIS_PEERS, RedisPeer
 
-PARTS = ("inprocess", "scale")
+PARTS = ("inprocess", "scale", "redis")
 
 
 def listed(known: dict[str, Any]) -> Callable[[str], list[str]]:
@@ -38,11 +39,12 @@ def numbers(text: str) -> list[int]:
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m bench", description="What a session costs, peer beside peer.")
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"{' or '.join(PARTS)}; without one, both")
-    parser.add_argument("--rounds", type=int, default=20, help="rounds of the in-process part, turns of a scale level")
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)}; without one, all")
+    parser.add_argument("--rounds", type=int, default=20, help="rounds of a part, turns of a scale level")
     parser.add_argument("--seconds", type=float, default=0.03, help="timed seconds per peer and case in a round")
-    parser.add_argument("--peers", type=listed(PEERS), help=f"comma-separated, of {', '.join(PEERS)}")
-    parser.add_argument("--cases", type=listed(CASES), default=list(CASES), help=f"of {', '.join(CASES)}")
+    everybody, everything = PEERS | REDIS_PEERS, CASES | redis.CASES
+    parser.add_argument("--peers", type=listed(everybody), help=f"comma-separated, of {', '.join(everybody)}")
+    parser.add_argument("--cases", type=listed(everything), default=[*everything], help=f"of {', '.join(everything)}")
     parser.add_argument("--levels", type=numbers, default=list(scale.LEVELS), help="live sessions, comma-separated")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
@@ -54,15 +56,20 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def measured(peers: list[Peer], options: argparse.Namespace) -> dict[str, Any]:
-    results: dict[str, Any] = {"environment": report.environment(peers)}
-    parts = options.parts or PARTS
+def measured(
+    parts: list[str], peers: list[Peer], on_redis: list[RedisPeer], options: argparse.Namespace
+) -> dict[str, Any]:
+    results: dict[str, Any] = {}
     if "inprocess" in parts:
-        cases = [CASES[key] for key in options.cases]
+        cases = [CASES[key] for key in options.cases if key in CASES]
         job = inprocess.measure(peers, cases, options.rounds, options.seconds, tell)
         results["inprocess"] = asyncio.run(job)
     if "scale" in parts:
         results["scale"] = scale.measure(peers, options.levels, options.rounds, tell)
+    if "redis" in parts:
+        redis_cases = [redis.CASES[key] for key in options.cases if key in redis.CASES]
+        job = redis.measure(on_redis, redis_cases, options.rounds, options.seconds, tell)
+        results["redis"] = asyncio.run(job)
     return results
 
 
@@ -71,10 +78,19 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(unknown)}")
-    peers, missing = pick(options.peers)
-    for key in missing:
+    parts = options.parts or list(PARTS)
+    if "redis" in parts and not redis_server.installed():
+        tell("no redis-server or no redis-py, so left out: redis")
+        parts.remove("redis")
+    (peers, missing), (on_redis, missing_there) = pick(options.peers), redis_peers.pick(options.peers)
+    if "redis" not in parts:
+        on_redis, missing_there = [], []
+    elif parts == ["redis"]:
+        peers, missing = [], []
+    for key in {**dict.fromkeys(missing), **dict.fromkeys(missing_there)}:
         tell(f"not installed, so left out: {key} (pip install -r bench/requirements.txt)")
-    results = measured(peers, options)
+    environment = report.environment(versions([*peers, *on_redis]))
+    results = {"environment": environment, **measured(parts, peers, on_redis, options)}
     text = report.markdown(results)
     print(text)
     if options.json:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 CHUNKS = 1000
+MEGABYTE = 1_000_000
 HISTORY = [
     {"role": ("user", "assistant")[n % 2], "content": f"message {n:04d}: " + "x" * 52, "n": n} for n in range(1000)
 ]
@@ -82,6 +83,15 @@ async def turns(app: App, session: Any, send: Send) -> None:
     await answer(send, b"%d" % len(session["history"]))
 
 
+async def large(app: App, session: Any, send: Send) -> None:
+    session["large"] = "x" * MEGABYTE
+    await size(app, session, send)
+
+
+async def size(app: App, session: Any, send: Send) -> None:
+    await answer(send, b"%d" % len(session["large"]))
+
+
 async def stream(app: App, session: Any, send: Send) -> None:
     """Read once, start, and clock the chunks alone: neither the start nor the end of the answer is counted."""
     token = session["user"].encode()
@@ -93,7 +103,7 @@ async def stream(app: App, session: Any, send: Send) -> None:
     await send({"type": "http.response.body", "body": token, "more_body": False})
 
 
-ROUTES = {f"/{f.__name__}": f for f in (hello, read, peek, number, write, new, fill, turns, stream)}
+ROUTES = {f"/{f.__name__}": f for f in (hello, read, peek, number, write, new, fill, turns, large, size, stream)}
 
 
 class Case:

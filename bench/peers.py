@@ -49,11 +49,16 @@ class Peer:
             return False
         return True
 
-    def version(self) -> str:
+
+def versions(peers: Iterable[Any]) -> dict[str, str]:
+    """Return the version of each peer's distribution, empty where it is run from its source."""
+    found = {}
+    for package in [peer.package for peer in peers if peer.package]:
         try:
-            return importlib.metadata.version(self.package) if self.package else ""
+            found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            return ""
+            found[package] = ""
+    return found
 
 
 async def nothing(scope: Any, receive: Any, send: Any) -> None:

@@ -7,33 +7,19 @@ here, and nothing is left out because it looks bad.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from bench.peers import PEERS, Peer
+from bench import redis_report
+from bench.peers import PEERS
+from bench.table import Check, table
 
 OURS = "fastersession"
 ENOUGH = 10_000
 """Live sessions below which resident memory says nothing."""
 
 
-class Check(NamedTuple):
-    what: str
-    value: float
-    limit: float
-    places: int = 2
-
-    @property
-    def met(self) -> bool:
-        return self.value <= self.limit
-
-    def __str__(self) -> str:
-        word = "met   " if self.met else "MISSED"
-        return f"{word} {self.what}: {self.value:,.{self.places}f} (at most {self.limit:,g})"
-
-
-def environment(peers: Iterable[Peer]) -> dict[str, Any]:
+def environment(versions: dict[str, str]) -> dict[str, Any]:
     """Name what the figures depend on."""
     cpus = Path("/proc/cpuinfo")
     models = [line.partition(":")[2].strip() for line in cpus.read_text().splitlines() if "model name" in line]
@@ -42,13 +28,14 @@ def environment(peers: Iterable[Peer]) -> dict[str, Any]:
         "cpu": models[0] if models else platform.machine(),
         "cores": len(models) or None,
         "system": platform.system(),
-        "peers": {peer.package: peer.version() for peer in peers if peer.package},
+        "peers": versions,
     }
 
 
 def checks(results: dict[str, Any]) -> list[Check]:
     """Hold the results against the targets; a part that was not measured is not judged."""
-    return [*inprocess_checks(results.get("inprocess", {})), *scale_checks(results.get("scale", {}).get(OURS, {}))]
+    found = [*inprocess_checks(results.get("inprocess", {})), *scale_checks(results.get("scale", {}).get(OURS, {}))]
+    return found + redis_report.checks(results.get("redis", {}))
 
 
 def inprocess_checks(cases: dict[str, Any]) -> list[Check]:
@@ -75,11 +62,6 @@ def scale_checks(ours: dict[str, Any]) -> list[Check]:
     return found
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def markdown(results: dict[str, Any]) -> str:
     env = results["environment"]
     cores = f", {env['cores']} cores" if env["cores"] else ""
@@ -89,6 +71,8 @@ def markdown(results: dict[str, Any]) -> str:
         parts += inprocess_markdown(results["inprocess"])
     if "scale" in results:
         parts += scale_markdown(results["scale"])
+    if "redis" in results:
+        parts += redis_report.markdown(results["redis"])
     return "\n\n".join(parts) + "\n"
 
 

@@ -211,15 +211,19 @@ class Exchange(RequestManager):
             return True
         if not session._accessed:  # a late write that went around the session's methods is still refused
             return session._status is NEW and session._phase != NOT_STARTED and length(session) > 0
-        if not self._terms.live:
-            return True
         session._accessed = False  # the next save point need not look unless something happens
-        return not unchanged(session, session._base)
+        if self._terms.live:
+            return not unchanged(session, session._base)
+        if not self._terms.manager.settled(session):
+            session._accessed = True
+        return session._accessed
 
     async def _start_later(self, message: Message, status: int) -> None:
         manager, session = self._terms.manager, self.session
-        accessed = session._accessed
-        work = accessed or session._intents is not None or manager.busy(session) or manager.due(session)
+        accessed, session._accessed = session._accessed, False
+        if accessed and not manager.settled(session):  # what was handed out may change at any time
+            session._accessed = True
+        work = session._accessed or session._intents is not None or manager.busy(session) or manager.due(session)
         while work:
             try:
                 await manager.checkpoint(session, Point.START, discard=status >= 500)

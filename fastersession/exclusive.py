@@ -18,7 +18,7 @@ from .commit import Point
 from .errors import ExclusiveTimeout, FasterSessionError, LeaseLost
 from .events import EventLog
 from .session import Session, Status
-from .tasks import Repeat, shielded
+from .tasks import Repeat, Repeats, shielded
 from .values import Values
 
 __all__ = ["Exclusive", "Queue"]
@@ -35,6 +35,7 @@ class Manager(Protocol):
     events: EventLog
     queue: Queue
     tasks: set[asyncio.Task[Any]]
+    repeats: Repeats
     values: Values
 
     def now(self) -> float:
@@ -122,7 +123,7 @@ class Exclusive:
                 raise ExclusiveTimeout(f"session.exclusive(): no turn within {self._timeout:g} s") from None
             if self._record_id is not None:
                 session._lease = self._owner
-                self._renewal = Repeat(lambda: LEASE_SECONDS / 3, self._renew, manager.tasks)
+                self._renewal = manager.repeats.add(lambda: LEASE_SECONDS / 3, self._renew)
                 try:
                     await manager.reload(session)
                 except BaseException:

@@ -11,19 +11,19 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from enum import Enum
 from typing import Any
 
-from .commit import Point
+from .commit import Point, unchanged
 from .errors import FasterSessionError, StoreError
 from .events import EventLog
 from .exclusive import Exclusive, Queue
-from .packing import Unreadable
+from .packing import SCALARS, Unreadable
 from .saving import TOUCH_FRACTION, Foreseen, Saver, touch_due
 from .session import EMPTY, ENDED, FAILED, NOT_STARTED, STARTED, Session, Status
 from .stores.base import Record, Store
-from .tasks import Repeat, run_now, shielded
+from .tasks import Repeat, Repeats, run_now, shielded
 from .tokens import KeyRing, Ticket, draw, same
 from .values import Values
 
@@ -31,6 +31,7 @@ __all__ = ["RequestManager", "SessionManager"]
 
 LIVE = Status.LIVE
 NOTHING: dict[str, bytes] = {}
+_PLAIN = nullcontext()
 SUPERSEDED_SECONDS = 60  # how long requests sent before a regeneration may still arrive with the old cookie
 LATE_SECONDS = 5.0  # bound on a save after the headers, retries included
 LATE_PAUSES = (0.05, 0.2, 0.8)  # seconds between the tries of a late save
@@ -95,6 +96,7 @@ class SessionManager:
         self.values = values
         self.queue = Queue()
         self.tasks: set[asyncio.Task[Any]] = set()
+        self.repeats = Repeats(self.tasks)
         self.touch = self.saver.touch
         self.open_store = self.saver.open
         self.close_store = self.saver.close
@@ -308,6 +310,10 @@ class SessionManager:
             self.events.emit(logging.ERROR, "session.save_failed", session._record_id, text)
             raise
 
+    def settled(self, session: Session) -> bool:
+        """Tell if a store of bytes has all there is, and nothing in it can change unseen: no mutable value."""
+        return unchanged(session, session._base) and SCALARS.issuperset(map(type, dict.values(session)))
+
     def busy(self, session: Session) -> bool:
         """Tell if a commit of another task is at work."""
         turn: asyncio.Lock | None = getattr(session, "_turn", None)
@@ -364,7 +370,7 @@ class SessionManager:
     async def _in_turn(self, session: Session, point: Point, discard: bool, foreseen: Foreseen | None) -> None:
         """Commit when the commit before is done: what changes meanwhile is for the next one."""
         async with self._turn(session):
-            with _noted(session):
+            with _noted(session) if session._phase == ENDED else _PLAIN:  # a generator's context costs three times that
                 await self.saver.commit(session, point, discard=discard, foreseen=foreseen)
 
     @staticmethod
@@ -394,7 +400,7 @@ class SessionManager:
         """Touch the session of a long request from time to time. A live store needs no such help."""
         if self.live:
             return None
-        return Repeat(lambda: session._idle_seconds() * TOUCH_FRACTION, lambda: self.touch(session), self.tasks)
+        return self.repeats.add(lambda: session._idle_seconds() * TOUCH_FRACTION, lambda: self.touch(session))
 
     async def drain(self) -> None:
         """Save what streams still hold, and wait for the saves in flight, for at most ``DRAIN_SECONDS``."""
@@ -423,10 +429,7 @@ class SessionManager:
 
 @contextmanager
 def _noted(session: Session) -> Iterator[None]:
-    """Take the names written after the end as saved, but for those that come while this save runs."""
-    if session._phase != ENDED:
-        yield
-        return
+    """Take the names written after the end of the request as saved, but for those that come while this save runs."""
     covered, session._late = getattr(session, "_late", {}), {}
     try:
         yield

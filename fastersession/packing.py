@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
-from .codecs import Codec
+from .codecs import Codec, from_json
 from .stores.base import Record
 from .tokens import RecordSealer, Sealer
 
-__all__ = ["ABOUT", "Delta", "Packer", "Unreadable"]
+__all__ = ["ABOUT", "SCALARS", "Delta", "Packer", "Unreadable"]
 
 ABOUT = "!"
 PLAIN = b"\x00"
 MAX_NAME = 255  # characters: what every store can index
-SCALARS = (str, int, float, bool, bytes, type(None))
+SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
+KEPT_NAMES = 1024  # whose context is at hand: applications have few, and each costs a microsecond
 _MISSING = object()
 
 
@@ -46,7 +48,9 @@ class Packer:
     def __init__(self, codec: Codec, sealer: Sealer | None) -> None:
         self._codec = codec
         self._sealer = sealer
-        self._name = codec.name.encode("ascii")
+        name = codec.name.encode("ascii")
+        self._head = bytes((len(name),)) + name
+        self._context = lru_cache(KEPT_NAMES)(partial(_context, self._head))
 
     def delta(self, now: Mapping[str, Any], base: Mapping[str, Any], encoded: Mapping[str, bytes]) -> Delta:
         """Compare by encoding. A scalar that is still the same object needs none."""
@@ -68,11 +72,11 @@ class Packer:
     def pack(self, record_id: bytes, encoded: Mapping[str, bytes]) -> dict[str, bytes]:
         """Return encoded attributes as the store keeps them."""
         sealer = self._for(record_id)
-        return {f".{name}": self._wrap(sealer, name, data) for name, data in encoded.items()}
+        return {(stored := f".{name}"): self._wrap(sealer, stored, data) for name, data in encoded.items()}
 
     def pack_about(self, record_id: bytes, about: tuple[str | None, float, float]) -> bytes:
         """Return the user, creation time and idle timeout of a record, as the store keeps them under ``ABOUT``."""
-        return self._wrap(self._for(record_id), None, json.dumps(about).encode())
+        return self._wrap(self._for(record_id), ABOUT, json.dumps(about).encode())
 
     def unpack(self, record_id: bytes, record: Record) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Return the attributes, decoded and encoded, and correct what the record says of itself.
@@ -80,11 +84,11 @@ class Packer:
         :raises Unreadable: something in it is not ours, whatever it is.
         """
         try:
-            sealer, stored = self._for(record_id), dict(record.attributes)
-            about = json.loads(self._unwrap(sealer, None, stored.pop(ABOUT, b"")))
-            encoded = {_attribute(name): self._unwrap(sealer, name[1:], data) for name, data in stored.items()}
-            decoded = {name: self._codec.decode(name, data) for name, data in encoded.items()}
-            user, created_at, idle_timeout = about
+            stored = self._unwrap(record_id, record.attributes)
+            user, created_at, idle_timeout = from_json(stored.pop(ABOUT, b""))
+            encoded = {_attribute(name): data for name, data in stored.items()}
+            decode = self._codec.decode
+            decoded = {name: decode(name, data) for name, data in encoded.items()}
             record.user, record.created_at, record.idle_timeout = user, float(created_at), float(idle_timeout)
         except Unreadable:
             raise
@@ -110,29 +114,31 @@ class Packer:
     def _for(self, record_id: bytes) -> RecordSealer | None:
         return None if self._sealer is None else self._sealer.record(record_id)
 
-    def _wrap(self, sealer: RecordSealer | None, name: str | None, data: bytes) -> bytes:
+    def _wrap(self, sealer: RecordSealer | None, stored_name: str, data: bytes) -> bytes:
         if sealer is None:
-            return PLAIN + bytes((len(self._name),)) + self._name + data
-        return sealer.seal(data, self._context(name))
+            return PLAIN + self._head + data
+        return sealer.seal(data, self._context(stored_name))
 
-    def _unwrap(self, sealer: RecordSealer | None, name: str | None, stored: bytes) -> bytes:
-        if sealer is not None:
-            data = sealer.open(stored, self._context(name))
-            if data is None:
-                raise Unreadable("not sealed by us for this place")
-            return data
-        head = PLAIN + bytes((len(self._name),)) + self._name
-        if not stored.startswith(head):
-            raise Unreadable("of another codec")
-        return stored[len(head) :]
-
-    def _context(self, name: str | None) -> bytes:
-        """Return the codec's and the attribute's name, length-prefixed; no attribute is named by ``None``."""
-        encoded = b"" if name is None else b"." + name.encode()
-        return bytes((len(self._name),)) + self._name + len(encoded).to_bytes(4, "big") + encoded
+    def _unwrap(self, record_id: bytes, stored: Mapping[str, bytes]) -> dict[str, bytes]:
+        if self._sealer is None:
+            head = PLAIN + self._head
+            if not all(data.startswith(head) for data in stored.values()):
+                raise Unreadable("of another codec")
+            return {name: data[len(head) :] for name, data in stored.items()}
+        open_, context = self._sealer.record(record_id).open, self._context
+        opened = {name: data for name, sealed in stored.items() if (data := open_(sealed, context(name))) is not None}
+        if len(opened) != len(stored):
+            raise Unreadable("not sealed by us for this place")
+        return opened
 
 
-def _attribute(stored: str) -> str:
-    if not stored.startswith("."):
+def _context(codec: bytes, stored_name: str) -> bytes:
+    """Return what a sealed value is bound to: the codec's name and the stored one, each after its length."""
+    encoded = b"" if stored_name == ABOUT else stored_name.encode()
+    return codec + len(encoded).to_bytes(4, "big") + encoded
+
+
+def _attribute(stored_name: str) -> str:
+    if not stored_name.startswith("."):
         raise Unreadable("under a name that is not ours")
-    return stored[1:]
+    return stored_name[1:]

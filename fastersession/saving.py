@@ -17,7 +17,7 @@ from .errors import AttributeNotSerializable, FasterSessionError, LeaseLost, Ses
 from .events import EventLog
 from .session import FAILED, LEFT_WITHOUT_COOKIE, NOT_STARTED, Intents, Metadata, Session, Status
 from .stores.base import Change, Record, Store
-from .tasks import run_now
+from .tasks import TimeLimit, run_now
 from .tokens import draw, same, verifier_of
 from .values import Values, Work
 
@@ -62,6 +62,7 @@ class Saver:
         self._max_age = max_age
         self._opening: asyncio.Task[None] | None = None
         self._opened = store.live
+        self._limit = TimeLimit(STORE_SECONDS)
 
     # --- drivers: the steps of a commit, at once or awaited ---
 
@@ -152,7 +153,7 @@ class Saver:
         try:
             if self.live:
                 return self.call_now(verb, *arguments)
-            async with asyncio.timeout(STORE_SECONDS):
+            with self._limit.bound():
                 if not self._opened:
                     await self._open_shared()
                 return await verb(*arguments)
@@ -169,9 +170,9 @@ class Saver:
         record: Record | None = run_now(self._verbs.load(record_id))
         return record
 
-    async def load(self, record_id: bytes) -> Record | None:
+    def load(self, record_id: bytes) -> Coroutine[Any, Any, Record | None]:
         """Call the store's ``load``."""
-        return await self.call(self._verbs.load, record_id)  # type: ignore[no-any-return]
+        return self.call(self._verbs.load, record_id)
 
     async def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
         """Call the store's ``lock``."""

@@ -14,7 +14,8 @@ import binascii
 import hashlib
 import secrets
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
 from hmac import compare_digest as same
 from typing import NamedTuple
 
@@ -41,6 +42,7 @@ __all__ = [
 VERSION = 1
 ID_BYTES = 16  # 128 bits from the system's generator, as OWASP ASVS 5.0 section 7.2.3 asks for
 TOKEN_CHARS = 88
+KEPT_RECORDS = 1024  # whose cipher is at hand (3 KB each): deriving it costs as much as opening five small values
 _RAW_BYTES = 66
 _SALT = b"fastersession/v1"
 
@@ -167,64 +169,68 @@ class Sealer:
     The key of a record is HMAC-SHA256(seal subkey, record id), so no nonce is ever used with too many values.
     """
 
-    __slots__ = ("_by_id", "_first_id")
+    __slots__ = ("_record",)
 
     FORMAT = 1
     NONCE_BYTES = 12
 
     def __init__(self, secret_keys: Sequence[bytes], cookie_name: str) -> None:
-        self._by_id: dict[int, list[bytes]] = {}
+        keys: dict[int, list[HMAC]] = {}
         for secret_key in secret_keys:
             key_id = subkey(secret_key, b"key-id", cookie_name)[0]
-            self._by_id.setdefault(key_id, []).append(Secret(subkey(secret_key, b"seal", cookie_name)))
-        self._first_id = next(iter(self._by_id))
+            keys.setdefault(key_id, []).append(HMAC(subkey(secret_key, b"seal", cookie_name), SHA256()))
+        self._record = lru_cache(KEPT_RECORDS)(partial(RecordSealer, keys, next(iter(keys))))
 
     def record(self, record_id: bytes) -> RecordSealer:
         """Return the sealer for the values of one record."""
-        return RecordSealer(self, record_id)
-
-    def key_ids(self) -> tuple[int, dict[int, list[bytes]]]:
-        """Return the id of the sealing key, and all keys by id."""
-        return self._first_id, self._by_id
+        return self._record(record_id)
 
 
 class RecordSealer:
-    """Seals and opens the values of one record."""
+    """Seals and opens the values of one record.
 
-    __slots__ = ("_ciphers", "_first_id", "_keys", "_record_id")
+    :param keys: by id, pre-keyed.
+    :param first_id: the id of the key that seals, the first of that id.
+    """
 
-    def __init__(self, sealer: Sealer, record_id: bytes) -> None:
-        self._first_id, self._keys = sealer.key_ids()
+    __slots__ = ("_bound", "_cipher", "_head", "_keys", "_record_id")
+
+    def __init__(self, keys: Mapping[int, Sequence[HMAC]], first_id: int, record_id: bytes) -> None:
+        self._keys = keys
         self._record_id = record_id
-        self._ciphers: dict[int, list[AESGCM]] = {}
+        self._head = bytes((Sealer.FORMAT, first_id))
+        self._bound = self._head[:1] + record_id
+        self._cipher = self._derive(keys[first_id][0])
 
     def seal(self, data: bytes, context: bytes) -> bytes:
         """Return the sealed value; ``context`` says what it is, and must be given to open it."""
         nonce = secrets.token_bytes(Sealer.NONCE_BYTES)
-        head = bytes((Sealer.FORMAT, self._first_id))
-        return head + nonce + self._of(self._first_id)[0].encrypt(nonce, data, self._associated(context))
+        return self._head + nonce + self._cipher.encrypt(nonce, data, self._bound + context)
 
     def open(self, sealed: bytes, context: bytes) -> bytes | None:
         """Return the data if the value was sealed for this record and context by one of the keys, else ``None``."""
-        if len(sealed) < 2 + Sealer.NONCE_BYTES + 16 or sealed[0] != Sealer.FORMAT:
+        if len(sealed) < _BODY + _TAG_BYTES:
             return None
-        nonce, body = sealed[2 : 2 + Sealer.NONCE_BYTES], sealed[2 + Sealer.NONCE_BYTES :]
-        for cipher in self._of(sealed[1]):
+        nonce, body, bound = sealed[2:_BODY], sealed[_BODY:], self._bound + context
+        if sealed[:2] == self._head:
             try:
-                return cipher.decrypt(nonce, body, self._associated(context))
+                return self._cipher.decrypt(nonce, body, bound)
+            except InvalidTag:
+                pass  # it may be another key of the same id
+        if sealed[0] != Sealer.FORMAT:
+            return None
+        for key in self._keys.get(sealed[1], ()):
+            try:
+                return self._derive(key).decrypt(nonce, body, bound)
             except InvalidTag:
                 continue
         return None
 
-    def _associated(self, context: bytes) -> bytes:
-        return bytes((Sealer.FORMAT,)) + self._record_id + context
-
-    def _of(self, key_id: int) -> list[AESGCM]:
-        if key_id not in self._ciphers:
-            self._ciphers[key_id] = [AESGCM(self._derive(key)) for key in self._keys.get(key_id, ())]
-        return self._ciphers[key_id]
-
-    def _derive(self, key: bytes) -> bytes:
-        mac = HMAC(key, SHA256())
+    def _derive(self, key: HMAC) -> AESGCM:
+        mac = key.copy()
         mac.update(self._record_id)
-        return mac.finalize()
+        return AESGCM(mac.finalize())
+
+
+_BODY = 2 + Sealer.NONCE_BYTES  # where what is encrypted begins
+_TAG_BYTES = 16

@@ -238,3 +238,25 @@ async def test_traffic_is_noted_again_when_the_next_tenth_has_come() -> None:
                 await asyncio.sleep(0)
             assert (store.count("touch!"), store.count("touch")) == (1, attempts - 1)
     assert await content(browser) == {"a": "1"}
+
+
+@in_leaps
+async def test_long_requests_with_different_idle_timeouts_are_each_touched_in_their_time() -> None:
+    """One timer serves them all, the hasty and the slow, and goes on when one of them has ended."""
+
+    async def wait(call: Call) -> None:
+        call.session.idle_timeout = 4 * IDLE if "slow" in call.session else IDLE
+        await call.session.save()
+        await call.start()
+        await asyncio.sleep(LONG if "slow" in call.session else LONG / 2)
+        await call.finish()
+
+    store = make()
+    app = serve({"/wait": wait}, store=store, idle_timeout=1000 * IDLE)
+    hasty, slow = Browser(app), Browser(app)
+    await hasty.get("/set?hasty=1")
+    await slow.get("/set?slow=1")
+    await asyncio.gather(hasty.get("/wait"), slow.get("/wait"))
+    assert 22 + 11 <= store.count("touch") <= 26 + 13
+    assert await content(slow) == {"slow": "1"}
+    assert await content(hasty) == {}

@@ -11,6 +11,7 @@ from routes import content, serve, tab
 from stores import SuspendingStore, shorten
 
 from fastersession import MemoryStore
+from fastersession.tasks import TimeLimit
 
 PARALLEL = 5
 
@@ -66,23 +67,23 @@ async def test_an_opening_that_hangs_is_a_503_for_all_and_a_later_success_opens_
 @in_loop
 async def test_requests_that_wait_for_a_hanging_opening_are_answered_together(monkeypatch: Any) -> None:
     """The bound is one for all: as each times out by itself, the last has waited no longer than the first."""
-    timeouts: list[float] = []
+    bounds: list[object] = []
 
-    def noting(delay: float) -> asyncio.Timeout:
-        timeouts.append(delay)
-        return timeout(delay)
+    def noting(limit: TimeLimit) -> Any:
+        bounds.append(bound(limit))
+        return bounds[-1]
 
-    inner, timeout = MemoryStore(), asyncio.timeout
+    inner, bound = MemoryStore(), TimeLimit.bound
     browsers, store = await returning(inner), SuspendingStore(inner)
     store.fail("open", "hang")
     app = serve(store=store)
     for browser in browsers:
         browser.app = app
     exchanges = [browser.open("/") for browser in browsers]
-    monkeypatch.setattr("fastersession.saving.asyncio.timeout", noting)
+    monkeypatch.setattr(TimeLimit, "bound", noting)
     for exchange in exchanges:
         await exchange.__aenter__()
-    while len(timeouts) < PARALLEL:  # each has set its bound before any of them is over
+    while len(bounds) < PARALLEL:  # each has set its bound before any of them is over
         assert not any(exchange.over for exchange in exchanges)
         await asyncio.sleep(0)
     monkeypatch.undo()

@@ -76,6 +76,7 @@ class Route:
     def __init__(self, client: Client) -> None:
         self.loop = asyncio.get_running_loop()
         self._client = client
+        self._cluster = client if isinstance(client, RedisCluster) else None
         self._nodes: dict[str, Node] = {}
         self._refreshing: asyncio.Task[None] | None = None
 
@@ -86,10 +87,10 @@ class Route:
         :raises ConfigError: it is too old, or a cluster's and the client is not.
         """
         try:
-            if isinstance(self._client, RedisCluster):
+            if self._cluster is not None:
                 async with asyncio.timeout(SECONDS * 2):
-                    await self._client.initialize()
-            _check(await self.ask(key, lambda _: pack((b"HELLO",))), isinstance(self._client, RedisCluster))
+                    await self._cluster.initialize()
+            _check(await self.ask(key, lambda _: pack((b"HELLO",))), self._cluster is not None)
             await self.ask(key, lambda _: pack((b"EVAL", PROBE, b"2", key, key + b":hold")))
         except FAILED as error:
             text = str(error) or type(error).__name__
@@ -114,6 +115,8 @@ class Route:
             try:
                 if link is None:
                     link = self._node(key).links[kind]
+                if replies == 1 and not asking:
+                    return await link.send(build(again))
                 return await _exchange(link, build(again), replies, asking)
             except FAILED as error:
                 _give_up(error, attempt)
@@ -132,16 +135,16 @@ class Route:
 
     def primaries(self) -> Iterable[Node]:
         """Return every server that has keys of its own."""
-        if isinstance(self._client, RedisCluster):
-            return [self._node_of(node) for node in self._client.get_primaries()]
+        if self._cluster is not None:
+            return [self._node_of(node) for node in self._cluster.get_primaries()]
         return [self._node(b"")]
 
     def _node(self, key: bytes) -> Node:
-        if isinstance(self._client, RedisCluster):
-            return self._node_of(self._client.get_node_from_key(cast(str, key)))
+        if self._cluster is not None:
+            return self._node_of(self._cluster.get_node_from_key(cast(str, key)))
         node = self._nodes.get("")
         if node is None:
-            node = self._nodes[""] = Node(self._client.connection_pool.make_connection)
+            node = self._nodes[""] = Node(cast(Redis, self._client).connection_pool.make_connection)
         return node
 
     def _node_of(self, server: Any) -> Node:
@@ -166,9 +169,9 @@ class Route:
 
     async def _refresh(self) -> None:
         """Ask the cluster again who has which slot; those who ask meanwhile wait for the same answer."""
-        if isinstance(self._client, RedisCluster):
+        if self._cluster is not None:
             if self._refreshing is None or self._refreshing.done():
-                self._refreshing = self.loop.create_task(self._learn(self._client))
+                self._refreshing = self.loop.create_task(self._learn(self._cluster))
             await asyncio.shield(self._refreshing)
 
     @staticmethod
@@ -190,8 +193,6 @@ def _give_up(error: Exception, attempt: int) -> None:
 
 async def _exchange(link: Link, packed: bytes, replies: int, asking: bool) -> Any:
     """Return the one reply, or those of ``EXEC``; raise the first error among them."""
-    if replies == 1 and not asking:
-        return await link.send(packed)
     answers = await link.send(ASKING + packed if asking else packed, replies + asking)
     for reply in (*answers, *(answers[-1] if replies > 1 and isinstance(answers[-1], list) else ())):
         if isinstance(reply, Exception):

@@ -14,7 +14,6 @@ import contextlib
 import resource
 import socket
 import sqlite3
-import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import redis.asyncio
 import servers_redis
 from servers_redis import RedisServer, until
@@ -152,25 +152,30 @@ async def _pump(flow: asyncio.Event, reader: asyncio.StreamReader, writer: async
 
 
 class Crowd:
-    """Takes every connection that a server has to give."""
+    """Connections that are held only so that nobody else has them."""
 
-    def __init__(self) -> None:
-        self._sockets: list[socket.socket] = []
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._held: list[socket.socket] = []
 
-    def ask(self, port: int, said: bytes = b"") -> bytes:
-        """Open one connection and keep it; return the first reply."""
-        connection = socket.create_connection(("127.0.0.1", port), timeout=10)
-        self._sockets.append(connection)
-        connection.sendall(said)
-        return connection.recv(65_536)
+    def join(self, *said: bytes) -> None:
+        """Open one more, say something on it, and wait for each reply."""
+        connection = socket.create_connection(("127.0.0.1", self._port), timeout=10)
+        self._held.append(connection)
+        self.say(*said)
 
-    def leave(self, last_words: bytes = b"") -> None:
-        for connection in self._sockets:
-            if last_words:
-                connection.sendall(last_words)
-                connection.recv(65_536)
+    def say(self, *said: bytes) -> None:
+        for each in said:
+            self._held[-1].sendall(each)
+            self._held[-1].recv(65_536)
+
+    def leave(self) -> None:
+        for connection in self._held:
             connection.close()
-        self._sockets.clear()
+        self._held.clear()
+
+    def __len__(self) -> int:
+        return len(self._held)
 
 
 # --- Redis ---
@@ -194,7 +199,7 @@ def redis_cluster(folder: Path) -> Iterator[Faults]:
 
 
 def _of_redis(servers: list[RedisServer], store: Callable[[], Any]) -> Faults:
-    crowd = Crowd()
+    crowds = [Crowd(server.port) for server in servers]
 
     def each(*words: str) -> Callable[[], object]:
         return lambda: [server.cli(*words) for server in servers]
@@ -214,17 +219,19 @@ def _of_redis(servers: list[RedisServer], store: Callable[[], Any]) -> Faults:
             until(lambda server=server: b"cluster_state:fail" not in server.cli("cluster", "info"), "the cluster")
 
     def fill() -> None:
-        for server in servers:
-            crowd.ask(server.port, b"CONFIG SET maxclients 1\r\n")
-            for connection in crowd._sockets[-1:]:
-                connection.sendall(b"CLIENT KILL TYPE normal\r\n")
-                connection.recv(100)
+        for crowd in crowds:
+            crowd.join(b"CONFIG SET maxclients 1\r\n", b"CLIENT KILL TYPE normal\r\n")
+
+    def free() -> None:
+        for crowd in crowds:
+            crowd.say(b"CONFIG SET maxclients 1000\r\n")
+            crowd.leave()
 
     return {
         "kill": Fault(store, lambda: [server.kill() for server in servers], start),
         "silent": Fault(store, lambda: [server.pause() for server in servers], resume),
         "full": Fault(store, each("config", "set", "maxmemory", "1"), each("config", "set", "maxmemory", "0"), True),
-        "crowded": Fault(store, fill, lambda: crowd.leave(b"CONFIG SET maxclients 1000\r\n")),
+        "crowded": Fault(store, fill, free),
         "flush": Fault(store, each("script", "flush"), each("script", "flush"), True),
     }
 
@@ -237,13 +244,16 @@ def redis_behind_sentinel(folder: Path) -> Iterator[Faults]:
         def in_step() -> bool:
             return master.cli("set", "step", "1") == b"OK\n" and master.cli("wait", "1", "1000") == b"1\n"
 
+        def patience(milliseconds: str) -> None:
+            assert watcher.cli("sentinel", "set", "main", "down-after-milliseconds", milliseconds) == b"OK\n"
+
         def lose(how: Callable[[], None]) -> None:
             until(in_step, "replication")
-            watcher.pause()  # until the test has seen what it wants to see
+            patience("600000")  # until the test has seen what it wants to see
             how()
 
         def promote() -> None:
-            watcher.resume()
+            patience("100")
             until(lambda: b"role:master" in replica.cli("info", "replication"), "the promotion")
             address = str(replica.port).encode()
             until(lambda: address in watcher.cli("sentinel", "get-master-addr-by-name", "main"), "the new address")
@@ -300,18 +310,30 @@ class SmallPostgreSQL(PostgreSQL):
 
 @contextmanager
 def postgresql(driver: str, folder: Path) -> Iterator[Faults]:
-    server, crowd = SmallPostgreSQL(durable=True), Crowd()
-    login = b"user\0t\0database\0t\0\0"
-    login = struct.pack("!II", len(login) + 8, 3 << 16) + login
+    server, crowd = SmallPostgreSQL(durable=True), contextlib.ExitStack()
 
     def fill() -> None:
-        server.drop_clients()
-        while b"too many clients" not in crowd.ask(server.port, login):
-            pass
+        """Take what is free, and end who is not of us, until there is nobody else."""
+        login = partial(psycopg.connect, server.url("psycopg").replace("+psycopg", ""), application_name="crowd")
+        end = (
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name <> 'crowd' and usename = 't'"
+        )
+        connection = crowd.enter_context(login(autocommit=True))
+        while True:
+            others = connection.execute(end).fetchall()
+            try:
+                while True:
+                    crowd.enter_context(login())
+            except psycopg.OperationalError:
+                if not others:
+                    return
 
     def free() -> None:
-        crowd.leave()
-        until(lambda: _succeeds(server) and not server.workers(), "free connections")
+        crowd.close()
+        until(
+            lambda: _replies(server, "select count(*) from pg_stat_activity where application_name = 'crowd'", "0\n"),
+            "free connections",
+        )
 
     def exhaust() -> None:  # files of the WAL have 16 MB from the beginning, so a table must be larger to be stopped
         table = "fastersession_session"
@@ -335,42 +357,33 @@ def postgresql(driver: str, folder: Path) -> Iterator[Faults]:
         }
 
 
-def _succeeds(server: Server) -> bool:
+def _replies(server: Server, query: str, wanted: str) -> bool:
     with contextlib.suppress(AssertionError):
-        return bool(server.execute("select 1"))
+        return server.execute(query) == wanted
     return False
-
-
-class SmallMariaDB(MariaDB):
-    """With one file for all tables, which cannot grow for long."""
-
-    def command(self) -> list[str]:
-        return [*super().command(), "--innodb-file-per-table=0", "--connect-timeout=60",
-                "--innodb-data-file-path=ibdata1:12M:autoextend:max:60M"]  # fmt: skip
 
 
 @contextmanager
 def mariadb(driver: str, folder: Path) -> Iterator[Faults]:
-    server, crowd, few = SmallMariaDB(durable=True), Crowd(), 10
+    server = MariaDB(durable=True)
+    crowd, few = Crowd(server.port), 10
+    others = "select count(*) from information_schema.processlist where user = 't'"
 
     def fill() -> None:
+        """Take what is free, and end who is not of us, until there is nobody else; root has one connection more."""
         server.execute(f"set global max_connections = {few}")
-        server.drop_clients()
-        for _ in range(few):
-            assert b"mysql_native_password" in crowd.ask(server.port)
+        while len(crowd) < few or server.execute(others) != "0\n":
+            server.drop_clients()
+            if len(crowd) < few:
+                crowd.join(b"")
 
     def free() -> None:
         crowd.leave()
         server.execute("set global max_connections = 300")
 
-    def exhaust() -> None:
-        server.execute("create table filler (value longblob)")
-        with contextlib.suppress(AssertionError):
-            while True:
-                server.execute("insert into filler values (repeat('x', 1000000))")
-
-    def relieve() -> None:
-        server.execute("drop table filler")
+    def read_only(yes: int) -> None:
+        """Refuse to write, as managed servers do before the disk is full: InnoDB ends itself when it is."""
+        server.execute(f"set global read_only = {yes}")
 
     with contextlib.closing(server), Proxy(server.port) as proxy:
         faults = _of_sql(server, proxy, driver)
@@ -378,7 +391,7 @@ def mariadb(driver: str, folder: Path) -> Iterator[Faults]:
         yield {
             **faults,
             "crowded": Fault(direct, fill, free),
-            "full": Fault(direct, exhaust, relieve, reads=True, size=2_000_000),
+            "full": Fault(direct, partial(read_only, 1), partial(read_only, 0), reads=True),
         }
 
 

@@ -147,8 +147,11 @@ def run(fault: Fault, scenario: Callable[[Service], Any]) -> None:
     @in_loop
     async def main() -> None:
         service = Service(fault)
-        async with lifespan(service.app):
-            await scenario(service)
+        try:
+            async with lifespan(service.app):
+                await scenario(service)
+        finally:
+            await service.store.close()
 
     main()
 
@@ -174,7 +177,10 @@ def test_what_an_outage_refuses_and_what_it_leaves(
                     shorten(monkeypatch, LATE_SECONDS=1.0)
                 service.gates["doomed"].set()
                 wanted = f"/save?n=6&size={fault.size}"
-                answers = [*await asyncio.gather(guest.get(wanted), host.get("/"), host.get(wanted)), await stream.ended()]
+                answers = [
+                    *await asyncio.gather(guest.get(wanted), host.get("/"), host.get(wanted)),
+                    await stream.ended(),
+                ]
             finally:
                 await service.end()
         first, read, saved, late = answers
@@ -198,8 +204,12 @@ def test_what_an_outage_refuses_and_what_it_leaves(
 
 
 @CELLS
-def test_a_late_save_that_outlives_an_outage_loses_nothing(fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_late_save_that_outlives_an_outage_loses_nothing(
+    fault: Fault, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """It has failed at least once when the store comes back, within its bound; nobody notices."""
+    if kind in ("kill", "failover"):  # which take as long as this machine needs
+        shorten(monkeypatch, LATE_SECONDS=60.0, LATE_PAUSES=(0.2,) * 300)
 
     async def scenario(service: Service) -> None:
         async with service.stream("healed") as (browser, stream):
@@ -217,6 +227,27 @@ def test_a_late_save_that_outlives_an_outage_loses_nothing(fault: Fault, caplog:
         assert answer.error is None
         assert (await content(browser))["late"] == "healed"
         assert events(caplog) == []
+
+    run(fault, scenario)
+
+
+@pytest.mark.parametrize("kind", ["lost"])
+@pytest.mark.parametrize(
+    "store", ["redis", "asyncpg", *(pytest.param(store, marks=pytest.mark.long) for store in ("psycopg", "asyncmy"))]
+)
+def test_connections_that_the_network_has_forgotten_cost_one_request(fault: Fault) -> None:
+    """However many stand idle, not each of them costs another request its answer when the network is back."""
+
+    async def scenario(service: Service) -> None:
+        users = [await service.user() for _ in range(USERS)]
+        await asyncio.gather(*(user.get("/save?n=1") for user in users))
+        await service.begin()
+        try:
+            assert_unavailable(await users[0].get("/"))
+        finally:
+            await service.end()
+        for user in users:
+            assert (await user.get("/save?n=2")).status == 200
 
     run(fault, scenario)
 

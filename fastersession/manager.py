@@ -41,7 +41,7 @@ LATE_PAUSES = (
     1.0,
     1.0,
     1.0,
-)  # seconds between its tries: a server that is started anew refuses at once
+)  # seconds between its tries: a server that is restarted refuses at once
 DRAIN_SECONDS = 10.0  # bound on the drain at shutdown
 
 

@@ -244,16 +244,16 @@ def redis_behind_sentinel(folder: Path) -> Iterator[Faults]:
         def in_step() -> bool:
             return master.cli("set", "step", "1") == b"OK\n" and master.cli("wait", "1", "1000") == b"1\n"
 
-        def patience(milliseconds: str) -> None:
-            assert watcher.cli("sentinel", "set", "main", "down-after-milliseconds", milliseconds) == b"OK\n"
+        def quorum(votes: int) -> None:
+            assert watcher.cli("sentinel", "set", "main", "quorum", str(votes)) == b"OK\n"
 
         def lose(how: Callable[[], None]) -> None:
             until(in_step, "replication")
-            patience("600000")  # until the test has seen what it wants to see
+            quorum(2)  # there is but one Sentinel: nothing is promoted until the test has seen what it wants to see
             how()
 
         def promote() -> None:
-            patience("100")
+            quorum(1)
             until(lambda: b"role:master" in replica.cli("info", "replication"), "the promotion")
             address = str(replica.port).encode()
             until(lambda: address in watcher.cli("sentinel", "get-master-addr-by-name", "main"), "the new address")
@@ -338,7 +338,8 @@ def postgresql(driver: str, folder: Path) -> Iterator[Faults]:
     def exhaust() -> None:  # files of the WAL have 16 MB from the beginning, so a table must be larger to be stopped
         table = "fastersession_session"
         server.execute(
-            f"insert into {table} select '\\x00', '', null, 0, 0, 0, 0, 1e12, 1e9, null, 1, null, null on conflict do nothing;"
+            f"insert into {table} select '\\x00', '', null, 0, 0, 0, 0, 1e12, 1e9, null, 1, null, null "
+            "on conflict do nothing;"
             f"insert into {table}_attribute select '\\x00', '\\x00', decode(repeat('00', 18000000), 'hex') "
             "on conflict do nothing"
         )

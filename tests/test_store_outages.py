@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from driver import Answer, Browser, in_loop, lifespan
 from outages import PLACES, Fault, Faults, Watched
 from routes import Call, content, events, serve, tab
+from servers_redis import standalone, until
 from stores import shorten
 
 from fastersession import StoreError
+from fastersession.stores.redis import RedisStore
+from fastersession.stores.sqlite import SQLiteStore
 
 # fast, long: the tier. kill: -9, and a restart. silent: a black hole. lost: the same, and old connections never come
 # back. full: disk, or maxmemory. crowded: no connection to be had. locked: by another process. failover: to a replica.
@@ -23,12 +30,13 @@ MATRIX = """
 redis       fast    fast    long    fast    long     .       .
 cluster     fast    long    .       long    long     .       .
 sentinel    .       long    .       .       .        .       fast
-asyncpg     fast    long    fast    long    fast     .       .
+asyncpg     fast    long    long    long    fast     .       .
 psycopg     long    long    long    long    long     .       .
 asyncmy     fast    long    long    fast    long     .       .
 sqlite      .       .       .       fast    .        fast    .
 """
 USERS = 8
+Bounds = Callable[[], AbstractContextManager[None]]
 
 
 def _cells() -> Iterator[Any]:
@@ -63,6 +71,22 @@ def fault(request: pytest.FixtureRequest, store: str, kind: str, tmp_path: Any) 
             yield faults[kind]
     else:
         yield request.getfixturevalue("places")(store)[kind]
+
+
+@pytest.fixture
+def bounds(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], AbstractContextManager[None]]:
+    """Make an outage shorter in the fast tier; the long one waits as long as users do."""
+
+    @contextlib.contextmanager
+    def shortened() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            if request.node.get_closest_marker("long") is None:
+                shorten(patch, STORE_SECONDS=1.0, LATE_SECONDS=0.5)
+            yield
+
+    return shortened
 
 
 class Service:
@@ -158,7 +182,7 @@ def run(fault: Fault, scenario: Callable[[Service], Any]) -> None:
 
 @CELLS
 def test_what_an_outage_refuses_and_what_it_leaves(
-    fault: Fault, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    fault: Fault, bounds: Bounds, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Before the headers a clean 503; a late save is logged and raised, its stream is whole; then all is as before.
 
@@ -166,23 +190,19 @@ def test_what_an_outage_refuses_and_what_it_leaves(
     """
 
     async def scenario(service: Service) -> None:
-        gone, thief = await service.user(), None
+        gone = await service.user()
         thief = tab(gone)
         assert (await gone.get("/logout")).status == 200
         guest, host = Browser(service.app), await service.user(5)
+        wanted = f"/save?n=6&size={fault.size}"
         async with service.stream("doomed") as (_, stream):
-            users = await service.storm()
-            try:
-                if request.node.get_closest_marker("long") is None:
-                    shorten(monkeypatch, LATE_SECONDS=1.0)
-                service.gates["doomed"].set()
-                wanted = f"/save?n=6&size={fault.size}"
-                answers = [
-                    *await asyncio.gather(guest.get(wanted), host.get("/"), host.get(wanted)),
-                    await stream.ended(),
-                ]
-            finally:
-                await service.end()
+            with bounds():
+                users = await service.storm()
+                try:
+                    service.gates["doomed"].set()
+                    answers = await asyncio.gather(guest.get(wanted), host.get("/"), host.get(wanted), stream.ended())
+                finally:
+                    await service.end()
         first, read, saved, late = answers
         assert_unavailable(first)
         assert_unavailable(saved)
@@ -233,7 +253,7 @@ def test_a_late_save_that_outlives_an_outage_loses_nothing(
 
 @pytest.mark.parametrize("kind", ["lost"])
 @pytest.mark.parametrize(
-    "store", ["redis", "asyncpg", *(pytest.param(store, marks=pytest.mark.long) for store in ("psycopg", "asyncmy"))]
+    "store", ["asyncpg", *(pytest.param(store, marks=pytest.mark.long) for store in ("psycopg", "asyncmy", "redis"))]
 )
 def test_connections_that_the_network_has_forgotten_cost_one_request(fault: Fault) -> None:
     """However many stand idle, not each of them costs another request its answer when the network is back."""
@@ -270,3 +290,69 @@ def test_a_script_flush_is_not_noticed(store: str, places: Callable[[str], Fault
         assert (await content(other))["saved"] == "5"
 
     run(places(store)["flush"], scenario)
+
+
+@in_loop
+async def test_redis_keeps_over_a_kill_what_it_has_appended(tmp_path: Path) -> None:
+    """With ``appendfsync everysec``, the default: what the system has got is not lost with the process."""
+    with standalone(tmp_path, "--appendonly", "yes") as server:
+        store = RedisStore(server.url)
+        browser = Browser(serve(store=store))
+        try:
+            await browser.get("/set?a=1")
+            assert (await browser.get("/stream?b=2")).status == 200
+            until(
+                lambda: b"aof_buffer_length:0" in server.cli("info", "persistence"), "what is appended within seconds"
+            )
+            server.kill()
+            assert_unavailable(await browser.get("/"))
+            server.start()
+            assert await content(browser) == {"a": "1", "b": "2"}
+        finally:
+            await store.close()
+
+
+WORKER = """
+import asyncio, os, sys
+sys.path.insert(0, {here!r})
+from driver import Browser
+from routes import serve
+from fastersession.stores.sqlite import SQLiteStore
+
+async def user(app):
+    browser = Browser(app)
+    cookie = (await browser.get("/set?a=0")).header("set-cookie").decode()
+    for n in range(1, 1_000_000):
+        assert (await browser.get(f"/stream?a={{n}}")).status == 200
+        os.write(1, f"{{n}} {{cookie}}\\n".encode())
+
+async def main():
+    app = serve(store=SQLiteStore({path!r}))
+    await asyncio.gather(*(user(app) for _ in range(8)))
+
+asyncio.run(main())
+"""
+
+
+def test_sqlite_keeps_over_a_kill_what_a_client_has_seen(tmp_path: Path) -> None:
+    """The application's process is killed in a storm of streams: each that had come to its end is in the file."""
+    path = tmp_path / "sessions.db"
+    code = WORKER.format(here=str(Path(__file__).parent), path=str(path))
+    with subprocess.Popen([sys.executable, "-W", "error", "-c", code], stdout=subprocess.PIPE) as worker:
+        assert worker.stdout is not None
+        lines = [worker.stdout.readline() for _ in range(400)]
+        worker.kill()
+        lines += worker.stdout.readlines()
+    seen = {cookie: int(n) for n, _, cookie in (line.partition(b" ") for line in lines if line.endswith(b"\n"))}
+    assert len(seen) == 8
+
+    @in_loop
+    async def check() -> None:
+        store = SQLiteStore(path)
+        for cookie, n in seen.items():
+            browser = Browser(serve(store=store))
+            browser.jar.take([(b"set-cookie", cookie.strip())])
+            assert int((await content(browser))["a"]) in (n, n + 1)  # one more may have been on its way
+        await store.close()
+
+    check()

@@ -121,10 +121,10 @@ def standalone(folder: Path, *options: str) -> Iterator[RedisServer]:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path, nodes: int = 3) -> Iterator[list[RedisServer]]:
+def cluster(folder: Path, *more: str, nodes: int = 3) -> Iterator[list[RedisServer]]:
     """A cluster of masters."""
     options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-announce-ip", "127.0.0.1")
-    servers = [RedisServer(folder, *options, "--appendonly", "yes") for _ in range(nodes)]
+    servers = [RedisServer(folder, *options, "--appendonly", "yes", *more) for _ in range(nodes)]
     with _running(*servers):
         addresses = [f"127.0.0.1:{server.port}" for server in servers]
         said = servers[0].cli("--cluster", "create", *addresses, "--cluster-yes")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -36,6 +37,7 @@ DATABASES: dict[str, type[PostgreSQL] | type[MySQL]] = {"postgresql": PostgreSQL
 TRIES = 5  # of what lost a deadlock
 COLLISIONS = {"40001", "40P01", 1213, 1205}  # serialization failure, deadlock; deadlock, lock wait timeout
 ABANDON_SECONDS = 0.25  # after its caller has given up: a call takes milliseconds; a repetition must not be overtaken
+SILENT_SECONDS = 1.0  # of a call that its caller has given up: so much longer than usual that the network is in doubt
 PURGE_BATCH = 500  # sessions of one transaction
 OPEN_TRIES = 3  # several workers may make the tables at the same time
 
@@ -124,6 +126,7 @@ class SQLStore:
         while self._running:
             await asyncio.wait(self._running)
         if self._own_engine:
+            await self._drop_idle()  # at once, and not for long if the server hangs
             await self._engine.dispose()
         self._line = asyncio.Semaphore(CONNECTIONS)  # for whatever loop comes next
 
@@ -217,15 +220,34 @@ class SQLStore:
 
         To break off an exchange costs the connection, and takes a driver up to 5 s if the server hangs.
         """
-        task = asyncio.create_task(self._attempts(work, found))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        loop = asyncio.get_running_loop()
+        task, began = self._started(self._attempts(work, found)), loop.time()
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            timer = asyncio.get_running_loop().call_later(ABANDON_SECONDS, task.cancel)
+            timer = loop.call_later(ABANDON_SECONDS, task.cancel)
             task.add_done_callback(lambda _: timer.cancel())
+            if loop.time() - began > SILENT_SECONDS:
+                self._started(self._drop_idle())
             raise
+
+    def _started(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def _drop_idle(self) -> None:
+        """Close the connections that nobody uses: where one has fallen silent, a firewall may have forgotten all.
+
+        Each would cost a request its answer, one after the other, when the network is back.
+        """
+        count, idle = getattr(self._engine.sync_engine.pool, "checkedin", int), []
+        with suppress(Exception):  # a given engine may ask the server first
+            async with asyncio.timeout(SILENT_SECONDS):
+                for _ in range(count()):
+                    idle.append(await self._engine.raw_connection())  # noqa: PERF401 - what comes before a failure counts
+        await asyncio.gather(*(greenlet_spawn(one.invalidate) for one in idle), return_exceptions=True)
 
     async def _attempts(self, work: Callable[[Connection], T], found: Callable[[Connection], T] | None = None) -> T:
         """Run work on a connection, again if that was lost or if the work collided with other work.

@@ -1,0 +1,430 @@
+"""What can happen to the place where sessions are kept: real servers and files that a test may break and mend.
+
+Rules of residence: servers, their limits, a proxy. Breaking and mending block, so they are for a thread. No test.
+
+    with PLACES["redis"](folder) as faults:
+        store = faults["kill"].store()
+        faults["kill"].begin(); ...; faults["kill"].end()     # when it returns, the server serves again
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import socket
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import redis.asyncio
+import servers_redis
+from servers_redis import RedisServer, until
+from servers_sql import MariaDB, PostgreSQL, Server
+
+from fastersession.stores.redis import RedisStore
+from fastersession.stores.sql import SQLStore
+from fastersession.stores.sqlite import SQLiteStore
+
+__all__ = ["PLACES", "Fault", "Faults", "Watched"]
+
+ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
+MEGABYTE = 2**20
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One way in which a store fails. ``reads``: it can still be read; ``size``: bytes of a save that is refused."""
+
+    store: Callable[[], Any]
+    begin: Callable[[], object]
+    end: Callable[[], object]
+    reads: bool = False
+    size: int = 10
+
+
+Faults = dict[str, Fault]
+
+
+class Watched:
+    """A store whose calls are counted, and those that fail."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner, self.live, self.clock = inner, inner.live, inner.clock
+        self.calls = self.failures = 0
+
+    def __getattr__(self, verb: str) -> Any:
+        async def call(*arguments: Any) -> Any:
+            self.calls += 1
+            try:
+                return await getattr(self.inner, verb)(*arguments)
+            except BaseException:
+                self.failures += 1
+                raise
+
+        return call
+
+
+class Proxy:
+    """A TCP proxy that can become a black hole. It lives in a thread of its own."""
+
+    def __init__(self, port: int) -> None:
+        self._behind = port
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __enter__(self) -> Proxy:
+        self._thread.start()
+        self._do(self._listen())
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._do(self._leave())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def hold(self) -> None:
+        """Forward nothing, of old connections or new ones."""
+        self._loop.call_soon_threadsafe(self._flow.clear)
+
+    def release(self) -> None:
+        """Forward again, what was held too: a network that comes back."""
+        self._loop.call_soon_threadsafe(self._flow.set)
+
+    def forget(self) -> None:
+        """Forward new connections only; the old ones stay silent: a firewall that has lost its table."""
+        self._do(self._begin())
+
+    def _do(self, work: Any) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _begin(self) -> None:
+        self._flow = asyncio.Event()
+        self._flow.set()
+
+    async def _listen(self) -> None:
+        await self._begin()
+        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    async def _leave(self) -> None:
+        self._listener.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._listener.wait_closed()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = self._loop.create_task(self._serve(self._flow, reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, flow: asyncio.Event, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers = [writer]
+        try:
+            await flow.wait()
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._behind)
+            writers.append(far_writer)
+            await asyncio.gather(_pump(flow, reader, far_writer), _pump(flow, far_reader, writer))
+        except OSError:
+            pass
+        finally:
+            for each in writers:
+                each.transport.abort()
+
+
+async def _pump(flow: asyncio.Event, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65_536):
+        await flow.wait()
+        writer.write(data)
+        await writer.drain()
+    await flow.wait()
+    raise ConnectionResetError
+
+
+class Crowd:
+    """Connections that are held only so that nobody else has them."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._held: list[socket.socket] = []
+
+    def join(self, *said: bytes) -> None:
+        """Open one more, say something on it, and wait for each reply."""
+        connection = socket.create_connection(("127.0.0.1", self._port), timeout=10)
+        self._held.append(connection)
+        self.say(*said)
+
+    def say(self, *said: bytes) -> None:
+        for each in said:
+            self._held[-1].sendall(each)
+            self._held[-1].recv(65_536)
+
+    def leave(self) -> None:
+        for connection in self._held:
+            connection.close()
+        self._held.clear()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+
+# --- Redis ---
+
+
+@contextmanager
+def one_redis(folder: Path) -> Iterator[Faults]:
+    with servers_redis.standalone(folder, *ALWAYS) as server, Proxy(server.port) as proxy:
+        far = partial(RedisStore, f"redis://127.0.0.1:{proxy.port}/0")
+        yield {
+            **_of_redis([server], partial(RedisStore, server.url)),
+            "silent": Fault(far, proxy.hold, proxy.release),
+            "lost": Fault(far, proxy.hold, proxy.forget),
+        }
+
+
+@contextmanager
+def redis_cluster(folder: Path) -> Iterator[Faults]:
+    with servers_redis.cluster(folder, *ALWAYS) as servers:
+        yield _of_redis(servers, partial(RedisStore, servers[0].cluster_url))
+
+
+def _of_redis(servers: list[RedisServer], store: Callable[[], Any]) -> Faults:
+    crowds = [Crowd(server.port) for server in servers]
+
+    def each(*words: str) -> Callable[[], object]:
+        return lambda: [server.cli(*words) for server in servers]
+
+    def start() -> None:
+        for server in servers:
+            server.start()
+        serve()
+
+    def resume() -> None:
+        for server in servers:
+            server.resume()
+        serve()
+
+    def serve() -> None:
+        for server in servers:
+            until(lambda server=server: b"cluster_state:fail" not in server.cli("cluster", "info"), "the cluster")
+
+    def fill() -> None:
+        for crowd in crowds:
+            crowd.join(b"CONFIG SET maxclients 1\r\n", b"CLIENT KILL TYPE normal\r\n")
+
+    def free() -> None:
+        for crowd in crowds:
+            crowd.say(b"CONFIG SET maxclients 1000\r\n")
+            crowd.leave()
+
+    return {
+        "kill": Fault(store, lambda: [server.kill() for server in servers], start),
+        "silent": Fault(store, lambda: [server.pause() for server in servers], resume),
+        "full": Fault(store, each("config", "set", "maxmemory", "1"), each("config", "set", "maxmemory", "0"), True),
+        "crowded": Fault(store, fill, free),
+        "flush": Fault(store, each("script", "flush"), each("script", "flush"), True),
+    }
+
+
+@contextmanager
+def redis_behind_sentinel(folder: Path) -> Iterator[Faults]:
+    """The master fails, and its replica, which has all that was written, is promoted."""
+    with servers_redis.sentinel(folder) as (master, replica, watcher):
+
+        def in_step() -> bool:
+            return master.cli("set", "step", "1") == b"OK\n" and master.cli("wait", "1", "1000") == b"1\n"
+
+        def quorum(votes: int) -> None:
+            assert watcher.cli("sentinel", "set", "main", "quorum", str(votes)) == b"OK\n"
+
+        def lose(how: Callable[[], None]) -> None:
+            until(in_step, "replication")
+            quorum(2)  # there is but one Sentinel: nothing is promoted until the test has seen what it wants to see
+            how()
+
+        def promote() -> None:
+            quorum(1)
+            until(lambda: b"role:master" in replica.cli("info", "replication"), "the promotion")
+            address = str(replica.port).encode()
+            until(lambda: address in watcher.cli("sentinel", "get-master-addr-by-name", "main"), "the new address")
+
+        def store() -> RedisStore:
+            return _SentinelStore(redis.asyncio.Sentinel([("127.0.0.1", watcher.port)], socket_timeout=1))
+
+        yield {
+            "failover": Fault(store, lambda: lose(master.kill), promote),
+            "silent": Fault(store, lambda: lose(master.pause), promote),
+        }
+        master.resume() if master._process else None
+
+
+class _SentinelStore(RedisStore):
+    def __init__(self, sentinels: Any) -> None:
+        super().__init__(sentinels.master_for("main"))
+        self._sentinels = sentinels
+
+    async def close(self) -> None:
+        await super().close()
+        for client in self._sentinels.sentinels:
+            await client.aclose()
+
+
+# --- SQL ---
+
+
+def _of_sql(server: Server, proxy: Proxy, driver: str) -> Faults:
+    url: str = server.url(driver)  # type: ignore[call-arg]
+    direct, far = (partial(SQLStore, url.replace(str(server.port), str(port))) for port in (server.port, proxy.port))
+    return {
+        "kill": Fault(direct, server.kill, server.start),
+        "silent": Fault(far, proxy.hold, proxy.release),
+        "lost": Fault(far, proxy.hold, proxy.forget),
+    }
+
+
+class SmallPostgreSQL(PostgreSQL):
+    """With few connections to give."""
+
+    def command(self) -> list[str]:
+        return [*super().command(), "-c", "max_connections=20"]
+
+    def limit(self, size: str) -> None:
+        """Limit the size of files for connections that are made from now on, as a full disk would, and end the others.
+
+        PostgreSQL ignores the signal and gets EFBIG where else it would get ENOSPC.
+        """
+        command = [*self.become, "prlimit", f"--pid={self.process.pid}", f"--fsize={size}:unlimited"]  # type: ignore[union-attr]
+        subprocess.run(command, check=True)
+        self.drop_clients()
+
+
+@contextmanager
+def postgresql(driver: str, folder: Path) -> Iterator[Faults]:
+    server, crowd = SmallPostgreSQL(durable=True), contextlib.ExitStack()
+
+    def fill() -> None:
+        """Take what is free, and end who is not of us, until there is nobody else."""
+        login = partial(psycopg.connect, server.url("psycopg").replace("+psycopg", ""), application_name="crowd")
+        end = (
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name <> 'crowd' and usename = 't'"
+        )
+        connection = crowd.enter_context(login(autocommit=True))
+        while True:
+            others = connection.execute(end).fetchall()
+            try:
+                while True:
+                    crowd.enter_context(login())
+            except psycopg.OperationalError:
+                if not others:
+                    return
+
+    def free() -> None:
+        crowd.close()
+        until(
+            lambda: _replies(server, "select count(*) from pg_stat_activity where application_name = 'crowd'", "0\n"),
+            "free connections",
+        )
+
+    def exhaust() -> None:  # files of the WAL have 16 MB from the beginning, so a table must be larger to be stopped
+        table = "fastersession_session"
+        server.execute(
+            f"insert into {table} select '\\x00', '', null, 0, 0, 0, 0, 1e12, 1e9, null, 1, null, null "
+            "on conflict do nothing;"
+            f"insert into {table}_attribute select '\\x00', '\\x00', decode(repeat('00', 18000000), 'hex') "
+            "on conflict do nothing"
+        )
+        server.limit(str(16 * MEGABYTE))
+
+    def relieve() -> None:
+        server.limit("unlimited")
+
+    with contextlib.closing(server), Proxy(server.port) as proxy:
+        faults = _of_sql(server, proxy, driver)
+        direct = faults["kill"].store
+        yield {
+            **faults,
+            "crowded": Fault(direct, fill, free),
+            "full": Fault(direct, exhaust, relieve, reads=True, size=100_000),
+        }
+
+
+def _replies(server: Server, query: str, wanted: str) -> bool:
+    with contextlib.suppress(AssertionError):
+        return server.execute(query) == wanted
+    return False
+
+
+@contextmanager
+def mariadb(driver: str, folder: Path) -> Iterator[Faults]:
+    server = MariaDB(durable=True)
+    crowd, few = Crowd(server.port), 10
+    others = "select count(*) from information_schema.processlist where user = 't'"
+
+    def fill() -> None:
+        """Take what is free, and end who is not of us, until there is nobody else; root has one connection more."""
+        server.execute(f"set global max_connections = {few}")
+        while len(crowd) < few or server.execute(others) != "0\n":
+            server.drop_clients()
+            if len(crowd) < few:
+                crowd.join(b"")
+
+    def free() -> None:
+        crowd.leave()
+        server.execute("set global max_connections = 300")
+
+    def read_only(yes: int) -> None:
+        """Refuse to write, as managed servers do before the disk is full: InnoDB ends itself when it is."""
+        server.execute(f"set global read_only = {yes}")
+
+    with contextlib.closing(server), Proxy(server.port) as proxy:
+        faults = _of_sql(server, proxy, driver)
+        direct = faults["kill"].store
+        yield {
+            **faults,
+            "crowded": Fault(direct, fill, free),
+            "full": Fault(direct, partial(read_only, 1), partial(read_only, 0), reads=True),
+        }
+
+
+@contextmanager
+def sqlite(folder: Path) -> Iterator[Faults]:
+    path = folder / "sessions.db"
+    others: list[sqlite3.Connection] = []
+
+    def lock() -> None:
+        others.append(sqlite3.connect(path, isolation_level=None, check_same_thread=False))
+        others[-1].execute("BEGIN IMMEDIATE")
+
+    def unlock() -> None:
+        others.pop().close()
+
+    def limit(size: int) -> None:
+        """Python ignores the signal, so writing more is an error, as on a full disk."""
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+    store = partial(SQLiteStore, path)
+    yield {
+        "locked": Fault(store, lock, unlock, reads=True),
+        "full": Fault(store, lambda: limit(MEGABYTE), lambda: limit(resource.RLIM_INFINITY), True, 2 * MEGABYTE),
+    }
+
+
+PLACES: dict[str, Callable[[Path], AbstractContextManager[Faults]]] = {
+    "redis": one_redis,
+    "cluster": redis_cluster,
+    "sentinel": redis_behind_sentinel,
+    "asyncpg": partial(postgresql, "asyncpg"),
+    "psycopg": partial(postgresql, "psycopg"),
+    "asyncmy": partial(mariadb, "asyncmy"),
+    "sqlite": sqlite,
+}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from servers_redis import RedisServer, cluster, standalone
@@ -59,6 +60,13 @@ def three(redis_nodes: list[RedisServer]) -> list[RedisServer]:
     for node in redis_nodes:
         node.cli("flushall")
     return redis_nodes
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis that a test may kill; it keeps its data."""
+    with standalone(tmp_path, "--appendonly", "yes") as server:
+        yield server
 
 
 @pytest.fixture

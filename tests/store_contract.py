@@ -1,8 +1,8 @@
 """The contract of stores/base.py as tests: any store passes them, over any server.
 
-Rules of residence: what is true of one caller at a time; times, values, races, cancellations and leases have files of their own,
-mixed in here. No server, no sleep: time is the store's clock. A subclass is collected by pytest and gives the fixture
-`factory`.
+Rules of residence: what is true of one caller at a time; times, values, races, cancellations and leases have files of
+their own, mixed in here. No server, no sleep: time is the store's clock. A subclass is collected by pytest, and is
+parametrized with the `kind` of store.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class StoreContract(Cancelled, Leases, Races, Times, Values):
 
     @over_a_store
     async def test_update_merges(self, subject: Subject) -> None:
-        """An update sets and deletes by name, leaves the rest, and counts; a name in both is deleted, an absent one too."""
+        """An update sets and deletes by name, leaves the rest, and counts; it deletes a name in both, or in neither."""
         record_id = await subject.insert({"a": b"1", "b": b"2", "c": b"3"})
         before = await subject.read(record_id)
         subject.clock.advance(7)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from over_sql import KINDS, Place
 from servers_redis import RedisServer, cluster, standalone
 from servers_sql import MariaDB, PostgreSQL
 from store_subject import Factory
@@ -60,6 +61,28 @@ def three(redis_nodes: list[RedisServer]) -> list[RedisServer]:
     for node in redis_nodes:
         node.cli("flushall")
     return redis_nodes
+
+
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest) -> Place:
+    """A database for each driver, and tables that no other test uses."""
+    return Place(request.getfixturevalue(KINDS[request.param].__name__.lower()), request.param)
+
+
+@pytest.fixture
+def on_postgresql(postgresql: PostgreSQL) -> Place:
+    return Place(postgresql, "asyncpg")
+
+
+@pytest.fixture
+def on_mariadb(mariadb: MariaDB) -> Place:
+    return Place(mariadb, "asyncmy")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a SQLite file may be made."""
+    return tmp_path / "sessions.db"
 
 
 @pytest.fixture

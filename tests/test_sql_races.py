@@ -99,7 +99,7 @@ def test_several_workers_open_at_once(place: Place) -> None:
 
 
 def test_three_purgers_remove_each_session_once(place: Place) -> None:
-    """While others write; what they count adds up."""
+    """While others write: what they count adds up, with what is left to the next when one was broken off."""
     clock = FakeClock()
 
     async def main() -> None:
@@ -114,7 +114,7 @@ def test_three_purgers_remove_each_session_once(place: Place) -> None:
             saves = [one.update(b"a" * 16, V1, Change(clock(), {str(n): b"x"})) for n in range(30)]
             removed = await asyncio.gather(one.purge(), two.purge(), three.purge(), *saves)
             assert all(removed[3:])
-            assert sum(removed[:3]) == 1200
+            assert sum(removed[:3]) + await one.purge() == 1200  # MariaDB breaks deadlocks of purgers
             assert len(await content(one, b"a" * 16)) == 30
 
     asyncio.run(main())

@@ -53,11 +53,13 @@ async def eventually(verb: Callable[[], Awaitable[Any]], seconds: float = 20) ->
 class Wire:
     """A proxy before a server. It cuts the connection instead of passing on the reply to a command that holds `word`.
 
-    `inject` is sent before the next reply, as a server gone mad would.
+    `inject` is sent before the next reply, as a server gone mad would; `instead` is sent in the place of it, as one
+    that misroutes. `heard` is the reply that was passed on last.
     """
 
     def __init__(self, server: RedisServer) -> None:
-        self.server, self.word, self.inject, self.cuts = server, b"", b"", 0
+        self.server, self.word, self.cuts = server, b"", 0
+        self.inject = self.instead = self.heard = b""
 
     async def __aenter__(self) -> Wire:
         self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -74,8 +76,9 @@ class Wire:
 
         async def back() -> None:
             while (data := await near.read(65_536)) and not cutting:
-                writer.write(self.inject + data)
-                self.inject = b""
+                self.heard = self.inject + (self.instead or data)
+                self.inject = self.instead = b""
+                writer.write(self.heard)
 
         backwards = asyncio.ensure_future(back())
         with contextlib.suppress(ConnectionError):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 
 import pytest
-from driver import in_loop
+from driver import Browser, in_loop
 from over_redis import BIG, KEY, Wire, change, opened
 from redis.asyncio import Redis
+from routes import content as content_of
+from routes import serve
 from servers_redis import RedisServer
 from store_subject import ID, OWNER, V1, V2, content, make
 
@@ -115,21 +118,56 @@ async def test_a_lost_reply_is_no_refusal(one: RedisServer) -> None:
         assert one.cli("keys", "*").strip() == b""
 
 
-@pytest.mark.parametrize("junk", [b"garbage\r\n", b"+a reply of nobody\r\n", b":1\r\n", b"*1\r\n+x\r\n", b"$-1\r\n"])
-def test_s9_replies_out_of_step_are_an_error_never_data(one: RedisServer, junk: bytes) -> None:
-    """S9: what is no reply, or one too many, costs an error or a new connection; never another's record."""
+VERBS = ["load", "update", "large", "touch", "regenerate", "lock", "unlock", "delete", "create"]
+JUNK = [b"garbage\r\n", b"+a reply of nobody\r\n", b":1\r\n", b"*1\r\n+x\r\n", b"$-1\r\n"]
 
-    @in_loop
-    async def scenario() -> None:
-        async with Wire(one) as wire, opened(wire.url) as store:
-            ids = [n.to_bytes(16) for n in range(10)]
-            for record_id in ids:
-                await make(store, record_id, who=record_id)
-            wire.inject = junk
-            outcomes = await asyncio.gather(*(content(store, i) for i in ids), return_exceptions=True)
-            for record_id, outcome in zip(ids, outcomes, strict=True):
-                assert isinstance(outcome, StoreError) or outcome == {"who": record_id}
-            for record_id in ids:
-                assert await content(store, record_id) == {"who": record_id}
 
-    scenario()
+@pytest.mark.parametrize("junk", JUNK)
+@pytest.mark.parametrize("verb", VERBS)
+@in_loop
+async def test_s9_s10_replies_out_of_step_are_an_error_never_data(one: RedisServer, verb: str, junk: bytes) -> None:
+    """S9, S10: after what is no reply, or one too many, any verb fails, or on a new connection it does not."""
+    async with Wire(one) as wire, opened(wire.url) as store:
+        ids = [n.to_bytes(16) for n in range(10)]
+        for record_id in ids:
+            await make(store, record_id, who=record_id)
+        now = time.time()
+        call = {
+            "load": lambda: store.load(ids[0]),
+            "update": lambda: store.update(ids[0], V1, change(a=b"1")),
+            "large": lambda: store.update(ids[0], V1, change(a=BIG[:5000])),
+            "touch": lambda: store.touch(ids[0], V1, now),
+            "regenerate": lambda: store.regenerate(ids[0], V1, V2, math.inf, change()),
+            "lock": lambda: store.lock(ids[0], V1, OWNER, 5.0),
+            "unlock": lambda: store.unlock(ids[0], OWNER),
+            "delete": lambda: store.delete(ids[0]),
+            "create": lambda: store.create(ID, V1, now, 99.0, math.inf, {}),
+        }[verb]
+        wire.inject = junk
+        with contextlib.suppress(StoreError):
+            await call()
+        outcomes = await asyncio.gather(*(content(store, i) for i in ids[1:]), return_exceptions=True)
+        for record_id, outcome in zip(ids[1:], outcomes, strict=True):
+            assert isinstance(outcome, StoreError) or outcome == {"who": record_id}
+        for record_id in ids[1:]:
+            assert await content(store, record_id) == {"who": record_id}
+
+
+@in_loop
+async def test_s9_a_misrouting_server_is_a_503_never_data(one: RedisServer) -> None:
+    """S9: who is given the reply to another's request sees a 503, and none of the other's; the next request works."""
+    async with Wire(one) as wire, opened(wire.url) as store:
+        app = serve(store=store)
+        alice, bob, nobody = Browser(app), Browser(app), Browser(app)
+        await alice.get("/set?name=alice")
+        await bob.get("/set?name=bob")
+        saved = wire.heard
+        assert await content_of(alice) == {"name": "alice"}
+        hers = wire.heard
+        for misrouted, browser, path in ((hers, bob, "/"), (saved, bob, "/"), (hers, nobody, "/set?a=1")):
+            assert await content_of(alice) == {"name": "alice"}  # over a connection that stands
+            wire.instead = misrouted
+            answer = await browser.get(path, catch=True)
+            assert (answer.status, answer.cookies) == (503, [])
+            assert b"alice" not in answer.body
+        assert [await content_of(alice), await content_of(bob)] == [{"name": "alice"}, {"name": "bob"}]

@@ -89,6 +89,21 @@ def test_s10_a_server_that_hangs_costs_a_call_and_no_more(place: Place) -> None:
                 async with asyncio.timeout(0.2):
                     await store.load(ID)
             assert time.monotonic() - start < 1.5
+        assert await content(store) == {"a": b"1"}
+
+    place.run(scenario)
+
+
+@pytest.mark.long
+def test_a_call_to_a_silent_server_is_given_up_while_it_is_silent(place: Place) -> None:
+    """What nobody waits for any more ends by itself, and gives its connection back, within the driver's 5 s."""
+
+    async def scenario(store: SQLStore) -> None:
+        await make(store, a=b"1")
+        with place.server.silent():
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await store.load(ID)
             async with asyncio.timeout(20):
                 while store._running:
                     await asyncio.sleep(0.01)

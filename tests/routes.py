@@ -10,6 +10,7 @@ Rules of residence: knows ASGI messages and the middleware's constructor; what a
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,7 +21,7 @@ from driver import Browser
 
 from fastersession import FasterSessionMiddleware, Session
 
-__all__ = ["SECRET", "Call", "content", "events", "serve", "tab"]
+__all__ = ["SECRET", "Call", "Handler", "content", "events", "record_id", "secret_of", "serve", "tab"]
 
 SECRET = "a secret of the session tests, and of nothing else at all"
 
@@ -109,6 +110,21 @@ def tab(browser: Browser) -> Browser:
     twin = Browser(browser.app)
     twin.jar = browser.jar.copy()
     return twin
+
+
+def record_id(browser: Browser) -> bytes:
+    """The public id in the browser's only cookie."""
+    return _raw(browser)[2:18]
+
+
+def secret_of(browser: Browser) -> bytes:
+    """The secret in the browser's only cookie."""
+    return _raw(browser)[18:34]
+
+
+def _raw(browser: Browser) -> bytes:
+    (cookie,) = browser.jar.values()
+    return base64.urlsafe_b64decode(cookie.value)
 
 
 async def content(browser: Browser) -> Any:

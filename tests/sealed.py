@@ -16,7 +16,16 @@ from fastersession import JsonCodec
 from fastersession.packing import ABOUT
 from fastersession.stores.base import Record
 
-__all__ = ["SpyCodec", "World"]
+__all__ = ["Bomb", "SpyCodec", "World"]
+
+
+class Bomb:
+    """A payload that runs code when it is unpickled."""
+
+    fuse: list[str] = []  # noqa: RUF012 - shared on purpose
+
+    def __reduce__(self) -> Any:
+        return Bomb.fuse.append, ("boom",)
 
 
 class SpyCodec(JsonCodec):

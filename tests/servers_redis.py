@@ -12,22 +12,16 @@ from __future__ import annotations
 
 import contextlib
 import random
-import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["RedisServer", "cluster", "free_port", "redis_installed", "replicated", "sentinel", "standalone", "until"]
+__all__ = ["RedisServer", "cluster", "free_port", "replicated", "sentinel", "standalone", "until"]
 
 BUS = 10_000  # a cluster node listens on its port plus this one too
 SECONDS = 30.0
-
-
-def redis_installed() -> bool:
-    """Tell if there is a redis-server and a redis-cli to run."""
-    return bool(shutil.which("redis-server") and shutil.which("redis-cli"))
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = SECONDS) -> None:

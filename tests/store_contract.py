@@ -1,8 +1,8 @@
 """The contract of stores/base.py as tests: any store passes them, over any server.
 
-Rules of residence: what is true of one caller at a time; times, values, races and leases have files of their own,
-mixed in here. No server, no sleep: time is the store's clock. A subclass is collected by pytest and gives the fixture
-`factory`.
+Rules of residence: what is true of one caller at a time; times, values, races, cancellations and leases have files of
+their own, mixed in here. No server, no sleep: time is the store's clock. A subclass is collected by pytest, and is
+parametrized with the `kind` of store.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import secrets
 from typing import Any
 
 import pytest
+from store_contract_cancelled import Cancelled
 from store_contract_leases import Leases
 from store_contract_races import Races
 from store_contract_times import Times
@@ -38,7 +39,7 @@ async def absent(subject: Subject, why: str) -> bytes:
     return record_id
 
 
-class StoreContract(Leases, Races, Times, Values):
+class StoreContract(Cancelled, Leases, Races, Times, Values):
     """Every verb: what it returns and what it leaves behind."""
 
     @over_a_store
@@ -114,14 +115,14 @@ class StoreContract(Leases, Races, Times, Values):
 
     @over_a_store
     async def test_update_merges(self, subject: Subject) -> None:
-        """An update sets and deletes by name, leaves the rest, and counts; deleting what is not there is no fault."""
+        """An update sets and deletes by name, leaves the rest, and counts; it deletes a name in both, or in neither."""
         record_id = await subject.insert({"a": b"1", "b": b"2", "c": b"3"})
         before = await subject.read(record_id)
         subject.clock.advance(7)
         assert await subject.update(record_id, V, "b", "none", sets={"a": b"10", "d": b"4"}) is True
         expected = before | {"accessed_at": subject.clock(), "version": 2}
         assert await subject.read(record_id) == expected | {"attributes": {"a": b"10", "c": b"3", "d": b"4"}}
-        assert await subject.update(record_id, V, "a", "c", "d") is True
+        assert await subject.update(record_id, V, "a", "c", "d", "both", sets={"both": b"5"}) is True
         assert await subject.read(record_id) == expected | {"attributes": {}, "version": 3}
         assert await subject.update(record_id) is True
         assert await subject.attributes(record_id) == {}
@@ -170,11 +171,12 @@ class StoreContract(Leases, Races, Times, Values):
 
     @over_a_store
     async def test_opening_and_closing_again(self, subject: Subject) -> None:
-        """A second open does nothing, and a store may be opened again after it was closed."""
+        """A second open does nothing; a store may be opened again after it was closed, and does so by itself."""
         record_id = await subject.insert({"a": b"1"})
         await subject.store.open()
         assert await subject.attributes(record_id) == {"a": b"1"}
         await subject.store.close()
+        assert await subject.attributes(record_id) == {"a": b"1"}
         await subject.store.close()
         await subject.store.open()
         assert await subject.attributes(record_id) == {"a": b"1"}

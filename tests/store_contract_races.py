@@ -165,27 +165,3 @@ class Races:
         assert [int(result["n"]) for result in results[:300]] == list(range(10)) * 30
         assert len(set(results[300:400])) == 100
         assert all(results[400:])
-
-    @over_a_store
-    async def test_s9_cancelled_anywhere(self, subject: Subject) -> None:
-        """S9: a call cancelled at any of its awaits acts wholly or not at all, and spoils no later call."""
-        ids = [await subject.insert({"n": b"%d" % number}) for number in range(4)]
-        tried: list[list[bytes | None]] = [[None] for _ in ids]  # what is given up may still be done, a little later
-        for size in SIZES:
-            for steps in range(40):
-                number, value = steps % 4, secrets.token_bytes(size)
-                tried[number].append(value)
-                calls = [
-                    asyncio.ensure_future(subject.load(ids[0])),
-                    asyncio.ensure_future(subject.update(ids[number], V, sets={"x": value, "y": value})),
-                ]
-                for _ in range(steps):
-                    await asyncio.sleep(0)
-                for call in calls:
-                    call.cancel()
-                await asyncio.gather(*calls, return_exceptions=True)
-                found = await at_once(*(subject.attributes(one) for one in ids))
-                assert [int(one["n"]) for one in found] == [0, 1, 2, 3]
-                for one, values in zip(found, tried, strict=True):
-                    assert one.get("x") == one.get("y")
-                    assert one.get("x") in values

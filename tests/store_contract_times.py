@@ -5,6 +5,7 @@ Rules of residence: a mixin of `StoreContract`; one caller at a time, and time i
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 from store_subject import START, Subject, over_a_store
@@ -128,6 +129,19 @@ class Times:
         assert await self.purged(subject, 4)
         await subject.insert({"new": b"1"}, record_id=idle[0])
         assert await subject.attributes(idle[0]) == {"new": b"1"}
+
+    @over_a_store
+    async def test_a_purge_has_no_bound(self, subject: Subject) -> None:
+        """A purge goes on until nothing is left to remove, in however many steps the store takes."""
+        subject.clock.now = 7e9
+        await subject.purge()
+        for _ in range(6):
+            await asyncio.gather(*(subject.insert({"a": b"1"}, idle=100.0) for _ in range(100)))
+        living = await subject.insert({"a": b"1"}, idle=101.0)
+        subject.clock.advance(100)
+        assert await self.purged(subject, 600)
+        assert await subject.purge() == 0
+        assert await subject.attributes(living) == {"a": b"1"}
 
     async def purged(self, subject: Subject, number: int) -> bool:
         """Purge, and tell if the number is the one expected; a store whose server expires by itself counts none."""

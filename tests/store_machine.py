@@ -195,9 +195,8 @@ class StoreMachine(RuleBasedStateMachine):
         return verb, (self.ids[record], *rest)
 
     def change(self, given: Any) -> Change:
-        deletes = tuple(name for name in given["deletes"] if name not in given["sets"])
         more = {name: value for name, value in given.items() if name in ("idle_timeout", "lease")}
-        return Change(self.clock() - given.get("back", 0.0), given["sets"], deletes, **more)
+        return Change(self.clock() - given.get("back", 0.0), given["sets"], tuple(given["deletes"]), **more)
 
     def run(self, calls: Sequence[tuple[str, tuple[Any, ...]]]) -> list[Any]:
         async def call(verb: str, arguments: tuple[Any, ...]) -> Any:

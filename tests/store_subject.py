@@ -1,9 +1,11 @@
 """A store under test: opened over its server in a loop of its own, with short names for its verbs.
 
-Rules of residence: what the contract and the state machine share; no test, no server.
+Rules of residence: what the contract, the state machine and the tests of single stores share; no test, no server.
 
     @over_a_store
     async def test_...(self, subject): ...     # in a class; pytest gives `factory`, see `Factory`
+    await make(store, a=b"1")                  # one record under ID, for a test that brings its own store
+    assert await content(store) == {"a": b"1"}
 """
 
 from __future__ import annotations
@@ -20,9 +22,17 @@ from clocks import FakeClock
 
 from fastersession.stores.base import Change, Record
 
-__all__ = ["FIELDS", "START", "Factory", "Subject", "fields", "opened", "over_a_store"]
+__all__ = [
+    "EVERY", "FIELDS", "ID", "OTHER_ID", "OWNER", "SHARED", "START", "V1", "V2", "V3", "Change", "Factory", "Subject",
+    "content", "fields", "make", "opened", "over_a_store",
+]  # fmt: skip
 
+SHARED = ("sqlite", "redis", "redis_cluster", "asyncpg", "psycopg", "mariadb")  # kinds of stores that processes share
+EVERY = ("memory", *SHARED)
 Factory = Callable[[Callable[[], float]], Any]  # from a clock to a store that is not open yet
+ID, OTHER_ID = b"\x00\xff'\"\\%;:$1?{}\n\r\x1a", bytes(16)
+V1, V2, V3 = (bytes(range(start, start + 32)) for start in (0, 32, 200))
+OWNER = b"'" * 16
 START = 1_700_000_000.0
 FIELDS = ("verifier", "created_at", "accessed_at", "idle_timeout", "not_after", "regenerated_at", "user", "version")
 
@@ -32,6 +42,21 @@ def fields(record: Record | None) -> dict[str, Any] | None:
     if record is None:
         return None
     return {name: getattr(record, name) for name in FIELDS} | {"attributes": dict(record.attributes)}
+
+
+async def make(store: Any, record_id: bytes = ID, verifier: bytes = V1, **attributes: bytes) -> Record:
+    """Create a record that idles out after 100 s and ends after 1,000."""
+    now = store.clock()
+    record: Record | None = await store.create(record_id, verifier, now, 100.0, now + 1000, attributes)
+    assert record is not None
+    return record
+
+
+async def content(store: Any, record_id: bytes = ID) -> dict[str, bytes]:
+    """All attributes of a record that must be there."""
+    record = await store.load(record_id)
+    assert record is not None
+    return dict(record.attributes)
 
 
 class Subject:

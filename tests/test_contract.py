@@ -2,81 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import pytest
-import servers_redis
-from servers_sql import MariaDB, PostgreSQL
 from store_contract import SharedStoreContract, StoreContract
 from store_machine import check
-from store_subject import Factory
-
-from fastersession import MemoryStore
-from fastersession.stores import from_url
+from store_subject import SHARED, Factory
 
 
-@pytest.fixture(scope="module")
-def sqlite(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/sessions.db"
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with servers_redis.standalone(tmp_path_factory.mktemp("redis")) as server:
-        yield server.url
-
-
-@pytest.fixture(scope="module")
-def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with servers_redis.cluster(tmp_path_factory.mktemp("cluster")) as nodes:
-        assert len(nodes) == 3
-        yield nodes[0].cluster_url
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[PostgreSQL]:
-    with contextlib.closing(PostgreSQL()) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def asyncpg(postgresql: PostgreSQL) -> str:
-    return postgresql.url("asyncpg")
-
-
-@pytest.fixture(scope="module")
-def psycopg(postgresql: PostgreSQL) -> str:
-    return postgresql.url("psycopg")
-
-
-@pytest.fixture(scope="module")
-def mariadb() -> Iterator[str]:
-    with contextlib.closing(MariaDB()) as server:
-        yield server.url()
-
-
+@pytest.mark.parametrize("kind", ["memory"])
 class TestMemory(StoreContract):
     """The reference."""
-
-    @pytest.fixture
-    def factory(self) -> Factory:
-        return lambda clock: MemoryStore(clock=clock)
 
     def test_state_machine(self, factory: Factory) -> None:
         """Any sequence of verbs has the model's outcomes."""
         check(factory, examples=100)
 
 
-@pytest.mark.parametrize("server", ["sqlite", "redis", "redis_cluster", "asyncpg", "psycopg", "mariadb"])
+@pytest.mark.parametrize("kind", [*SHARED, "sqlite_power", "redis_socket"])
 class TestShared(SharedStoreContract):
-    """Every store outside the process, over its real server."""
+    """Every store outside the process, over its real server; over a socket with RESP3 and decoded replies, too."""
 
-    @pytest.fixture
-    def factory(self, server: str, request: pytest.FixtureRequest) -> Factory:
-        url: str = request.getfixturevalue(server)
-        return lambda clock: from_url(url, clock=clock)
-
-    def test_state_machine(self, factory: Factory) -> None:
+    def test_state_machine(self, factory: Factory, kind: str) -> None:
         """Any sequence of verbs, by requests that overlap and at once, has the model's outcomes."""
-        check(factory, examples=25)
+        check(factory, examples=60 if kind == "sqlite" else 25)

@@ -1,15 +1,14 @@
-"""The life of a session, guarantee by guarantee (SECURITY, L1 to L11), on a live store and on a suspending one."""
+"""The life of a session, guarantee by guarantee (L1 to L4), on a live store and on a suspending one."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
 from typing import Any
 
 import pytest
 from clocks import FakeClock
 from driver import Browser, in_loop
-from routes import Call, content, events, serve, tab
+from routes import Call, content, events, record_id, serve, tab
 from stores import SpyStore, SuspendingStore
 
 from fastersession import MemoryStore
@@ -17,10 +16,6 @@ from fastersession.stores.base import Change
 
 STORES = pytest.mark.parametrize("make", [SpyStore, SuspendingStore])
 HOUR = 3600
-
-
-def record_id(browser: Browser) -> bytes:
-    return base64.urlsafe_b64decode(next(iter(browser.jar.values())).value)[2:18]
 
 
 @STORES
@@ -104,77 +99,6 @@ async def test_l3_requests_under_the_old_token_write_nothing_after_a_login(make:
     assert sum(len(answer.cookies) for answer in answers) == 1
     assert await content(browser) == {"a": "1", "user": "me"}
     assert len(events(caplog, "session.dropped")) == 21
-
-
-@STORES
-@pytest.mark.parametrize("lost", ["logout", "revoked", "expired", "regenerated"])
-@pytest.mark.parametrize("streaming", [True, False])
-@in_loop
-async def test_l5_no_resurrection(lost: str, streaming: bool, make: Any, caplog: Any) -> None:
-    """L5: a request that outlives its session brings nothing back and sends no cookie; one event tells."""
-    caplog.set_level("DEBUG", "fastersession")
-    clock, gone, begun = FakeClock(), asyncio.Event(), asyncio.Event()
-
-    async def slow(call: Call) -> None:
-        call.session["before"] = 1
-        if streaming:
-            await call.start()
-            await call.chunk()
-        begun.set()
-        await gone.wait()
-        call.session["after"] = 1
-        if not streaming:
-            await call.start()
-        call.session["end"] = 1
-        await call.finish()
-
-    store = make(clock=clock)
-    browser = Browser(serve({"/slow": slow}, store=store, lifetime=HOUR))
-    await browser.get("/set?a=1")
-    other = tab(browser)
-    running = asyncio.ensure_future(browser.get("/slow"))
-    await begun.wait()
-    if lost == "revoked":
-        await store.delete(record_id(browser))
-    elif lost == "expired":
-        clock.advance(HOUR)
-    else:
-        await other.get("/logout" if lost == "logout" else "/login")
-    gone.set()
-    answer = await running
-    assert answer.cookies == []
-    await store.purge()
-    assert len(store) == (1 if lost == "regenerated" else 0)
-    assert "after" not in await content(other)
-    assert await content(browser) == {}
-    assert len(events(caplog, "session.dropped")) == 1
-
-
-@STORES
-@in_loop
-async def test_l5_no_resurrection_after_logout_in_another_tab(make: Any) -> None:
-    """L5: one tab's stream ends after the other tab has logged out and in again as somebody else."""
-    logged_out = asyncio.Event()
-
-    async def slow(call: Call) -> None:
-        await call.start()
-        await call.chunk()
-        await logged_out.wait()
-        call.session["answer"] = "of the first user"
-        await call.session.save()
-        await call.finish()
-
-    store = make()
-    browser = Browser(serve({"/slow": slow}, store=store))
-    await browser.get("/set?user=first")
-    async with browser.open("/slow") as held:
-        await held.chunk()
-        await browser.get("/logout")
-        await browser.get("/set?user=second")
-        logged_out.set()
-        await held.ended()
-    assert await content(browser) == {"user": "second"}
-    assert len(store) == 1
 
 
 @in_loop

@@ -1,24 +1,18 @@
-"""The limits of a session (SECURITY, L6 to L11): its ends, its touches, what anybody may create, and no locks."""
+"""The limits of a session (L6, L7, L9): its ends, its touches, and what anybody may create."""
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import json
 from typing import Any
 
 import pytest
 from clocks import FakeClock
 from driver import Browser, in_loop
-from routes import Call, content, serve, tab
+from routes import Call, content, record_id, serve, tab
 from stores import SpyStore, SuspendingStore
 
 STORES = pytest.mark.parametrize("make", [SpyStore, SuspendingStore])
 HOUR = 3600
-
-
-def record_id(browser: Browser) -> bytes:
-    return base64.urlsafe_b64decode(next(iter(browser.jar.values())).value)[2:18]
 
 
 @STORES
@@ -99,28 +93,6 @@ async def test_l7_a_long_stream_keeps_its_own_session(make: Any) -> None:
 
 @STORES
 @in_loop
-async def test_l8_concurrent_writes_of_different_attributes_all_survive(make: Any) -> None:
-    """L8: fifty requests at once each set one attribute and delete another: all of it happens."""
-    meeting = asyncio.Barrier(50)
-
-    async def hammer(call: Call) -> None:
-        me = call.query["me"]
-        await meeting.wait()
-        call.session[f"new{me}"] = me
-        del call.session[f"old{me}"]
-        await call.start()
-        await meeting.wait()
-        call.session[f"late{me}"] = me
-        await call.finish()
-
-    browser = Browser(serve({"/hammer": hammer}, store=make()))
-    await browser.get("/set?" + "&".join(f"old{n}=x" for n in range(50)))
-    await asyncio.gather(*(tab(browser).get(f"/hammer?me={n}") for n in range(50)))
-    assert await content(browser) == {f"{key}{n}": str(n) for key in ("new", "late") for n in range(50)}
-
-
-@STORES
-@in_loop
 async def test_l9_anonymous_traffic_creates_nothing(make: Any) -> None:
     """L9: reading, logging out or clearing, with no cookie, junk, or one without a record: no record, no cookie."""
     store = make()
@@ -146,25 +118,3 @@ async def test_l9_anonymous_traffic_creates_nothing(make: Any) -> None:
             for path in ("/", "/plain", "/logout", "/clear"):
                 assert (await browser.get(path)).cookies == []
     assert (store.count("create") - creates, len(store)) == (0, 0)
-
-
-@STORES
-@in_loop
-async def test_l11_no_lock_is_held_over_the_handler(make: Any) -> None:
-    """L11: while one stream of the session is open, a hundred other requests of it are answered and saved."""
-    going_on = asyncio.Event()
-
-    async def slow(call: Call) -> None:
-        call.session["stream"] = "open"
-        await call.start()
-        await call.chunk()
-        await going_on.wait()
-        await call.finish()
-
-    browser = Browser(serve({"/slow": slow}, store=make()))
-    await browser.get("/set?a=1")
-    async with browser.open("/slow") as held:
-        await held.chunk()
-        await asyncio.gather(*(browser.get(f"/set?n{n}=1") for n in range(100)))
-        assert len(await content(browser)) == 102
-        going_on.set()

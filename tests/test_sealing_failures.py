@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from driver import in_loop
 from routes import content, events
-from sealed import World
+from sealed import Bomb, World
 
 from fastersession import JsonCodec, MsgspecCodec, PickleCodec
 from fastersession.packing import ABOUT
@@ -19,15 +19,6 @@ from fastersession.tokens import subkey
 
 OLD = "an old secret of the sealing tests, to be rotated away"
 NEW = "a new secret of the sealing tests, that comes after it"
-
-
-class Bomb:
-    """A payload that runs code when it is unpickled."""
-
-    fuse: list[str] = []  # noqa: RUF012 - shared on purpose
-
-    def __reduce__(self) -> Any:
-        return Bomb.fuse.append, ("boom",)
 
 
 @pytest.mark.parametrize("codec", [JsonCodec(), MsgspecCodec(), PickleCodec()], ids=lambda codec: codec.name)

@@ -24,8 +24,13 @@ def name_of(name: bytes) -> str:
 
 
 def record_of(row: Any, attributes: Mapping[str, bytes]) -> Record:
-    """Return the record of a row, whose columns stand in this order."""
+    """Return the record of a row, whose columns stand in this order.
+
+    :raises ValueError: somebody else has written it: SQLite keeps text in a column of numbers.
+    """
     verifier, user, created, accessed, idle_timeout, not_after, regenerated_at, version = row
-    record = Record(verifier, created, idle_timeout, not_after, attributes, None if user is None else name_of(user))
-    record.accessed_at, record.regenerated_at, record.version = accessed, regenerated_at, version
+    times = float(created), float(idle_timeout), float(not_after)
+    record = Record(verifier, *times, attributes, None if user is None else name_of(user))
+    record.regenerated_at = None if regenerated_at is None else float(regenerated_at)
+    record.accessed_at, record.version = float(accessed), version
     return record

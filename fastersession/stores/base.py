@@ -59,8 +59,8 @@ class Record:
 class Change(NamedTuple):
     """What one save adds to a record: attributes to set and to delete, by name, and nothing else is touched.
 
-    ``idle_timeout`` is ``None`` when it stays as it is. ``accessed_at`` never moves a record's own back. ``lease`` is
-    the owner of the lease that the save is made under, ``None`` outside of any.
+    A name in both is deleted. ``idle_timeout`` is ``None`` when it stays as it is. ``accessed_at`` never moves a
+    record's own back. ``lease`` is the owner of the lease that the save is made under, ``None`` outside of any.
     """
 
     accessed_at: float

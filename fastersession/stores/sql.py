@@ -188,7 +188,10 @@ class SQLStore:
         return await self._one(sql.UNLOCK, {**self._at(record_id), "owner": owner})
 
     async def purge(self) -> int:
-        """See :meth:`Store.purge`. Works in short transactions; several processes may do it at once."""
+        """See :meth:`Store.purge`. Works in short transactions; several processes may do it at once.
+
+        What one of them is at the others pass over: should it be broken off, it is left to the next purge.
+        """
         now, total, removed = float(self.clock()), 0, PURGE_BATCH
         while removed == PURGE_BATCH:
             removed = await self._do(partial(self._database.purge, now=now, limit=PURGE_BATCH))

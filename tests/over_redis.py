@@ -1,0 +1,92 @@
+"""A RedisStore over a real server or a bad network, for a while.
+
+Rules of residence: what the tests of RedisStore share; no test. Servers are in `servers_redis`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from servers_redis import RedisServer
+from store_subject import ID
+
+from fastersession.errors import StoreError
+from fastersession.stores.base import Change
+from fastersession.stores.redis import RedisStore
+
+__all__ = ["BIG", "KEY", "Wire", "change", "eventually", "opened"]
+
+KEY = f"fs:{{{ID.hex()}}}"
+BIG = secrets.token_bytes(1_000_000)
+
+
+@contextlib.asynccontextmanager
+async def opened(place: Any, **options: Any) -> AsyncIterator[RedisStore]:
+    store = RedisStore(place.url if isinstance(place, RedisServer) else place, **options)
+    try:
+        await store.open()
+        yield store
+    finally:
+        await store.close()
+
+
+def change(at: float | None = None, **sets: bytes) -> Change:
+    return Change(time.time() if at is None else at, sets)
+
+
+async def eventually(verb: Callable[[], Awaitable[Any]], seconds: float = 20) -> Any:
+    """Call until it no longer fails."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return await verb()
+        except StoreError:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.02)
+
+
+class Wire:
+    """A proxy before a server. It cuts the connection instead of passing on the reply to a command that holds `word`.
+
+    `inject` is sent before the next reply, as a server gone mad would; `instead` is sent in the place of it, as one
+    that misroutes. `heard` is the reply that was passed on last.
+    """
+
+    def __init__(self, server: RedisServer) -> None:
+        self.server, self.word, self.cuts = server, b"", 0
+        self.inject = self.instead = self.heard = b""
+
+    async def __aenter__(self) -> Wire:
+        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"redis://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._listener.close()
+        await self._listener.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        near, far = await asyncio.open_connection("127.0.0.1", self.server.port)
+        cutting = False
+
+        async def back() -> None:
+            while (data := await near.read(65_536)) and not cutting:
+                self.heard = self.inject + (self.instead or data)
+                self.inject = self.instead = b""
+                writer.write(self.heard)
+
+        backwards = asyncio.ensure_future(back())
+        with contextlib.suppress(ConnectionError):
+            while not cutting and (data := await reader.read(65_536)):
+                if self.word and self.word in data:
+                    self.word, cutting, self.cuts = b"", True, self.cuts + 1
+                far.write(data)
+        await (backwards if cutting else asyncio.sleep(0))
+        backwards.cancel()
+        far.close()
+        writer.close()

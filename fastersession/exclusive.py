@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from .commit import Point
-from .errors import ExclusiveTimeout, FasterSessionError, LeaseLost
+from .errors import ExclusiveTimeout, FasterSessionError, LeaseLost, StoreError
 from .events import EventLog
 from .session import Session, Status
 from .tasks import Repeat, Repeats, shielded
@@ -185,13 +185,17 @@ class Exclusive:
     async def _give_back(self, record_id: bytes) -> None:
         if self._has_ended() and self._session._lease is not None:
             self._session._lease = secrets.token_bytes(16)  # nobody's: a renewal on its way may have come too late
+        kept = None
         try:
             await self._manager.late(self._session, Point.LATER)
         except LeaseLost:
             self._drop(record_id)
             raise
+        except StoreError:
+            kept = self._session._lease  # the request's end tries again: only if no other turn came between
+            raise
         finally:
-            await self._let_go(record_id)
+            await self._let_go(record_id, kept)
 
     def _drop(self, record_id: bytes) -> None:
         """Forget what the turn changed, for the request's next save, under no lease, would overwrite another's turn."""
@@ -202,12 +206,14 @@ class Exclusive:
         text = "changes of a turn were dropped: its lease had ended before they were saved"
         self._manager.events.emit(logging.INFO, "session.dropped", record_id, text)
 
-    async def _let_go(self, record_id: bytes) -> None:
+    async def _let_go(self, record_id: bytes, kept: bytes | None = None) -> None:
+        """End the turn; a lease that is kept ends by itself."""
         if self._renewal is not None:
             self._renewal.cancel()
         async with self._renewing:
-            self._record_id = self._session._lease = None
+            self._record_id, self._session._lease = None, kept
             try:
-                await self._manager.unlock(record_id, self._owner)
+                if kept is None:
+                    await self._manager.unlock(record_id, self._owner)
             finally:
                 self._manager.queue.leave(record_id)

@@ -15,7 +15,7 @@ from routes import Call, content, serve, tab
 from stores import SpyStore, SuspendingStore, shorten
 from turns import Turns, spin
 
-from fastersession import StoreError
+from fastersession import LeaseLost, StoreError
 from fastersession.exclusive import LEASE_SECONDS
 
 STORES = pytest.mark.parametrize("make", [SpyStore, SuspendingStore], ids=["live", "bytes"])
@@ -81,6 +81,35 @@ async def test_a_store_that_fails_leaves_nothing_locked(verb: str, fault: str) -
     clock.advance(LEASE_SECONDS)
     await other.get("/turn?name=next")
     assert turns.order == ["next"]
+
+
+@pytest.mark.parametrize("overtaken", [False, True])
+@in_loop
+async def test_what_the_exit_could_not_save_is_saved_at_the_end_unless_another_turn_came(overtaken: bool) -> None:
+    """The end of the request tries again, under the same lease: it loses nothing, and overwrites nobody."""
+    clock = FakeClock()
+    turns = Turns(SuspendingStore(clock=clock))
+    browser = await turns.browser()
+
+    async def do(call: Call) -> None:
+        await call.start()
+        with pytest.raises(StoreError):
+            async with call.session.exclusive():
+                call.session["a"] = "mine"
+                turns.store.fail("update", times=4)
+        assert not await turns.is_free()
+        if overtaken:
+            clock.advance(LEASE_SECONDS)
+            await other.get("/turn?name=theirs")
+        await call.chunk()
+
+    other = turns.elsewhere(browser)
+    browser.app = turns.apps[0] = serve({"/act": do}, store=turns.store)
+    answer = await browser.get("/act", catch=True)
+    assert isinstance(answer.error, LeaseLost if overtaken else type(None))
+    kept = await content(other)
+    assert (kept["a"], turns.order) == (("1", ["theirs"]) if overtaken else ("mine", []))
+    assert turns.idle
 
 
 @STORES

@@ -209,19 +209,20 @@ class RecordSealer:
 
     def open(self, sealed: bytes, context: bytes) -> bytes | None:
         """Return the data if the value was sealed for this record and context by one of the keys, else ``None``."""
-        if len(sealed) < _BODY + _TAG_BYTES:
-            return None
-        nonce, body, bound = sealed[2:_BODY], sealed[_BODY:], self._bound + context
+        bound = self._bound + context
         if sealed[:2] == self._head:
             try:
-                return self._cipher.decrypt(nonce, body, bound)
-            except InvalidTag:
+                return self._cipher.decrypt(sealed[2:_BODY], sealed[_BODY:], bound)
+            except (InvalidTag, ValueError):
                 pass  # it may be another key of the same id
-        if sealed[0] != Sealer.FORMAT:
+        return self._open_by_any(sealed, bound)
+
+    def _open_by_any(self, sealed: bytes, bound: bytes) -> bytes | None:
+        if len(sealed) < _BODY + _TAG_BYTES or sealed[0] != Sealer.FORMAT:
             return None
         for key in self._keys.get(sealed[1], ()):
             try:
-                return self._derive(key).decrypt(nonce, body, bound)
+                return self._derive(key).decrypt(sealed[2:_BODY], sealed[_BODY:], bound)
             except InvalidTag:
                 continue
         return None

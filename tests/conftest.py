@@ -7,6 +7,7 @@ stops or fills a server starts one of its own.
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,12 @@ from fastersession.stores import from_url
 from fastersession.stores.sqlite import SQLiteStore
 
 Folders = pytest.TempPathFactory
+
+
+def pytest_collection_finish() -> None:
+    """Keep thousands of collected tests out of every later garbage collection, which took a third of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -24,10 +24,13 @@ from bench.peers import PEERS, Peer  # noqa: E402
 COOKIE = (b"set-cookie", b"session=" + b"0" * 96)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _thawed() -> Iterator[None]:
+    """Let go of what the measurements froze; the rest stays frozen."""
     yield
     gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def measure(*peers: Peer, cases=tuple(CASES)):

@@ -219,8 +219,9 @@ class Table:
         """Remove what has expired by ``now``, in slices; yield how many each has removed."""
         while now >= self._due_at:
             yield self._expire(now, PURGE_SLICE)
-        bucket = self._buckets.get(int(now // BUCKET_SECONDS))  # the one that has only partly come
-        records = [] if bucket is None else list(_records(bucket))
+        number = int(now // BUCKET_SECONDS)  # has only partly come; what was in use at its end is in the next, too
+        buckets = [bucket for bucket in map(self._buckets.get, (number, number + 1)) if bucket is not None]
+        records = [record for bucket in buckets for record in _records(bucket)]
         for start in range(0, len(records), PURGE_SLICE):
             yield sum(self._remove_expired(record, now) for record in records[start : start + PURGE_SLICE])
 

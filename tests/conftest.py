@@ -11,6 +11,7 @@ import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis  # noqa: F401 - before anything is frozen: it looks for referrers among what is not
 import pytest
 from over_sql import KINDS, Place
 from servers_redis import RedisServer, cluster, standalone

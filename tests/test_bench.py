@@ -25,9 +25,11 @@ COOKIE = (b"set-cookie", b"session=" + b"0" * 96)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _thawed() -> Iterator[None]:
-    """Let go of what the measurements froze; the rest stays frozen."""
-    yield
+def _frozen() -> Iterator[None]:
+    """Keep frozen what was, which each measurement would look through; let go of what they froze, at the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gc, "unfreeze", lambda: None)
+        yield
     gc.unfreeze()
     gc.collect()
     gc.freeze()

@@ -7,9 +7,11 @@ stops or fills a server starts one of its own.
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis  # noqa: F401 - before anything is frozen: it looks for referrers among what is not
 import pytest
 from hypothesis import settings
 from over_sql import KINDS, Place
@@ -25,6 +27,12 @@ Folders = pytest.TempPathFactory
 
 settings.register_profile("here", deadline=None)  # machines are noisy: no test is about how long an example takes
 settings.load_profile("here")
+
+
+def pytest_collection_finish() -> None:
+    """Keep thousands of collected tests out of every later garbage collection, which took a third of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -24,10 +24,15 @@ from bench.peers import PEERS, Peer  # noqa: E402
 COOKIE = (b"set-cookie", b"session=" + b"0" * 96)
 
 
-@pytest.fixture(autouse=True)
-def _thawed() -> Iterator[None]:
-    yield
+@pytest.fixture(autouse=True, scope="module")
+def _frozen() -> Iterator[None]:
+    """Keep frozen what was, which each measurement would look through; let go of what they froze, at the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gc, "unfreeze", lambda: None)
+        yield
     gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def measure(*peers: Peer, cases=tuple(CASES)):

@@ -16,7 +16,7 @@ from asgiref.compatibility import guarantee_single_callable
 from .codecs import Codec, JsonCodec
 from .config import IDLE_TIMEOUT, LIFETIME, Faults, default_cookie_name
 from .cookies import CookieFinder, CookiePolicy
-from .errors import ConfigError, StoreError
+from .errors import ConfigError, FasterSessionError, StoreError
 from .events import EventLog
 from .exchange import APPLIED, Message, Terms, begin, refuse_service
 from .headers import foreign_origin
@@ -243,19 +243,32 @@ class FasterSessionMiddleware:
     # --- lifespan ---
 
     async def _lifespan(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass on, opening the store before the startup and draining and closing it at the shutdown."""
+        """Pass on, opening the store before the startup and draining and closing it at the shutdown.
+
+        A store that cannot be opened is told in the protocol's own words: servers take a mere exception for an
+        application that knows no lifespan, and serve on without it.
+        """
         applied = scope.get(APPLIED, ())
         self._refuse_overlap(applied)
+        failed = False
 
         async def receiving() -> Any:
+            nonlocal failed
             message = await receive()
             if message["type"] == "lifespan.startup":
-                await self._manager.open_store()
+                try:
+                    await self._manager.open_store()
+                except FasterSessionError as error:
+                    failed = True
+                    await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
+                    raise
             elif message["type"] == "lifespan.shutdown":
                 await self._manager.drain()
             return message
 
         async def sending(message: Message) -> None:
+            if failed:  # all has been said
+                return
             if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
                 await self._manager.close_store()
             await send(message)

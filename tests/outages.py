@@ -1,6 +1,6 @@
 """What can happen to the place where sessions are kept: real servers and files that a test may break and mend.
 
-Rules of residence: servers, their limits, a proxy. Breaking and mending block, so they are for a thread. No test.
+Rules of residence: servers and their limits. Breaking and mending block, so they are for a thread. No test.
 
     with PLACES["redis"](folder) as faults:
         store = faults["kill"].store()
@@ -9,13 +9,10 @@ Rules of residence: servers, their limits, a proxy. Breaking and mending block, 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import resource
-import socket
 import sqlite3
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -26,6 +23,7 @@ from typing import Any
 import psycopg
 import redis.asyncio
 import servers_redis
+from connections import Crowd, Proxy
 from servers_redis import RedisServer, until
 from servers_sql import MariaDB, PostgreSQL, Server
 
@@ -35,6 +33,7 @@ from fastersession.stores.sqlite import SQLiteStore
 
 __all__ = ["PLACES", "Fault", "Faults", "Watched"]
 
+REFUSED = b"Too many connections"  # what MariaDB says
 ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
 MEGABYTE = 2**20
 
@@ -70,112 +69,6 @@ class Watched:
                 raise
 
         return call
-
-
-class Proxy:
-    """A TCP proxy that can become a black hole. It lives in a thread of its own."""
-
-    def __init__(self, port: int) -> None:
-        self._behind = port
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def __enter__(self) -> Proxy:
-        self._thread.start()
-        self._do(self._listen())
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._do(self._leave())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def hold(self) -> None:
-        """Forward nothing, of old connections or new ones."""
-        self._loop.call_soon_threadsafe(self._flow.clear)
-
-    def release(self) -> None:
-        """Forward again, what was held too: a network that comes back."""
-        self._loop.call_soon_threadsafe(self._flow.set)
-
-    def forget(self) -> None:
-        """Forward new connections only; the old ones stay silent: a firewall that has lost its table."""
-        self._do(self._begin())
-
-    def _do(self, work: Any) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-    async def _begin(self) -> None:
-        self._flow = asyncio.Event()
-        self._flow.set()
-
-    async def _listen(self) -> None:
-        await self._begin()
-        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = self._listener.sockets[0].getsockname()[1]
-
-    async def _leave(self) -> None:
-        self._listener.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._listener.wait_closed()
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = self._loop.create_task(self._serve(self._flow, reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _serve(self, flow: asyncio.Event, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers = [writer]
-        try:
-            await flow.wait()
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._behind)
-            writers.append(far_writer)
-            await asyncio.gather(_pump(flow, reader, far_writer), _pump(flow, far_reader, writer))
-        except OSError:
-            pass
-        finally:
-            for each in writers:
-                each.transport.abort()
-
-
-async def _pump(flow: asyncio.Event, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65_536):
-        await flow.wait()
-        writer.write(data)
-        await writer.drain()
-    await flow.wait()
-    raise ConnectionResetError
-
-
-class Crowd:
-    """Connections that are held only so that nobody else has them."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._held: list[socket.socket] = []
-
-    def join(self, *said: bytes) -> None:
-        """Open one more, say something on it, and wait for each reply."""
-        connection = socket.create_connection(("127.0.0.1", self._port), timeout=10)
-        self._held.append(connection)
-        self.say(*said)
-
-    def say(self, *said: bytes) -> None:
-        for each in said:
-            self._held[-1].sendall(each)
-            self._held[-1].recv(65_536)
-
-    def leave(self) -> None:
-        for connection in self._held:
-            connection.close()
-        self._held.clear()
-
-    def __len__(self) -> int:
-        return len(self._held)
 
 
 # --- Redis ---
@@ -240,15 +133,14 @@ def _of_redis(servers: list[RedisServer], store: Callable[[], Any]) -> Faults:
 def redis_behind_sentinel(folder: Path) -> Iterator[Faults]:
     """The master fails, and its replica, which has all that was written, is promoted."""
     with servers_redis.sentinel(folder) as (master, replica, watcher):
-
-        def in_step() -> bool:
-            return master.cli("set", "step", "1") == b"OK\n" and master.cli("wait", "1", "1000") == b"1\n"
+        crowd = Crowd(master.port)
 
         def quorum(votes: int) -> None:
             assert watcher.cli("sentinel", "set", "main", "quorum", str(votes)) == b"OK\n"
 
         def lose(how: Callable[[], None]) -> None:
-            until(in_step, "replication")
+            crowd.join(b"SET step 1\r\n", b"WAIT 1 10000\r\n")
+            crowd.leave()
             quorum(2)  # there is but one Sentinel: nothing is promoted until the test has seen what it wants to see
             how()
 
@@ -265,7 +157,6 @@ def redis_behind_sentinel(folder: Path) -> Iterator[Faults]:
             "failover": Fault(store, lambda: lose(master.kill), promote),
             "silent": Fault(store, lambda: lose(master.pause), promote),
         }
-        master.resume() if master._process else None
 
 
 class _SentinelStore(RedisStore):
@@ -364,19 +255,29 @@ def _replies(server: Server, query: str, wanted: str) -> bool:
     return False
 
 
+class PatientMariaDB(MariaDB):
+    """Which lets a client take its time to log in."""
+
+    def command(self) -> list[str]:
+        return [*super().command(), "--connect-timeout=60"]
+
+
 @contextmanager
 def mariadb(driver: str, folder: Path) -> Iterator[Faults]:
-    server = MariaDB(durable=True)
+    server = PatientMariaDB(durable=True)
     crowd, few = Crowd(server.port), 10
     others = "select count(*) from information_schema.processlist where user = 't'"
 
     def fill() -> None:
         """Take what is free, and end who is not of us, until there is nobody else; root has one connection more."""
         server.execute(f"set global max_connections = {few}")
-        while len(crowd) < few or server.execute(others) != "0\n":
-            server.drop_clients()
-            if len(crowd) < few:
-                crowd.join(b"")
+        while len(crowd) < few or not _replies(server, others, "0\n"):
+            try:
+                server.drop_clients()
+            except AssertionError:  # we have root's connection
+                crowd.leave(1)
+            if len(crowd) < few and REFUSED in crowd.join(b""):
+                crowd.leave(1)
 
     def free() -> None:
         crowd.leave()
@@ -410,12 +311,12 @@ def sqlite(folder: Path) -> Iterator[Faults]:
 
     def limit(size: int) -> None:
         """Python ignores the signal, so writing more is an error, as on a full disk."""
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
 
-    store = partial(SQLiteStore, path)
+    store, (usual, most) = partial(SQLiteStore, path), resource.getrlimit(resource.RLIMIT_FSIZE)
     yield {
         "locked": Fault(store, lock, unlock, reads=True),
-        "full": Fault(store, lambda: limit(MEGABYTE), lambda: limit(resource.RLIM_INFINITY), True, 2 * MEGABYTE),
+        "full": Fault(store, lambda: limit(MEGABYTE), lambda: limit(usual), True, 2 * MEGABYTE),
     }
 
 

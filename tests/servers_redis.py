@@ -115,16 +115,18 @@ def standalone(folder: Path, *options: str) -> Iterator[RedisServer]:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path, *more: str, nodes: int = 3) -> Iterator[list[RedisServer]]:
-    """A cluster of masters."""
+def cluster(folder: Path, *more: str, replicas: int = 0) -> Iterator[list[RedisServer]]:
+    """A cluster of three masters, each with so many replicas."""
     options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-announce-ip", "127.0.0.1")
-    servers = [RedisServer(folder, *options, "--appendonly", "yes", *more) for _ in range(nodes)]
+    servers = [RedisServer(folder, *options, "--appendonly", "yes", *more) for _ in range(3 + 3 * replicas)]
     with _running(*servers):
         addresses = [f"127.0.0.1:{server.port}" for server in servers]
-        said = servers[0].cli("--cluster", "create", *addresses, "--cluster-yes")
+        said = servers[0].cli("--cluster", "create", *addresses, "--cluster-replicas", str(replicas), "--cluster-yes")
         assert b"All 16384 slots covered" in said, said
         for server in servers:
             until(lambda: b"cluster_state:ok" in server.cli("cluster", "info"), "the cluster")  # noqa: B023 - run now
+        for replica in [server for server in servers if b"role:slave" in server.cli("info", "replication")]:
+            until(lambda: b"master_link_status:up" in replica.cli("info", "replication"), "a replica")  # noqa: B023
         yield servers
 
 

@@ -11,7 +11,7 @@ from driver import Browser, in_loop
 from routes import Call, content, events, serve
 from stores import SuspendingStore, shorten
 
-from fastersession import MemoryStore, Session, StoreError
+from fastersession import MemoryStore, Session, StoreError, manager
 
 ALL_TRIES = 4  # of a save after the headers
 
@@ -38,6 +38,12 @@ async def ended(store: Any) -> tuple[Browser, Session]:
     await browser.get("/set?a=1")
     await browser.get("/keep")
     return browser, kept.pop()
+
+
+def test_the_tries_of_a_late_save_use_its_bound(monkeypatch: Any) -> None:
+    """A server that is being restarted refuses at once: the last try is not over long before the bound."""
+    monkeypatch.undo()
+    assert manager.LATE_SECONDS - 1.0 <= sum(manager.LATE_PAUSES) < manager.LATE_SECONDS
 
 
 # --- what session.save_failed says ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import secrets
 import time
@@ -92,6 +93,46 @@ def test_s10_a_server_that_hangs_costs_a_call_and_no_more(place: Place) -> None:
         assert await content(store) == {"a": b"1"}
 
     place.run(scenario)
+
+
+def test_a_server_that_hangs_does_not_keep_the_store_from_closing(place: Place) -> None:
+    """However many connections it has: they are left, all at once."""
+
+    async def main() -> None:
+        store = place.store()
+        await store.open()
+        await asyncio.gather(*(store.load(ID) for _ in range(8)))
+        with place.server.silent():
+            async with asyncio.timeout(8):
+                await store.close()
+
+    asyncio.run(main())
+
+
+def test_a_call_that_fails_when_nobody_waits_for_it_any_more_is_no_stray_error() -> None:
+    """What it raises reaches neither the caller, who has gone, nor the loop's exception handler."""
+
+    async def main() -> None:
+        strays: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: strays.append(context))
+        store, gate = SQLStore("postgresql://h/d"), asyncio.Event()
+
+        async def failing(*_: Any) -> None:
+            await gate.wait()
+            raise StoreError("late")
+
+        store._attempts = failing  # type: ignore[method-assign, assignment]
+        call = asyncio.ensure_future(store.load(ID))
+        await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        gate.set()
+        while store._running:
+            await asyncio.sleep(0)
+        gc.collect()
+        assert strays == []
+
+    asyncio.run(main())
 
 
 @pytest.mark.long

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import pytest
 from driver import Answer, Browser, in_loop, lifespan
 from outages import PLACES, Fault, Faults, Watched
 from routes import Call, content, events, serve, tab
-from servers_redis import standalone, until
 from stores import shorten
 
 from fastersession import StoreError
-from fastersession.stores.redis import RedisStore
-from fastersession.stores.sqlite import SQLiteStore
 
 # fast, long: the tier. kill: -9, and a restart. silent: a black hole. lost: the same, and old connections never come
 # back. full: disk, or maxmemory. crowded: no connection to be had. locked: by another process. failover: to a replica.
@@ -290,69 +284,3 @@ def test_a_script_flush_is_not_noticed(store: str, places: Callable[[str], Fault
         assert (await content(other))["saved"] == "5"
 
     run(places(store)["flush"], scenario)
-
-
-@in_loop
-async def test_redis_keeps_over_a_kill_what_it_has_appended(tmp_path: Path) -> None:
-    """With ``appendfsync everysec``, the default: what the system has got is not lost with the process."""
-    with standalone(tmp_path, "--appendonly", "yes") as server:
-        store = RedisStore(server.url)
-        browser = Browser(serve(store=store))
-        try:
-            await browser.get("/set?a=1")
-            assert (await browser.get("/stream?b=2")).status == 200
-            until(
-                lambda: b"aof_buffer_length:0" in server.cli("info", "persistence"), "what is appended within seconds"
-            )
-            server.kill()
-            assert_unavailable(await browser.get("/"))
-            server.start()
-            assert await content(browser) == {"a": "1", "b": "2"}
-        finally:
-            await store.close()
-
-
-WORKER = """
-import asyncio, os, sys
-sys.path.insert(0, {here!r})
-from driver import Browser
-from routes import serve
-from fastersession.stores.sqlite import SQLiteStore
-
-async def user(app):
-    browser = Browser(app)
-    cookie = (await browser.get("/set?a=0")).header("set-cookie").decode()
-    for n in range(1, 1_000_000):
-        assert (await browser.get(f"/stream?a={{n}}")).status == 200
-        os.write(1, f"{{n}} {{cookie}}\\n".encode())
-
-async def main():
-    app = serve(store=SQLiteStore({path!r}))
-    await asyncio.gather(*(user(app) for _ in range(8)))
-
-asyncio.run(main())
-"""
-
-
-def test_sqlite_keeps_over_a_kill_what_a_client_has_seen(tmp_path: Path) -> None:
-    """The application's process is killed in a storm of streams: each that had come to its end is in the file."""
-    path = tmp_path / "sessions.db"
-    code = WORKER.format(here=str(Path(__file__).parent), path=str(path))
-    with subprocess.Popen([sys.executable, "-W", "error", "-c", code], stdout=subprocess.PIPE) as worker:
-        assert worker.stdout is not None
-        lines = [worker.stdout.readline() for _ in range(400)]
-        worker.kill()
-        lines += worker.stdout.readlines()
-    seen = {cookie: int(n) for n, _, cookie in (line.partition(b" ") for line in lines if line.endswith(b"\n"))}
-    assert len(seen) == 8
-
-    @in_loop
-    async def check() -> None:
-        store = SQLiteStore(path)
-        for cookie, n in seen.items():
-            browser = Browser(serve(store=store))
-            browser.jar.take([(b"set-cookie", cookie.strip())])
-            assert int((await content(browser))["a"]) in (n, n + 1)  # one more may have been on its way
-        await store.close()
-
-    check()

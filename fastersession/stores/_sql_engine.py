@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from ..errors import ConfigError
 
-__all__ = ["CONNECTIONS", "engine_of", "error_code", "error_text"]
+__all__ = ["CONNECTIONS", "engine_of", "error_code", "error_text", "opening_text"]
 
 CONNECTIONS = 10  # used at a time: one carries about 1,000 saves a second, more would only take the server's
 
@@ -63,16 +63,25 @@ def _check_driver(url: URL) -> None:
         raise ConfigError(f"engine_or_url: {url.drivername} is not known; use {known}, or SQLiteStore for SQLite")
 
 
-def error_code(error: DBAPIError) -> object:
-    """Return the SQLSTATE, or the error number of MySQL."""
-    orig = error.orig
+def error_code(error: BaseException | None) -> object:
+    """Return the SQLSTATE of a driver's exception, or the error number of MySQL; ``None`` if there is neither."""
     for name in ("sqlstate", "pgcode"):
-        state = getattr(orig, name, None)
+        state = getattr(error, name, None)
         if state is not None:
             return state
-    return orig.args[0] if orig is not None and orig.args else None
+    number = error.args[0] if error is not None and error.args else None
+    return number if isinstance(number, int) else None
 
 
 def error_text(error: BaseException) -> str:
     """Name a failure without the driver's text, which may quote a statement."""
-    return f"the database failed: {type(error).__name__}"
+    code = error_code(error)
+    return f"the database failed: {type(error).__name__}{'' if code is None else f' {code}'}"
+
+
+def opening_text(error: BaseException, url: URL) -> str:
+    """Tell a failure in the driver's words: before the tables are there no statement has any content to quote."""
+    words = " ".join(str(error).split())
+    if not words or (url.password and str(url.password) in words):
+        return error_text(error)
+    return f"the database cannot be used: {type(error).__name__}: {words}"

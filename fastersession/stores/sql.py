@@ -24,7 +24,7 @@ except ImportError as missing:
 from ..errors import ConfigError, StoreError
 from . import _sql_statements as sql
 from ._rows import name_to_bytes, record_of
-from ._sql_engine import CONNECTIONS, engine_of, error_code, error_text
+from ._sql_engine import CONNECTIONS, engine_of, error_code, error_text, opening_text
 from ._sql_mysql import MySQL
 from ._sql_postgresql import PostgreSQL
 from .base import Change, Record
@@ -118,7 +118,13 @@ class SQLStore:
         :raises StoreError: no connection, too old a server, no tables (with ``create_tables=False``) or other ones.
         """
         if not self._ready:
-            await self._do(self._prepare)
+            try:
+                await self._do(self._prepare)
+            except StoreError as error:
+                cause = error.__cause__
+                if cause is None:
+                    raise
+                raise StoreError(opening_text(cause, self._engine.url)) from cause
             self._ready = True
 
     async def close(self) -> None:
@@ -237,8 +243,13 @@ class SQLStore:
     def _started(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen, also if nobody waits for it any more
 
     async def _drop_idle(self) -> None:
         """Close the connections that nobody uses: where one has fallen silent, a firewall may have forgotten all.
@@ -271,7 +282,7 @@ class SQLStore:
             except DBAPIError as error:
                 if error.connection_invalidated and not lost:
                     lost = 1
-                elif error_code(error) in COLLISIONS and collisions < TRIES:
+                elif error_code(error.orig) in COLLISIONS and collisions < TRIES:
                     collisions += 1
                 else:
                     failure = error.orig or error

@@ -7,7 +7,7 @@ must not hide ours), no crypto, no request byte ever written to a response.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -63,26 +63,30 @@ class CookieFinder:
             return None
         if len(field) == self._alone and field.startswith(self._prefix):
             return (field[self._skip :],)
-        return self._find_in_all(((b"cookie", field),))
+        return self._values(field) or None if len(field) <= MAX_COOKIE_BYTES else ()
 
     def _find_in_all(self, headers: Iterable[tuple[bytes, bytes]]) -> Sequence[bytes] | None:
         fields = [value for name, value in headers if name == b"cookie"]
         if sum(map(len, fields)) > MAX_COOKIE_BYTES:
             return ()
-        return list(islice(self._values(fields), MAX_CANDIDATES)) or None
-
-    def _values(self, fields: list[bytes]) -> Iterator[bytes]:
+        found: list[bytes] = []
         for field in fields:
-            at = field.find(self._prefix)
-            if at >= 0 and field.find(self._prefix, at + self._skip) < 0:  # one, as usual: C speed without a search
-                before = field[field.rfind(b";", 0, at) + 1 : at]
-                if not before.strip(b" \t"):
-                    at += self._skip
-                    end = field.find(b";", at)
-                    yield field[at:] if end < 0 else field[at:end]
-            elif at >= 0:
-                for match in self._search(field):
-                    yield match[1]
+            found += self._values(field)
+            if len(found) >= MAX_CANDIDATES:
+                break
+        return found[:MAX_CANDIDATES] or None
+
+    def _values(self, field: bytes) -> Sequence[bytes]:
+        at = field.find(self._prefix)
+        if at < 0:
+            return ()
+        value = at + self._skip
+        if field.find(self._prefix, value) >= 0:  # else it is there once, as usual: C speed without a search
+            return [match[1] for match in islice(self._search(field), MAX_CANDIDATES)]
+        if at and field[at - 2 : at] != b"; " and field[field.rfind(b";", 0, at) + 1 : at].strip(b" \t"):
+            return ()
+        end = field.find(b";", value)
+        return (field[value:] if end < 0 else field[value:end],)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

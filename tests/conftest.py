@@ -18,6 +18,7 @@ from over_sql import KINDS, Place
 from servers_redis import RedisServer, cluster, standalone
 from servers_sql import MariaDB, PostgreSQL
 from store_subject import Factory
+from stores import shorten
 
 from fastersession import MemoryStore
 from fastersession.stores import from_url
@@ -102,6 +103,12 @@ def own(tmp_path: Path) -> Iterator[RedisServer]:
     """A Redis that a test may kill; it keeps its data."""
     with standalone(tmp_path, "--appendonly", "yes") as server:
         yield server
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reach every bound of the session manager at once."""
+    shorten(monkeypatch, STORE_SECONDS=0.01, LATE_SECONDS=0.5, LATE_PAUSES=(0, 0, 0), DRAIN_SECONDS=0.05)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from driver import Browser
 
 from fastersession import FasterSessionMiddleware, Session
 
-__all__ = ["SECRET", "Call", "Handler", "content", "events", "record_id", "secret_of", "serve", "tab"]
+__all__ = ["SECRET", "Call", "Handler", "content", "events", "live", "record_id", "secret_of", "serve", "tab"]
 
 SECRET = "a secret of the session tests, and of nothing else at all"
 
@@ -110,6 +110,13 @@ def tab(browser: Browser) -> Browser:
     twin = Browser(browser.app)
     twin.jar = browser.jar.copy()
     return twin
+
+
+async def live(store: Any, do: Handler | None = None) -> Browser:
+    """Return a browser with a session in the store; `do` handles /act."""
+    browser = Browser(serve({"/act": do} if do else {}, store=store))
+    await browser.get("/set?a=1")
+    return browser
 
 
 def record_id(browser: Browser) -> bytes:

@@ -11,14 +11,16 @@ Rules of residence: processes and their set-up through redis-cli; no store, no t
 from __future__ import annotations
 
 import contextlib
+import os
 import random
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["RedisServer", "cluster", "free_port", "replicated", "sentinel", "standalone", "until"]
+__all__ = ["RedisServer", "cluster", "free_port", "replicated", "sentinel", "standalone", "stop", "until"]
 
 BUS = 10_000  # a cluster node listens on its port plus this one too
 SECONDS = 30.0
@@ -30,6 +32,20 @@ def until(condition: Callable[[], object], what: str, seconds: float = SECONDS) 
     while not condition():
         assert time.monotonic() < end, f"waited in vain: {what}"
         time.sleep(0.02)
+
+
+def stop(pid: int) -> None:
+    """Stop a process, and wait until each of its threads has noticed: on a busy machine one answers for a while."""
+    os.kill(pid, signal.SIGSTOP)
+    threads = list(Path(f"/proc/{pid}/task").iterdir())
+    until(lambda: all(_state(thread) == "T" for thread in threads), f"the stop of {pid}")
+
+
+def _state(thread: Path) -> str:
+    try:
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
+        return "T"
 
 
 def free_port() -> int:
@@ -88,11 +104,11 @@ class RedisServer:
     def pause(self) -> None:
         """Stop the process: connections stay open, nothing answers."""
         assert self._process is not None
-        self._process.send_signal(19)
+        stop(self._process.pid)
 
     def resume(self) -> None:
         assert self._process is not None
-        self._process.send_signal(18)
+        self._process.send_signal(signal.SIGCONT)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from servers_redis import stop
+
 __all__ = ["MariaDB", "PostgreSQL", "Server"]
 
 START_SECONDS = 60
@@ -85,9 +87,9 @@ class Server:
     def silent(self) -> Iterator[None]:
         """Let connected clients hear nothing, as of a network that drops every packet."""
         stopped = self.workers()
-        for pid in stopped:
-            os.kill(pid, signal.SIGSTOP)
         try:
+            for pid in stopped:
+                stop(pid)
             yield
         finally:
             for pid in stopped:

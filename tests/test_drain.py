@@ -8,25 +8,12 @@ from typing import Any
 import pytest
 from clocks import FakeClock
 from driver import Browser, in_loop, lifespan
-from routes import Call, content, events, serve, tab
-from stores import SuspendingStore, shorten
+from routes import Call, content, events, live, serve, tab
+from stores import SuspendingStore
 
 from fastersession import MemoryStore, SessionNotEstablished
 
-
-@pytest.fixture
-def _quick(monkeypatch: Any) -> None:
-    """Reach every bound at once."""
-    shorten(monkeypatch, STORE_SECONDS=0.01, LATE_SECONDS=0.5, LATE_PAUSES=(0, 0, 0), DRAIN_SECONDS=0.05)
-
-
-pytestmark = pytest.mark.usefixtures("_quick")
-
-
-async def live(store: SuspendingStore, do: Any = None) -> Browser:
-    browser = Browser(serve({"/act": do}, store=store))
-    await browser.get("/set?a=1")
-    return browser
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @in_loop

@@ -1,4 +1,4 @@
-"""What lies in every store outside the process, and whoever can write there: S1, S3, S4, S5, S6."""
+"""What lies in every store outside the process, and whoever can write there: S1, S3 to S6, S9."""
 
 from __future__ import annotations
 
@@ -184,3 +184,13 @@ async def test_s3_s4_s5_s6_what_was_altered_is_no_session(harm: Harm, factory: F
         assert await content(world.alice) == {"name": "again"}
         assert await content(world.bob) == {"name": "bob", "role": "user"}
         assert await world.subject.read(old) == before
+
+
+@in_loop
+async def test_s9_a_record_given_for_another_shows_nothing(factory: Factory, monkeypatch: Any) -> None:
+    """S9: if a server, a driver or a proxy gives bob's record for alice's id, alice is nobody, and bob is not shown."""
+    async with vault(factory) as world:
+        load, bob = world.subject.store.load, record_id(world.bob)
+        monkeypatch.setattr(world.subject.store, "load", lambda _: load(bob))
+        answer = await world.alice.get("/")
+        assert (answer.status, answer.json(), answer.cookies) == (200, {}, [])

@@ -10,28 +10,13 @@ import time
 import pytest
 from clocks import FakeClock
 from driver import in_loop
-from hypothesis import given
-from hypothesis import strategies as st
 from over_redis import BIG, KEY, change, opened
 from servers_redis import RedisServer, until
 from store_subject import ID, OTHER_ID, OWNER, V1, V2, content, fields, make
 
 from fastersession.errors import StoreError
-from fastersession.stores import _redis_record as record_module
 from fastersession.stores.base import Change
 from fastersession.stores.redis import RedisStore
-
-
-@given(st.lists(st.text(), unique=True), st.lists(st.binary(min_size=16, max_size=16), unique=True))
-def test_s2_keys_and_fields_are_injective(names: list[str], ids: list[bytes]) -> None:
-    """S2: different ids have different keys, different names different fields, none of them a field of metadata."""
-    store = RedisStore("redis://localhost", prefix="p:")
-    assert len({store._key(record_id) for record_id in ids}) == len(ids)
-    made = {record_module.field(name) for name in names}
-    assert len(made) == len(names)
-    metadata = {name for name in vars(record_module).values() if isinstance(name, bytes)} - {b"a"}
-    assert not made & metadata
-    assert len(metadata) == 9
 
 
 @in_loop

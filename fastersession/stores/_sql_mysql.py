@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from . import _sql_statements as sql
-from ._sql_statements import FOREVER, Statement
+from ._sql_statements import FOREVER, Statement, transaction
 
 __all__ = ["MySQL"]
 
@@ -93,20 +93,15 @@ class MySQL:
     def create(self, connection: Connection, parameters: Mapping[str, Any], sets: Mapping[bytes, bytes]) -> bool:
         """Insert, in one transaction; in the place of an expired record too."""
         while True:
-            connection.exec_driver_sql("start transaction")
             try:
-                self._create.run(connection, parameters)
-                self._write(connection, parameters["id"], sets)
+                with transaction(connection):
+                    self._create.run(connection, parameters)
+                    self._write(connection, parameters["id"], sets)
             except IntegrityError:
-                connection.exec_driver_sql("rollback")
                 if not self.one(connection, sql.DELETE_EXPIRED, parameters):
                     return False
-                continue
-            except Exception:
-                _rollback(connection)
-                raise
-            connection.exec_driver_sql("commit")
-            return True
+            else:
+                return True
 
     def merge(
         self,
@@ -119,32 +114,22 @@ class MySQL:
         """Update the session's row first, whose lock the attributes are written behind, in order."""
         if not sets and not deletes:
             return self.one(connection, kind, parameters)
-        connection.exec_driver_sql("start transaction")
-        try:
+        with transaction(connection):
             merged = self.one(connection, kind, parameters)
             if merged:
                 self._write(connection, parameters["id"], sets)
                 for name in sorted(deletes):
                     self._delete_attribute.run(connection, {"id": parameters["id"], "name": name})
-        except Exception:
-            _rollback(connection)
-            raise
-        connection.exec_driver_sql("commit")
         return merged
 
     def purge(self, connection: Connection, now: float, limit: int) -> int:
         """Remove up to ``limit`` expired sessions, passing over those that somebody else is at."""
-        connection.exec_driver_sql("start transaction")
-        try:
+        with transaction(connection):
             found = self._find_expired.run(connection, {"now": now, "limit": limit}).fetchall()
             if found:
                 marks = ", ".join(["from_base64(%s)"] * len(found))
                 text = self._delete_expired.replace("<>", marks)
                 connection.exec_driver_sql(text, tuple(_bind(record_id) for (record_id,) in found))
-        except Exception:
-            _rollback(connection)
-            raise
-        connection.exec_driver_sql("commit")
         return len(found)
 
     def _write(self, connection: Connection, record_id: bytes, sets: Mapping[bytes, bytes]) -> None:
@@ -176,8 +161,3 @@ def _parts(items: Iterable[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, b
         size += len(value)
     if part:
         yield part
-
-
-def _rollback(connection: Connection) -> None:
-    if not connection.invalidated:
-        connection.exec_driver_sql("rollback")

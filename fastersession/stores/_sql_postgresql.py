@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from . import _sql_statements as sql
-from ._sql_statements import Statement
+from ._sql_statements import Statement, transaction
 
 __all__ = ["PostgreSQL"]
 
@@ -118,26 +118,16 @@ class PostgreSQL:
             if not sets:
                 return self.one(connection, kind, parameters)
             return bool(self._merge[kind].run(connection, {**parameters, **values}).scalar())
-        connection.exec_driver_sql("begin")
-        try:
+        with transaction(connection):
             merged = self.one(connection, kind, parameters)
             if merged:
                 self._delete_attributes.run(connection, {"id": parameters["id"], "names": list(deletes)})
                 self._set.run(connection, {"id": parameters["id"], **values})
-        except Exception:
-            _rollback(connection)
-            raise
-        connection.exec_driver_sql("commit")
         return merged
 
     def purge(self, connection: Connection, now: float, limit: int) -> int:
         """Remove up to ``limit`` expired sessions, passing over those that somebody else is at."""
         return self._purge.run(connection, {"now": now, "limit": limit}).rowcount
-
-
-def _rollback(connection: Connection) -> None:
-    if not connection.invalidated:
-        connection.exec_driver_sql("rollback")
 
 
 def _named(text: str, names: Mapping[str, str]) -> str:

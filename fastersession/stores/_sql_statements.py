@@ -7,7 +7,8 @@ everything else is a bound parameter. Two marks are spelt differently by each da
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
 
@@ -17,7 +18,7 @@ from ._rows import name_of, name_to_bytes
 
 __all__ = [
     "COLUMNS", "CREATE", "DELETE", "DELETE_EXPIRED", "FOREVER", "KEY_BYTES", "LOAD", "LOCK", "REGENERATE", "TABLE_NAME",
-    "TOUCH", "UNLOCK", "UPDATE", "Bind", "Statement", "as_it_is", "from_key", "to_key",
+    "TOUCH", "UNLOCK", "UPDATE", "Bind", "Statement", "as_it_is", "from_key", "to_key", "transaction",
 ]  # fmt: skip
 
 TABLE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}(?:\.[a-z_][a-z0-9_]{0,47})?")  # schema.table; 63 less "_expire_hour"
@@ -124,6 +125,19 @@ class Statement:
     def one(self, connection: Connection, parameters: Mapping[str, Any]) -> bool:
         """Execute what changes one row, or none; tell which."""
         return self.run(connection, parameters).rowcount == 1
+
+
+@contextmanager
+def transaction(connection: Connection) -> Iterator[None]:
+    """Let some statements be one transaction, on a connection in AUTOCOMMIT."""
+    connection.exec_driver_sql("start transaction")
+    try:
+        yield
+    except Exception:
+        if not connection.invalidated:
+            connection.exec_driver_sql("rollback")
+        raise
+    connection.exec_driver_sql("commit")
 
 
 def to_key(name: str, value: bytes) -> tuple[bytes, bytes]:

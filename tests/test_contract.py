@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import servers_redis
 from servers_sql import MariaDB, PostgreSQL
-from store_contract import SharedStoreContract, StoreContract
-from store_machine import check
-from store_subject import Factory
 
 from fastersession import MemoryStore
 from fastersession.stores import from_url
+from fastersession.testing.stores import Factory, SharedStoreContract, StoreContract
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +57,8 @@ def mariadb() -> Iterator[str]:
 class TestMemory(StoreContract):
     """The reference."""
 
-    @pytest.fixture
-    def factory(self) -> Factory:
-        return lambda clock: MemoryStore(clock=clock)
-
-    def test_state_machine(self, factory: Factory) -> None:
-        """Any sequence of verbs has the model's outcomes."""
-        check(factory, examples=100)
+    def make_store(self, clock: Callable[[], float]) -> MemoryStore:
+        return MemoryStore(clock=clock)
 
 
 @pytest.mark.parametrize("server", ["sqlite", "redis", "redis_cluster", "asyncpg", "psycopg", "mariadb"])
@@ -76,7 +69,3 @@ class TestShared(SharedStoreContract):
     def factory(self, server: str, request: pytest.FixtureRequest) -> Factory:
         url: str = request.getfixturevalue(server)
         return lambda clock: from_url(url, clock=clock)
-
-    def test_state_machine(self, factory: Factory) -> None:
-        """Any sequence of verbs, by requests that overlap and at once, has the model's outcomes."""
-        check(factory, examples=25)

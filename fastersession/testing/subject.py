@@ -3,7 +3,7 @@
 Rules of residence: what the contract and the state machine share; no test, no server.
 
     @over_a_store
-    async def test_...(self, subject): ...     # in a class; pytest gives `factory`, see `Factory`
+    async def test_...(self, subject): ...     # in a class; its fixture `factory` gives a `Factory`
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
 
-from clocks import FakeClock
-
-from fastersession.stores.base import Change, Record
+from ..stores.base import Change, Record
+from .clock import FakeClock
 
 __all__ = ["FIELDS", "START", "Factory", "Subject", "fields", "opened", "over_a_store"]
 
@@ -64,11 +63,13 @@ class Subject:
         return record_id
 
     async def update(self, record_id: bytes, verifier: bytes = b"v" * 32, /, *deletes: str, **more: Any) -> bool:
+        """Update with the changes that a test cares about."""
         outcome = await self.store.update(record_id, verifier, self.change(*deletes, **more))
         assert isinstance(outcome, bool)
         return outcome
 
     async def regenerate(self, record_id: bytes, old: bytes, new: bytes, life: float = 86_400.0, **more: Any) -> bool:
+        """Regenerate; ``life`` is in seconds from now."""
         outcome = await self.store.regenerate(record_id, old, new, self.clock() + life, self.change(**more))
         assert isinstance(outcome, bool)
         return outcome
@@ -80,7 +81,9 @@ class Subject:
         return found
 
     async def attributes(self, record_id: bytes) -> dict[str, Any]:
-        return (await self.read(record_id))["attributes"]
+        """All attributes of a record that must be there."""
+        attributes: dict[str, Any] = (await self.read(record_id))["attributes"]
+        return attributes
 
 
 @contextlib.asynccontextmanager
@@ -97,7 +100,6 @@ async def opened(factory: Factory, clock: FakeClock | None = None) -> AsyncItera
 
 def over_a_store(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """Run an async test method over a store of its own, in an event loop of its own."""
-
     signature = inspect.signature(test)
     shown = [part.replace(name="factory") if name == "subject" else part for name, part in signature.parameters.items()]
 

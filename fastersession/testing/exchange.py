@@ -56,13 +56,17 @@ class Exchange:
 
     @property
     def task(self) -> asyncio.Task[None]:
-        """The task of the application call, which is begun if it was not. It sees no context variable of the test."""
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
+        """The task of the application call, which is begun if it was not."""
+        return self._task or self.begin()
+
+    def begin(self) -> asyncio.Task[None]:
+        """Begin the application call. It sees no context variable of the test."""
+        assert self._task is None, "an exchange is one call"
+        self._task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
         return self._task
 
     async def __aenter__(self) -> Exchange:
-        assert self.task is not None  # asking begins it
+        self.begin()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -89,8 +93,8 @@ class Exchange:
         return await self._incoming.get()
 
     async def _send(self, message: Message) -> None:
-        is_body = message["type"] == "http.response.body"
-        if is_body and self._credit is not None and not self.gone:
+        is_body = message["type"] == "http.response.body" and not (message.get("more_body") and not message.get("body"))
+        if is_body and self._credit is not None and not self.gone:  # an empty chunk is none that could be asked for
             await self._credit.acquire()
         if self.gone:
             if self.closing is not None:

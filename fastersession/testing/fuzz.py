@@ -5,9 +5,9 @@ Rules of residence: public names only. Needs hypothesis, the extra ``testing``.
 
 from .check import check_app
 from .legality import illegal
+from .stage import StoryError
 from .story import Step, Target, clients
 from .strategies import asgi_messages, cookie_headers, scopes, session_data
-from .world import StoryError
 
 __all__ = [
     "Step",

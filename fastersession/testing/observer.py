@@ -36,6 +36,7 @@ class Call:
         self.before: dict[str, Any] | None = None
         self.after: dict[str, Any] | None = None
         self.sent: list[Message] = []
+        self.mutated = False  # headers of the application were changed in place
         self.error: BaseException | None = None
 
     def now(self) -> dict[str, Any] | None:
@@ -62,10 +63,14 @@ class Observer:
             return await self.app(scope, receive, send)  # type: ignore[no-any-return]
 
         async def noting(message: Message) -> None:
-            if not isinstance(message.get("headers"), list | tuple | None):
+            if "headers" in message and not isinstance(message["headers"], list | tuple | None):
                 message = {**message, "headers": list(message["headers"])}  # may be read but once
-            call.sent.append(dict(message))
+            copy = dict(message)
+            if message.get("headers"):
+                copy["headers"] = list(message["headers"])
+            call.sent.append(copy)
             await send(message)
+            call.mutated = call.mutated or list(message.get("headers") or ()) != list(copy.get("headers") or ())
 
         session = call.session = scope.get(self.scope_key)
         call.reached, call.before = True, content(session)

@@ -43,9 +43,10 @@ class Request:
     was_dead: bool  # ... which belonged to a session that had ended when it was sent
     genuine: bool = True  # the cookies are the browser's own, or once were
     unsure: bool = False  # something else may have ended the session meanwhile
-    left: bool = False  # the client left, or the call was cancelled
+    left: bool = False  # the client left, wholly or half, or the call was cancelled
     rivals: set[str] = field(default_factory=set)  # names that requests at the same time changed
     number: int = 0  # of its tab, if it has one
+    talks: bool = False  # a WebSocket on which something was said
 
     @property
     def answer(self) -> Answer:

@@ -39,7 +39,7 @@ def broken(request: Request, cookie: str, people: Sequence[Person]) -> tuple[str
 def errors(request: Request) -> Broken:
     """No exception comes out that the application did not raise, and none of its own is lost."""
     out, own = request.answer.error, request.call.error
-    if out is own or request.left or (out is not None and type(out) is type(own)):
+    if out is own or (out is not None and type(out) is type(own)):
         return
     if out is None:
         yield f"the {type(own).__name__} of the application comes out of the middleware", "it was swallowed"
@@ -63,6 +63,8 @@ def messages(request: Request, cookie: str) -> Broken:
             yield f"the application's headers: {_others(before, cookie)}", str(_others(after, cookie))
         if not _names(before) <= _names(after) | set(OURS):
             yield f"the headers {sorted(_names(before))}", str(sorted(_names(after)))
+    if request.call.mutated:
+        yield "the application's list of headers is left as it is", "it was changed in place"
     fault = illegal(arrived)
     if fault and not illegal(sent):
         yield "messages in an order that ASGI allows, as the application's is", fault
@@ -107,7 +109,7 @@ def kept(request: Request, cookie: str) -> bool:
     given = [line.value for line in request.lines(cookie) if not line.expired]
     own = value is not None and value == (given[-1] if given else request.carried)
     sure = own and request.genuine and not request.was_dead and not request.unsure
-    started = request.status is not None and request.status < 500
+    started = request.status is not None and request.status < 500 and not illegal(request.call.sent)
     return sure and started and request.call.after is not None and not (value and person.is_dead(value))
 
 

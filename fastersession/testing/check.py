@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import warnings
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis.errors import Flaky
+from hypothesis.errors import Flaky, HypothesisWarning
 
 from ..config import IDLE_TIMEOUT, default_cookie_name
 from ..middleware import FasterSessionMiddleware
@@ -23,7 +24,7 @@ from .jar import Jar
 from .observer import Observer
 from .sessions import middleware_of
 from .stage import StoryError
-from .story import Step, Target, clients
+from .story import Step, Target, certain_stories, clients
 from .world import World
 
 __all__ = ["check_app"]
@@ -90,6 +91,8 @@ def check_app(
         living = _lifespan(app, extra)
         state = runner.run(living.__aenter__())
         try:
+            for story in certain_stories([Target.of(one) for one in targets]):
+                runner.run(tell(story, state))
             _search(stories, examples, lambda story: runner.run(tell(story, state)))
         finally:
             runner.run(living.__aexit__(None, None, None))
@@ -112,7 +115,9 @@ def _search(stories: Any, examples: int, tell: Callable[[Sequence[Step]], None])
             raise
 
     try:
-        each()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", HypothesisWarning)  # of stories with large cookies, which it tells in code
+            each()
     except StoryError as error:
         raise StoryError(str(error)) from None  # without hypothesis's notes, which say it again in code
     except Flaky:

@@ -110,12 +110,14 @@ class FaultyStore:
                 raise InjectedError("no connection")
             await asyncio.Event().wait()
         result = await self._act(verb, *args, **kwargs)
+        if isinstance(result, Record):
+            result = _copy(result)  # at once: another verb may change the record while this one suspends
         if gate is not None and gate.after:
             await gate.passing()
         await asyncio.sleep(0)
         if fault.kind == "lose":
             raise InjectedError("the answer was lost")
-        return _copy(result) if isinstance(result, Record) else result
+        return result
 
     async def _act(self, verb: str, *args: Any, **kwargs: Any) -> Any:
         self.calls.append(verb)

@@ -266,7 +266,12 @@ def check_store(factory: Factory, *, shared: bool = True, examples: int = 100, l
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
     phases = [phase for phase in Phase if phase is not Phase.explain]  # it costs minutes on a server
     limits = settings(
-        max_examples=examples, stateful_step_count=length, deadline=None, suppress_health_check=slow, phases=phases
+        max_examples=examples,
+        stateful_step_count=length,
+        deadline=None,
+        suppress_health_check=slow,
+        phases=phases,
+        report_multiple_bugs=False,
     )
     made: Any = functools.partial(StoreMachine, factory, shared=shared)
     run_state_machine_as_test(made, settings=limits)

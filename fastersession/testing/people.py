@@ -81,7 +81,6 @@ class Person:
     keys: dict[str, object] = field(default_factory=dict)  # the session of each value
     dead_keys: set[object] = field(default_factory=set)
     dead_values: set[str] = field(default_factory=set)
-    epoch: int = 0
 
     def value(self, cookie: str) -> str | None:
         """Return the session cookie that the browser has now."""
@@ -92,19 +91,24 @@ class Person:
         """Tell if a cookie leads to nothing any more."""
         return value in self.dead_values or self.keys.get(value) in self.dead_keys
 
-    def note(self, value: str) -> None:
-        """Note a value that the cookie was given; the values of the same session before it are dead."""
-        if value not in self.keys:
-            self.keys[value] = session_key(value, (self.name, self.epoch))
-            if isinstance(self.keys[value], bytes):
-                self.dead_values |= {old for old in self.values if self.keys[old] == self.keys[value]}
-            self.values.append(value)
+    def note(self, value: str, before: str | None) -> None:
+        """Note a value that the cookie was given in place of the one before.
+
+        Of ours, other values of the same session are dead from now on, and the session before, if it is another.
+        """
+        old = None if before is None or self.is_dead(before) else self.keys.get(before)
+        key = session_key(value, old or value)
+        if isinstance(key, bytes):
+            self.dead_values |= {other for other in self.values if self.keys[other] == key}
+        if old is not None and old != key:
+            self.dead_keys.add(old)
+        self.keys[value] = key
+        self.values.append(value)
 
     def end(self, value: str | None) -> None:
         """Note that the session of a value has ended."""
         if value is not None and value in self.keys:
             self.dead_keys.add(self.keys[value])
-            self.epoch += 1
 
     def secrets(self) -> Iterable[str]:
         """Return what nobody else may get to see."""

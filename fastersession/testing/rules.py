@@ -6,6 +6,7 @@ it is broken. A rule speaks only where it can be sure: what another request may 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -39,7 +40,7 @@ def broken(request: Request, cookie: str, people: Sequence[Person]) -> tuple[str
 def errors(request: Request) -> Broken:
     """No exception comes out that the application did not raise, and none of its own is lost."""
     out, own = request.answer.error, request.call.error
-    if out is own or (out is not None and type(out) is type(own)):
+    if out is own or type(out) is type(own) or (request.left and isinstance(out, asyncio.CancelledError)):
         return
     if out is None:
         yield f"the {type(own).__name__} of the application comes out of the middleware", "it was swallowed"

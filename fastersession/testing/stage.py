@@ -181,13 +181,7 @@ class Stage:
         person, changed = request.person, False
         for line in request.lines(self.cookie):
             if not line.expired and line.value not in person.keys:
-                if request.genuine and request.carried and not request.was_dead:
-                    key = person.keys.get(request.carried)
-                    person.note(line.value)
-                    if isinstance(key, bytes) and person.keys[line.value] != key:
-                        person.end(request.carried)
-                else:
-                    person.note(line.value)
+                person.note(line.value, request.carried if request.genuine else None)
                 changed = True
             elif line.expired and request.carried and not person.is_dead(request.carried):
                 person.end(request.carried)

@@ -6,7 +6,8 @@ that a failing story can be shortened step by step; ``world`` plays it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from .strategies import asgi_messages, cookie_headers, scopes, session_data
 
 __all__ = [
     "Go", "Junk", "Leave", "Login", "Logout", "Odd", "Open", "Plant", "Replay", "Script", "Step", "Target", "Visit",
-    "Wait", "clients",
+    "Wait", "certain_stories", "clients",
 ]  # fmt: skip
 
 BROWSERS = "AB"
@@ -173,3 +174,22 @@ def clients(
         st.builds(Script, who, asgi_messages().map(tuple)),
     )
     return st.lists(step, min_size=1, max_size=max_steps)
+
+
+def certain_stories(targets: Sequence[Target]) -> Iterator[Sequence[Step]]:
+    """Make the stories that are not left to chance: each request in each trouble, each two of one browser or both."""
+    me, you = list(BROWSERS)
+    planted = Plant(me, {})
+    yield from ([Visit(me, one)] for one in targets)
+    yield [planted, Wait(me, 1.1)]
+    yield [planted, Logout(me)]
+    for one in targets:
+        visit, opened = Visit(me, one), Open(me, one)
+        yield [visit, Login(me), Replay(me, 0, one)]
+        yield [visit, Logout(me), Replay(me, 0, one)]
+        for trouble in (Logout(me), Login(me), planted, *(Leave(me, 0, way) for way in WAYS)):
+            yield [opened, trouble]
+            yield [planted, opened, trouble]
+    for one, other in itertools.product(targets, targets):
+        yield [Visit(me, one), Visit(me, other)]
+        yield [Visit(me, one), Visit(you, other)]

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qsl
 
-from answer import Answer, Headers
 from driver import Socket
 
 from fastersession import FasterSessionMiddleware, MemoryStore
+from fastersession.testing import Answer, Headers
 
 SECRET = "a secret of the security tests, and of nothing else"
 OTHER = "another secret of the security tests, never the first"

@@ -6,11 +6,11 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
-from answer import Cookie
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fastersession.cookies import CookiePolicy
+from fastersession.testing import Cookie
 
 # --- writing ---
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from driver import App, Browser, in_loop
 from routes import Call, Handler, content, events, record_id, serve, tab
-from store_contract_cancelled import CancelAt
 from store_subject import EVERY, Factory, Subject, fields, opened
 
 from fastersession import FasterSessionMiddleware
+from fastersession.testing.contract_cancelled import CancelAt
 
 pytestmark = pytest.mark.parametrize("kind", EVERY)
 HOUR = 3600

@@ -6,10 +6,10 @@ import random
 from typing import Any
 
 import pytest
-from answer import Answer
 from apps import SECRET, SpyStore, ask, cookie, page, site, token_of, wrap
 from driver import Browser, in_loop
 
+from fastersession.testing import Answer
 from fastersession.tokens import KeyRing, Ticket
 
 LENGTH = [(b"content-length", b"2")]

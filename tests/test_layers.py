@@ -94,6 +94,52 @@ ALLOWED: dict[str, set[str]] = {
     "integrations": set(),
     "integrations.quart": {"session"},
     "stores": {"errors", "stores.base"},
+    "testing.clock": set(),
+    "testing.jar": set(),
+    "testing.answer": {"testing.jar"},
+    "testing.exchange": {"testing.answer", "testing.jar"},
+    "testing.browser": {"testing.answer", "testing.exchange", "testing.jar"},
+    "testing.sessions": {"errors", "middleware", "session", "testing.browser", "testing.jar"},
+    "testing.faults": {"stores.base", "stores.memory"},
+    "testing": {
+        *("testing.answer", "testing.browser", "testing.clock", "testing.exchange", "testing.faults", "testing.jar"),
+        "testing.sessions",
+    },
+    "testing.plugin": {"testing.browser", "testing.clock", "testing.faults"},
+    "testing.subject": {"stores.base", "testing.clock"},
+    "testing.contract_cancelled": {"testing.contract_races", "testing.subject"},
+    "testing.contract_leases": {"testing.subject"},
+    "testing.contract_races": {"testing.subject"},
+    "testing.contract_times": {"testing.subject"},
+    "testing.contract_values": {"testing.subject"},
+    "testing.model": {"stores.base"},
+    "testing.machine": {"stores.base", "testing.clock", "testing.model", "testing.subject"},
+    "testing.contract": {
+        *("stores.base", "testing.contract_cancelled", "testing.contract_leases", "testing.contract_races"),
+        *("testing.contract_times", "testing.contract_values", "testing.machine", "testing.subject"),
+    },
+    "testing.stores": {"testing.contract", "testing.machine", "testing.subject"},
+    "testing.legality": {"testing.answer"},
+    "testing.strategies": {"testing.answer", "testing.jar"},
+    "testing.story": {"testing.answer", "testing.jar", "testing.strategies"},
+    "testing.acts": set(),
+    "testing.observer": {"testing.answer"},
+    "testing.people": {"testing.answer", "testing.browser", "testing.exchange", "testing.jar", "testing.observer"},
+    "testing.rules": {"testing.answer", "testing.jar", "testing.legality", "testing.people"},
+    "testing.stage": {
+        *("testing.acts", "testing.browser", "testing.clock", "testing.exchange", "testing.jar", "testing.observer"),
+        *("testing.people", "testing.rules", "testing.story"),
+    },
+    "testing.world": {
+        *("testing.acts", "testing.exchange", "testing.observer", "testing.people", "testing.stage", "testing.story"),
+    },
+    "testing.check": {
+        *("config", "middleware", "session", "stores.memory", "testing.clock", "testing.exchange", "testing.jar"),
+        *("testing.observer", "testing.sessions", "testing.stage", "testing.story", "testing.world"),
+    },
+    "testing.fuzz": {
+        *("testing.check", "testing.legality", "testing.stage", "testing.story", "testing.strategies"),
+    },
     "demo": set(),
     "demo.model": set(),
     "demo.wire": set(),
@@ -105,7 +151,9 @@ ALLOWED: dict[str, set[str]] = {
 # Third parties, each with the only modules that may import it.
 DRIVERS: dict[str, set[str]] = {
     "cryptography": {"tokens"},
-    "asgiref": {"middleware"},
+    "asgiref": {"middleware", "testing.exchange", "testing.observer"},
+    "hypothesis": {"testing.check", "testing.machine", "testing.story", "testing.strategies"},
+    "pytest": {"testing.contract", "testing.contract_values", "testing.plugin", "testing.stores"},
     "quart": {"integrations.quart"},
     "h11": {"demo.upstream"},
     "uvicorn": {"__main__"},
@@ -294,6 +342,15 @@ EXTRAS = (
 def test_the_root_needs_no_extra() -> None:
     """With every extra and framework blocked, the package imports and serves a request."""
     run(f"import sys\nfor name in {EXTRAS!r}:\n    sys.modules[name] = None" + REQUEST + "asyncio.run(main())")
+
+
+def test_testing_an_application_needs_no_extra() -> None:
+    """Browser, clock, faults and `session_of` come without hypothesis and pytest; the rest says what it needs."""
+    blocked = "import sys\nfor name in ('hypothesis', 'pytest', 'httpx'):\n    sys.modules[name] = None\n"
+    run(f"{blocked}import fastersession.testing")
+    for part in ("stores", "fuzz"):
+        with pytest.raises(AssertionError, match=r"(hypothesis|pytest)"):
+            run(f"{blocked}import fastersession.testing.{part}")
 
 
 def test_extras_have_their_own_import_path() -> None:

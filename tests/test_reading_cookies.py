@@ -10,7 +10,6 @@ from base64 import urlsafe_b64encode
 from typing import Any
 
 import pytest
-from answer import Answer
 from apps import OTHER, SECRET, Clock, SpyStore, ask, cookie, page, site, token_of, wrap
 from driver import in_loop
 from hypothesis import given, settings
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 
 from fastersession import MemoryStore
 from fastersession.events import EventLog
+from fastersession.testing import Answer
 from fastersession.tokens import KeyRing, Ticket
 
 RING = KeyRing([SECRET.encode()], "sid")

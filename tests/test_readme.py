@@ -23,7 +23,8 @@ from litestar.middleware import DefineMiddleware
 from serving import KINDS, free_port, launch
 
 import fastersession
-from fastersession import FasterSessionMiddleware, MemoryStore, Session
+from fastersession import FasterSessionMiddleware, MemoryStore, Session, testing
+from fastersession.testing import fuzz, plugin
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -122,6 +123,33 @@ def test_an_example_streams_and_remembers(example: tuple[str, Any]) -> None:
 def test_another_visitor_of_an_example_begins_anew(example: tuple[str, Any]) -> None:
     """Without the cookie there is nothing to see."""
     assert ask(example[1]).text == ask(example[1]).text
+
+
+TESTING = blocks(section("Testing your application"), "python")
+
+
+@pytest.mark.parametrize("number", range(len(TESTING)))
+def test_the_examples_of_testing_pass(number: int, tmp_path: Path) -> None:
+    """Each is a test that pytest runs, with the application that they speak of and the fixtures of the plugin."""
+    (tmp_path / "example.py").write_text(blocks(section("No framework"), "python")[0])
+    (tmp_path / "test_it.py").write_text(TESTING[number])
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "fastersession.testing.plugin"]
+    environment = {**os.environ, "SESSION_SECRET": SECRET, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    environment["PYTHONPATH"] = f"{tmp_path}:{ROOT}"
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
+    assert re.search(r"^[1-9]\d* passed in", run.stdout, re.MULTILINE), run.stdout + run.stderr
+
+
+def test_the_table_of_testing_names_what_there_is() -> None:
+    """Each name of the table, and each strategy, is public in the kit; each fixture is in the plugin."""
+    text = section("Testing your application")
+    cells = re.findall(r"^\| (`.+?) \|", text, re.MULTILINE)
+    names = {name for cell in cells for name in re.findall(r"`(\w+)\(", cell)}
+    browser = {name for name in names if hasattr(testing.Browser, name)}
+    assert names - browser <= set(testing.__all__)
+    assert {"leave", "half_close", "cancel"} == browser
+    assert set(re.findall(r"`(\w+)\(\)`", text)) - {"tab"} <= set(fuzz.__all__) | set(testing.__all__)
+    assert set(re.findall(r"\b(fastersession_\w+)", text)) == set(plugin.__all__)
 
 
 @pytest.mark.parametrize("code", blocks(README, "python"))

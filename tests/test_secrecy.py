@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from answer import Answer
 from apps import OTHER, SECRET, Clock, SpyStore, cookie, token_of, wrap
 from driver import Browser, in_loop
 from stores import shorten
@@ -22,6 +21,7 @@ from stores import shorten
 import fastersession
 from fastersession import ConfigError
 from fastersession.config import Faults
+from fastersession.testing import Answer
 from fastersession.tokens import KeyRing, subkey
 
 PACKAGE = str(Path(fastersession.__file__).parent)

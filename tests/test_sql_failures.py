@@ -15,12 +15,12 @@ from clocks import FakeClock
 from over_sql import KINDS, Place
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
-from store_contract_cancelled import cancel_each_await
 from store_subject import ID, OTHER_ID, V1, V2, V3, Subject, content, make
 
 from fastersession.errors import StoreError
 from fastersession.stores.base import Change
 from fastersession.stores.sql import SQLStore
+from fastersession.testing.contract_cancelled import cancel_each_await
 
 
 def test_s10_a_dropped_connection_is_replaced_unnoticed(place: Place) -> None:

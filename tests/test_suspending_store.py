@@ -11,9 +11,10 @@ import pytest
 from clocks import FakeClock
 from driver import Browser, in_loop
 from routes import Call, content, serve
-from stores import BrokenStoreError, SuspendingStore
+from stores import SuspendingStore
 
 from fastersession import MemoryStore, StoreError
+from fastersession.testing import InjectedError
 
 
 async def writing_while(store: SuspendingStore, verb: str, act: Any, *, after: bool = True) -> Browser:
@@ -203,9 +204,9 @@ def test_the_exceptions_of_a_driver_are_the_cause_of_ours() -> None:
     async def do(call: Call) -> None:
         call.session["a"] = 1
         store.fail("create")
-        with pytest.raises(StoreError, match="BrokenStoreError") as caught:
+        with pytest.raises(StoreError, match="InjectedError") as caught:
             await call.session.save()
-        assert isinstance(caught.value.__cause__, BrokenStoreError)
+        assert isinstance(caught.value.__cause__, InjectedError)
         await call.reply()
 
     store = SuspendingStore(MemoryStore())

@@ -8,12 +8,12 @@ import sys
 from typing import Any
 
 import pytest
-from answer import Cookie
 from apps import Clock, SpyStore, ask, said, talk, token_of, wrap
 from driver import Browser, in_loop
 from stores import shorten
 
 from fastersession import SessionNotEstablished, StoreError
+from fastersession.testing import Cookie
 
 DENIAL = {"extensions": {"websocket.http.response": {}}}
 

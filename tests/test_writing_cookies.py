@@ -7,10 +7,10 @@ import itertools
 from typing import Any
 
 import pytest
-from answer import Answer
 from apps import OTHER, Clock, SpyStore, ask, cookie, page, site, token_of, wrap
 from driver import Browser, in_loop
 
+from fastersession.testing import Answer
 from fastersession.tokens import KeyRing, Ticket
 
 LAX = "; Path=/; Secure; HttpOnly; SameSite=Lax"

@@ -10,8 +10,8 @@ import secrets
 from collections.abc import Awaitable, Generator
 from typing import Any
 
-from store_contract_races import SIZES, at_once
-from store_subject import Subject, over_a_store
+from .contract_races import SIZES, at_once
+from .subject import Subject, over_a_store
 
 __all__ = ["CancelAt", "Cancelled", "cancel_each_await", "cancelled"]
 

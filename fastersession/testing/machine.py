@@ -1,29 +1,38 @@
-"""One state machine over all stores: any sequence of verbs, requests that overlap, and verbs at once.
+"""One state machine over all stores: any sequence of verbs, requests that overlap, verbs at once, and crashes.
 
 Rules of residence: hypothesis, the model, and the loop that a store lives in from its opening to its closing.
 
-    check(factory, examples=30)
+    check_store(lambda clock: MyStore(url, clock=clock), examples=30)
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import math
 import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from clocks import FakeClock
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, rule, run_state_machine_as_test
-from store_model import Model
-from store_subject import START, Factory, fields
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
-from fastersession.stores.base import Change, Record
+from ..stores.base import Change, Record
+from .clock import FakeClock
+from .model import Model
+from .subject import START, Factory, fields
 
-__all__ = ["StoreMachine", "check"]
+__all__ = ["StoreMachine", "check_store"]
 
 RECORDS = range(2)
 VERIFIERS = [bytes([n]) * 32 for n in range(2)]
@@ -31,6 +40,7 @@ OWNERS = [bytes([n]) * 16 for n in range(2)]
 NAMES = ("a", "b", "A", "a ", "", "\N{GRINNING FACE}")
 TIMES = (10.0, 60.0, 1_000.0, math.inf)
 SIZES = (0, 1, 40, 3_000)
+MOST_CRASHES = 2  # each leaves the connections of a store open until the end
 
 records, owners = st.sampled_from(RECORDS), st.sampled_from(OWNERS)
 verifiers = st.sampled_from((None, None, *VERIFIERS))  # None: the record's own
@@ -61,26 +71,38 @@ steps = st.one_of(
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Every verb has the model's outcome, and every read shows the model's record."""
+    """Every verb has the model's outcome, and every read shows the model's record.
+
+    Run it with ``check_store``, or ``hypothesis.stateful.run_state_machine_as_test`` and settings of your own.
+
+    :param factory: makes a store by a clock; each call makes one that has just begun, as in a new process.
+    :param shared: whether what one store acknowledged is in the next one over the same server or file; false for a
+        store whose sessions end with the process.
+    """
 
     # Invariant: after any sequence of verbs, by requests that overlap in any way, at any times, each outcome and each
     # read is the model's; of verbs at once the outcomes and the reads after them are those of some order of the verbs.
     begun = Bundle("begun")
 
-    def __init__(self, factory: Factory) -> None:
+    def __init__(self, factory: Factory, *, shared: bool = True) -> None:
         super().__init__()
+        self.factory, self.shared = factory, shared
         self.clock = FakeClock(START)
         self.model = Model(self.clock)
+        self.crashed: list[Any] = []
         self.ids = [secrets.token_bytes(16) for _ in RECORDS]
         self.runner = asyncio.Runner()
         self.store = factory(self.clock)
         self.runner.run(self.store.open())
 
     def teardown(self) -> None:
+        """End the store, and those that crashed."""
+
         async def end() -> None:
             for record_id in self.ids:
                 await self.store.delete(record_id)
-            await self.store.close()
+            for store in (self.store, *self.crashed):
+                await store.close()
 
         self.runner.run(end())
         self.runner.close()
@@ -147,7 +169,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(requests=st.lists(begun, min_size=2, max_size=3), all_changes=st.lists(changes, min_size=3, max_size=3))
     def save_at_once(self, requests: list[Any], all_changes: list[Any]) -> None:
-        """Requests of one record save at the same time."""
+        """Let requests of one record save at the same time."""
         self.several(
             [("update", *request, change) for request, change in zip(requests, all_changes, strict=False)],
             requests[0][0],
@@ -155,6 +177,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from((0.5, 4.5, 5.0, 9.5, 25.0, 61.0, 990.0)))
     def wait(self, seconds: float) -> None:
+        """Let time pass."""
         self.clock.advance(seconds)
 
     @rule(record=records, early=st.sampled_from((0.0, 0.0, 0.5)), lease=st.booleans())
@@ -172,8 +195,20 @@ class StoreMachine(RuleBasedStateMachine):
         self.model.purge()
         self.compare()
 
+    @precondition(lambda self: len(self.crashed) < MOST_CRASHES)
+    @rule()
+    def crash(self) -> None:
+        """Lose the process between two verbs: what was acknowledged is there in the next, leases and all."""
+        self.crashed.append(self.store)  # neither closed nor used again
+        self.store = self.factory(self.clock)
+        self.runner.run(self.store.open())
+        if not self.shared:
+            self.model = Model(self.clock)
+        self.compare()
+
     @rule()
     def compare(self) -> None:
+        """Read all records."""
         assert self.all_records() == self.expected(self.model)
 
     def bound(self, step: Sequence[Any]) -> tuple[str, tuple[Any, ...]]:
@@ -195,10 +230,13 @@ class StoreMachine(RuleBasedStateMachine):
         return verb, (self.ids[record], *rest)
 
     def change(self, given: Any) -> Change:
+        """Put times into a change."""
         more = {name: value for name, value in given.items() if name in ("idle_timeout", "lease")}
         return Change(self.clock() - given.get("back", 0.0), given["sets"], tuple(given["deletes"]), **more)
 
     def run(self, calls: Sequence[tuple[str, tuple[Any, ...]]]) -> list[Any]:
+        """Do the calls at once, and return their outcomes in order."""
+
         async def call(verb: str, arguments: tuple[Any, ...]) -> Any:
             outcome = await getattr(self.store, verb)(*arguments)
             return fields(outcome) if isinstance(outcome, Record) else outcome  # before another verb changes it
@@ -209,17 +247,30 @@ class StoreMachine(RuleBasedStateMachine):
         return self.runner.run(together())
 
     def all_records(self) -> list[Any]:
+        """Return what the store has."""
         return self.run([("load", (record_id,)) for record_id in self.ids])
 
     def expected(self, model: Model) -> list[Any]:
+        """Return what a model has."""
         return [model.load(record_id) for record_id in self.ids]
 
 
-def check(factory: Factory, *, examples: int, length: int = 40) -> None:
-    """Run the machine over a store."""
+def check_store(factory: Factory, *, shared: bool = True, examples: int = 100, length: int = 40) -> None:
+    """Run the machine over a store, in event loops of its own.
+
+    :param factory: see ``StoreMachine``, as for ``shared``. :param examples: how many sequences are tried.
+    :param length: the most verbs of one.
+    :raises AssertionError: an outcome or a read was not the contract's; its notes are the shortest sequence found.
+    """
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
     phases = [phase for phase in Phase if phase is not Phase.explain]  # it costs minutes on a server
     limits = settings(
-        max_examples=examples, stateful_step_count=length, deadline=None, suppress_health_check=slow, phases=phases
+        max_examples=examples,
+        stateful_step_count=length,
+        deadline=None,
+        suppress_health_check=slow,
+        phases=phases,
+        report_multiple_bugs=False,
     )
-    run_state_machine_as_test(lambda: StoreMachine(factory), settings=limits)
+    made: Any = functools.partial(StoreMachine, factory, shared=shared)
+    run_state_machine_as_test(made, settings=limits)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fastersession.stores.base import Change
+from ..stores.base import Change
 
 __all__ = ["Model", "Row"]
 
@@ -31,13 +31,15 @@ class Row:
 
     @property
     def end(self) -> float:
+        """Return when the record expires."""
         return min(self.accessed_at + self.idle_timeout, self.not_after)
 
     def fields(self) -> dict[str, Any]:
-        """What a load returns; the lease is no field of a record."""
+        """Return what a load returns; the lease is no field of a record."""
         return {name: value for name, value in vars(self).items() if name != "lease"}
 
     def merged(self, change: Change) -> Row:
+        """Return the row with a change."""
         attributes = {**self.attributes, **change.sets}
         return replace(
             self,
@@ -55,34 +57,42 @@ class Model:
         self.clock, self.rows = clock, dict(rows or {})
 
     def copy(self) -> Model:
+        """Return another model with the same rows, by the same clock."""
         return Model(self.clock, self.rows)
 
     def expired(self, row: Row) -> bool:
+        """Tell if a row has expired by now."""
         return self.clock() >= row.end
 
     def alive(self, record_id: bytes) -> Row | None:
+        """Return the row, unless it is absent."""
         row = self.rows.get(record_id)
         return None if row is None or self.expired(row) else row
 
     def own(self, record_id: bytes, verifier: bytes, lease: bytes | None = None) -> Row | None:
+        """Return the row if the verifier is its own, and the lease, if one is given, that owner's."""
         row = self.alive(record_id)
         if row is None or row.verifier != verifier or (lease is not None and self.holder(row) != lease):
             return None
         return row
 
     def holder(self, row: Row) -> bytes | None:
+        """Return who holds the lease of a row."""
         return None if row.lease is None or self.clock() >= row.lease[1] else row.lease[0]
 
     def lease(self, record_id: bytes) -> tuple[bytes, float] | None:
+        """Return holder and end of a lease."""
         row = self.alive(record_id)
         return None if row is None or self.holder(row) is None else row.lease
 
     def free(self, record_id: bytes) -> None:
+        """Take the lease away."""
         row = self.rows.get(record_id)
         if row is not None:
             self.rows[record_id] = replace(row, lease=None)
 
     def load(self, record_id: bytes) -> dict[str, Any] | None:
+        """See ``Store.load``."""
         row = self.alive(record_id)
         return None if row is None else row.fields()
 
@@ -96,6 +106,7 @@ class Model:
         attributes: Mapping[str, Any],
         user: str | None = None,
     ) -> dict[str, Any] | None:
+        """See ``Store.create``."""
         if self.alive(record_id) is not None:
             return None
         times = created_at, created_at, idle_timeout, not_after
@@ -103,18 +114,21 @@ class Model:
         return row.fields()
 
     def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
+        """See ``Store.update``."""
         row = self.own(record_id, verifier, change.lease)
         if row is not None:
             self.rows[record_id] = row.merged(change)
         return row is not None
 
     def touch(self, record_id: bytes, verifier: bytes, accessed_at: float) -> bool:
+        """See ``Store.touch``."""
         row = self.own(record_id, verifier)
         if row is not None:
             self.rows[record_id] = replace(row, accessed_at=max(row.accessed_at, accessed_at))
         return row is not None
 
     def delete(self, record_id: bytes) -> bool:
+        """See ``Store.delete``."""
         found = self.alive(record_id) is not None
         self.rows.pop(record_id, None)
         return found
@@ -122,6 +136,7 @@ class Model:
     def regenerate(
         self, record_id: bytes, verifier: bytes, new_verifier: bytes, not_after: float, change: Change
     ) -> bool:
+        """See ``Store.regenerate``."""
         row = self.own(record_id, verifier, change.lease)
         if row is not None:
             fresh = replace(row, verifier=new_verifier, not_after=not_after, regenerated_at=change.accessed_at)
@@ -129,6 +144,7 @@ class Model:
         return row is not None
 
     def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
+        """See ``Store.lock``."""
         row = self.own(record_id, verifier)
         if row is None or self.holder(row) not in (None, owner):
             return False
@@ -136,6 +152,7 @@ class Model:
         return True
 
     def unlock(self, record_id: bytes, owner: bytes) -> bool:
+        """See ``Store.unlock``."""
         row = self.alive(record_id)
         if row is None or self.holder(row) != owner:
             return False
@@ -143,6 +160,7 @@ class Model:
         return True
 
     def purge(self) -> int:
+        """See ``Store.purge``."""
         gone = [record_id for record_id, row in self.rows.items() if self.expired(row)]
         for record_id in gone:
             del self.rows[record_id]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 
-from store_subject import START, Subject, over_a_store
+from .subject import START, Subject, over_a_store
 
 V, W = b"v" * 32, b"w" * 32
 
@@ -145,4 +145,5 @@ class Times:
 
     async def purged(self, subject: Subject, number: int) -> bool:
         """Purge, and tell if the number is the one expected; a store whose server expires by itself counts none."""
-        return await subject.purge() == number
+        removed: int = await subject.purge()
+        return removed == number

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 
-from store_subject import Subject, over_a_store
+from .subject import Subject, over_a_store
 
 V, W = b"v" * 32, b"w" * 32
 ME, YOU = b"m" * 16, b"y" * 16

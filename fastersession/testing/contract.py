@@ -1,24 +1,25 @@
 """The contract of stores/base.py as tests: any store passes them, over any server.
 
 Rules of residence: what is true of one caller at a time; times, values, races, cancellations and leases have files of
-their own, mixed in here. No server, no sleep: time is the store's clock. A subclass is collected by pytest, and is
-parametrized with the `kind` of store.
+their own, mixed in here. No server, no sleep: time is the store's clock.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from store_contract_cancelled import Cancelled
-from store_contract_leases import Leases
-from store_contract_races import Races
-from store_contract_times import Times
-from store_contract_values import Values
-from store_subject import Subject, fields, opened, over_a_store
 
-from fastersession.stores.base import Record
+from ..stores.base import Record
+from .contract_cancelled import Cancelled
+from .contract_leases import Leases
+from .contract_races import Races
+from .contract_times import Times
+from .contract_values import Values
+from .machine import check_store
+from .subject import Factory, Subject, fields, opened, over_a_store
 
 __all__ = ["SharedStoreContract", "StoreContract"]
 
@@ -40,7 +41,32 @@ async def absent(subject: Subject, why: str) -> bytes:
 
 
 class StoreContract(Cancelled, Leases, Races, Times, Values):
-    """Every verb: what it returns and what it leaves behind."""
+    """Every verb: what it returns and what it leaves behind. Subclass it, and pytest runs all of it over your store.
+
+        class TestMyStore(SharedStoreContract):
+            def make_store(self, clock):
+                return MyStore("server.example", clock=clock)
+
+    Where a store needs fixtures, override the fixture ``factory`` instead, which returns such a function. Each test
+    makes its store, opens it, uses ids of its own, and closes it, in an event loop of its own; records of other tests
+    may be in the server.
+    """
+
+    shared = False  # what one store acknowledged is in another one of the same factory
+    examples = 100  # how many sequences of verbs the state machine tries
+
+    def make_store(self, clock: Callable[[], float]) -> Any:
+        """Return a store that is not open yet, and asks ``clock`` for the time."""
+        raise NotImplementedError("give make_store(), or override the fixture factory")
+
+    @pytest.fixture
+    def factory(self) -> Factory:
+        """Give a function from a clock to a store."""
+        return self.make_store
+
+    def test_state_machine(self, factory: Factory) -> None:
+        """Any sequence of verbs, by requests that overlap and at once, has the model's outcomes."""
+        check_store(factory, shared=self.shared, examples=self.examples)
 
     @over_a_store
     async def test_create_then_load(self, subject: Subject) -> None:
@@ -83,7 +109,8 @@ class StoreContract(Cancelled, Leases, Races, Times, Values):
     @over_a_store
     async def test_l5_no_verb_brings_a_record_back(self, subject: Subject, why: str) -> None:
         """L5: on an absent record every verb says so, and it stays absent after each of them."""
-        record_id, change = await absent(subject, why), {"sets": {"late": b"1"}}
+        record_id = await absent(subject, why)
+        change: Any = {"sets": {"late": b"1"}}
         for verb, outcome in (
             (lambda: subject.load(record_id), None),
             (lambda: subject.update(record_id, V, **change), False),
@@ -183,7 +210,10 @@ class StoreContract(Cancelled, Leases, Races, Times, Values):
 
 
 class SharedStoreContract(StoreContract):
-    """A store outside the process: what one worker writes, all read."""
+    """The same for a store outside the process: what one worker writes, all read."""
+
+    shared = True
+    examples = 25
 
     @over_a_store
     async def test_two_workers_share_the_records(self, subject: Subject) -> None:

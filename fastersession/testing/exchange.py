@@ -1,43 +1,72 @@
 """One call of an ASGI application, played from the other side: what it receives, when it may send, how it is left.
 
-Rules of residence: plays the server; knows ASGI messages and the clock of deadlines, no URLs and no cookies but the jar
-that it fills. Tests reach it through driver.Browser.
+Rules of residence: plays the server; knows ASGI messages, no cookies but the jar that it fills. Neither asgiref's
+communicator nor httpx's transport would do: the one takes every message at once, so that nothing is ever held up, and
+cannot fail a send; the other hands an answer over only when it is whole, and cannot leave.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextvars
+from collections.abc import Callable
 from typing import Any
 
-from answer import Answer, Jar, Message
+from asgiref.compatibility import guarantee_single_callable
+
+from .answer import STARTS, Answer, Message
+from .jar import Jar
+
+__all__ = ["DEADLINE", "App", "Exchange", "Socket"]
 
 DEADLINE = 10  # seconds any single wait may take; generous, because it is only reached by a failing test
 
-App = Callable[..., Awaitable[None]]
+App = Callable[..., Any]  # ASGI 3, or ASGI 2
 
 
 class Exchange:
-    """One app call in a task of its own. `paced`: a body leaves only when `chunk()` asks for it.
+    """One application call in a task of its own, to be held open: ``async with browser.open("/chat") as held``.
 
-    `closing`: what `send` raises once the client is gone; None swallows, as servers below spec 2.4 do.
+    ``answer`` grows while the application sends. Not made by hand: see ``Browser.open``.
+
+    :param paced: a body leaves only when ``chunk()`` asks for it; else the application is never held up.
+    :param closing: what ``send`` raises once the client is gone; ``None`` swallows, as servers below ASGI 2.4 do.
     """
 
     def __init__(
-        self, app: App, scope: dict[str, Any], jar: Jar, *, paced: bool, closing: type[OSError] | None
+        self,
+        app: App,
+        scope: dict[str, Any],
+        jar: Jar,
+        url: str,
+        *,
+        paced: bool = False,
+        closing: type[OSError] | None = None,
     ) -> None:
-        self.app, self.scope, self.jar, self.closing = app, scope, jar, closing
+        self.app, self.scope, self.jar, self.url, self.closing = app, scope, jar, url, closing
         self.answer = Answer()
         self.gone = self.over = False
         self.leave_after: int | None = None
+        self.half = False  # leave_after closes only the client's own side
         self._credit = asyncio.Semaphore(0) if paced else None
-        self._incoming: asyncio.Queue[Message] = asyncio.Queue()
         self._changed = asyncio.Condition()
         self._read = 0
-        self.task: asyncio.Task[None] | None = None
+        self._incoming: asyncio.Queue[Message] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def task(self) -> asyncio.Task[None]:
+        """The task of the application call, which is begun if it was not."""
+        return self._task or self.begin()
+
+    def begin(self) -> asyncio.Task[None]:
+        """Begin the application call. It sees no context variable of the test."""
+        assert self._task is None, "an exchange is one call"
+        self._task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
+        return self._task
 
     async def __aenter__(self) -> Exchange:
-        self.task = asyncio.create_task(self._run())
+        self.begin()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -46,14 +75,14 @@ class Exchange:
         try:
             await self.ended()
         finally:
-            assert self.task is not None
             while not self.task.done():
                 self.task.cancel()
                 await asyncio.wait([self.task], timeout=1)
 
     async def _run(self) -> None:
         try:
-            await self.app(self.scope, self._receive, self._send)
+            app: Any = guarantee_single_callable(self.app)  # type: ignore[no-untyped-call]
+            await app(self.scope, self._receive, self._send)
         except BaseException as error:
             self.answer.error = error
         self.over = True
@@ -64,40 +93,44 @@ class Exchange:
         return await self._incoming.get()
 
     async def _send(self, message: Message) -> None:
-        is_body = message["type"] == "http.response.body"
-        if is_body and self._credit is not None and not self.gone:
+        is_body = message["type"] == "http.response.body" and not (message.get("more_body") and not message.get("body"))
+        if is_body and self._credit is not None and not self.gone:  # an empty chunk is none that could be asked for
             await self._credit.acquire()
         if self.gone:
             if self.closing is not None:
                 raise self.closing("the client is gone")
             return
         self.answer.messages.append(message)
-        if "headers" in message:
-            self.jar.take(message["headers"])
+        if message["type"] in STARTS:
+            self.jar.take(message.get("headers") or (), self.url)
         if self._final():
             self.feed({"type": "http.disconnect"})
         if self.leave_after is not None and len(self.answer.chunks) >= self.leave_after:
-            self.disconnect()
+            self.leave_after = None
+            (self.half_close if self.half else self.disconnect)()
         async with self._changed:
             self._changed.notify_all()
 
     async def until(self, condition: Callable[[], Any]) -> None:
-        """Wait until the condition holds or the app call has ended; the deadline is an error."""
+        """Wait until the condition holds or the application call has ended.
+
+        :raises TimeoutError: neither within ``DEADLINE``.
+        """
         async with asyncio.timeout(DEADLINE), self._changed:
             await self._changed.wait_for(lambda: condition() or self.over)
 
     def feed(self, *messages: Message) -> None:
-        """Put messages into what the app receives."""
+        """Put messages into what the application receives."""
         for message in messages:
             self._incoming.put_nowait(message)
 
     async def started(self) -> Answer:
-        """Wait for the start message (or the accept)."""
+        """Wait for the start message (or the accept, or the close that refuses)."""
         await self.until(lambda: any(m["type"].endswith((".start", ".accept", ".close")) for m in self.answer.messages))
         return self.answer
 
     async def chunk(self) -> bytes:
-        """Give the next body that is not empty, b'' once the app has no more; with `paced` this lets the app go on."""
+        """Return the next body that is not empty, ``b""`` after the last; if ``paced`` this lets the app go on."""
         chunks = self.answer.chunks
         if self._credit is not None and len(chunks) <= self._read:
             self._credit.release()
@@ -118,24 +151,29 @@ class Exchange:
             for _ in range(1_000):
                 credit.release()
 
+    def half_close(self) -> None:
+        """Close the client's own side: the application receives http.disconnect, what it sends still arrives."""
+        self.feed({"type": "http.disconnect"})
+
     def disconnect(self) -> None:
-        """Leave: the app receives http.disconnect, what it sends from now on reaches nobody."""
+        """Leave: the application receives http.disconnect, what it sends from now on reaches nobody."""
         if not self.gone:
             self.gone = True
             self.feed({"type": "http.disconnect"})
             self.resume()
 
     async def cancel(self, times: int = 1) -> Answer:
-        """Cancel the app task, `times` in a row with one turn of the loop between, and wait for its end."""
-        assert self.task is not None
+        """Cancel the application's task, ``times`` in a row with a turn of the loop between, and wait for its end."""
         for _ in range(times):
             self.task.cancel()
             await asyncio.sleep(0)
         return await self.ended()
 
     async def ended(self) -> Answer:
-        """Wait until the app call is over."""
-        assert self.task is not None
+        """Wait until the application call is over.
+
+        :raises AssertionError: not within ``DEADLINE``.
+        """
         self.resume()
         _, pending = await asyncio.wait([self.task], timeout=DEADLINE)
         assert not pending, "the app did not end"
@@ -143,7 +181,7 @@ class Exchange:
 
 
 class Socket(Exchange):
-    """A websocket: `accepted`, `send`, `receive`, `close`. Leaving the block sends websocket.disconnect."""
+    """A WebSocket: ``accepted``, ``send``, ``receive``. Leaving the block sends websocket.disconnect."""
 
     async def __aenter__(self) -> Socket:
         self.feed({"type": "websocket.connect"})
@@ -155,17 +193,19 @@ class Socket(Exchange):
         return await self.started()
 
     async def send(self, data: str | bytes) -> None:
+        """Send one message."""
         key = "text" if isinstance(data, str) else "bytes"
         self.feed({"type": "websocket.receive", key: data})
 
     async def receive(self) -> str | bytes | None:
-        """Give the next message of the app, None once it closed or ended."""
+        """Return the next message of the application, ``None`` once it closed or ended."""
         await self.until(lambda: len(self._sent()) > self._read)
         if len(self._sent()) <= self._read:
             return None
         self._read += 1
         message = self._sent()[self._read - 1]
-        return message.get("text") if message.get("text") is not None else message.get("bytes")
+        text: str | None = message.get("text")
+        return text if text is not None else message.get("bytes")
 
     def _sent(self) -> list[Message]:
         return [message for message in self.answer.messages if message["type"] in ("websocket.send", "websocket.close")]

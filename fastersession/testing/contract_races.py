@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Coroutine
 from typing import Any
 
-from store_subject import Subject, over_a_store
+from .subject import Subject, over_a_store
 
 V, W = b"v" * 32, b"w" * 32
 MANY, ROUNDS = 20, 5

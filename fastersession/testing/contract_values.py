@@ -9,7 +9,8 @@ import itertools
 import secrets
 
 import pytest
-from store_subject import START, Subject, over_a_store
+
+from .subject import START, Subject, over_a_store
 
 V, W = b"v" * 32, b"w" * 32
 # What a store could take for something else: its own fields, SQL, formats, keys, padding, case, composed characters.

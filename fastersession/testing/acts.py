@@ -1,0 +1,49 @@
+"""What a request does in the application's place: the views that a story has of its own.
+
+Rules of residence: functions of a session, which may be another middleware's plain dict, and ``send``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+__all__ = ["login", "logout", "look", "script", "write"]
+
+
+async def _answer(send: Callable[[Any], Awaitable[None]]) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+async def look(session: Any, send: Any) -> None:
+    """Do nothing but answer."""
+    await _answer(send)
+
+
+async def write(data: dict[str, Any], session: Any, send: Any) -> None:
+    """Write attributes."""
+    session.update(data)
+    await _answer(send)
+
+
+async def login(session: Any, send: Any) -> None:
+    """Have the session regenerated."""
+    with contextlib.suppress(AttributeError):  # not every middleware can
+        session.regenerate_id()
+    await _answer(send)
+
+
+async def logout(session: Any, send: Any) -> None:
+    """End the session."""
+    getattr(session, "invalidate", session.clear)()
+    await _answer(send)
+
+
+async def script(messages: Sequence[Any], session: Any, send: Any) -> None:
+    """Send messages, writing to a session that is there between them."""
+    for number, message in enumerate(messages):
+        if session:
+            session["script"] = number
+        await send(message)

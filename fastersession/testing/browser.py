@@ -1,0 +1,184 @@
+"""A browser without sockets: drives an ASGI application in process, with a cookie jar and every way to leave.
+
+Rules of residence: plays server and browser at once, so it may know ASGI and cookies; never opens a socket, never
+sleeps. Every wait has a deadline, every application call that it began it ends.
+
+    browser = Browser(app)
+    answer = await browser.get("/chat")                    # whole exchange; raises what the app raised
+    answer = await browser.get("/chat", catch=True)        # ... or keeps it in answer.error
+    answer = await browser.leave("/chat", after=2)         # http.disconnect after two chunks
+    answer = await browser.half_close("/chat", after=2)    # ... and read on to the end
+    answer = await browser.cancel("/chat", after=2, times=2)
+    async with browser.open("/chat", paced=True) as held:  # each chunk is sent only when asked for
+        first = await held.chunk()
+    async with browser.websocket("/ws") as ws:
+        await ws.accepted()
+        await ws.send("hello")
+        assert await ws.receive() == "hello"
+    async with lifespan(app):                              # startup, then the drain at shutdown
+        ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from .answer import Answer
+from .exchange import DEADLINE, App, Exchange, Socket
+from .jar import Headers, Jar
+
+__all__ = ["Browser", "lifespan"]
+
+
+class Browser:
+    """One user: a cookie jar in front of an application. Two browsers share nothing; two tabs are two exchanges of one.
+
+    Use it in the event loop of the test; its methods may run at the same time, as tabs do.
+
+    :param scheme: ``"https"`` returns Secure cookies, ``"http"`` does not.
+    :param state: is given to every scope as a shallow copy, as servers do with what a lifespan has filled.
+    :param extra: is merged into each scope.
+    :param spec: the version of the ASGI spec that the server claims.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        scheme: str = "https",
+        host: str = "testserver",
+        state: dict[str, Any] | None = None,
+        extra: dict[str, Any] | None = None,
+        spec: str = "2.3",
+    ) -> None:
+        self.app, self.scheme, self.host, self.spec = app, scheme, host, spec
+        self.state, self.extra = state, extra or {}
+        self.jar = Jar(f"{scheme}://{host}/")
+
+    def tab(self) -> Browser:
+        """Return another browser with the same cookies from now on: an old tab, or a thief."""
+        twin = Browser(self.app, scheme=self.scheme, host=self.host, state=self.state, extra=self.extra, spec=self.spec)
+        twin.jar = self.jar.copy()
+        return twin
+
+    def url(self, path: str) -> str:
+        """Return the address of a path, which is not quoted."""
+        return f"{self.scheme}://{self.host}{quote(path)}"
+
+    def scope(self, method: str, target: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> dict[str, Any]:
+        """Make the scope of a request as uvicorn would make it, the jar's cookies included."""
+        url = urlsplit(target)
+        path = unquote(url.path)
+        own: Headers = [(b"host", self.host.encode()), *self.jar.header(self.url(path))]
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": self.spec},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": self.scheme,
+            "path": path,
+            "raw_path": url.path.encode(),
+            "query_string": url.query.encode(),
+            "root_path": "",
+            "headers": own + list(headers),
+            "client": ("127.0.0.1", 50000),
+            "server": (self.host, 443 if self.scheme == "https" else 80),
+        }
+        if self.state is not None:
+            scope["state"] = dict(self.state)
+        return scope | self.extra
+
+    def open(
+        self,
+        target: str,
+        *,
+        method: str = "GET",
+        body: bytes = b"",
+        headers: Iterable[tuple[bytes, bytes]] = (),
+        paced: bool = False,
+        closing: type[OSError] | None = None,
+    ) -> Exchange:
+        """Make an exchange to be held open: ``async with browser.open("/stream") as held``. See ``Exchange``."""
+        scope = self.scope(method, target, headers)
+        exchange = Exchange(self.app, scope, self.jar, self.url(scope["path"]), paced=paced, closing=closing)
+        exchange.feed({"type": "http.request", "body": body, "more_body": False})
+        return exchange
+
+    async def request(self, method: str, target: str, *, catch: bool = False, **options: Any) -> Answer:
+        """Do a whole exchange: read to the end, raise what the application raised unless ``catch``."""
+        async with self.open(target, method=method, **options) as exchange:
+            answer = await exchange.ended()
+        if answer.error is not None and not catch:
+            raise answer.error
+        return answer
+
+    async def get(self, target: str, **options: Any) -> Answer:
+        """GET; see ``request``."""
+        return await self.request("GET", target, **options)
+
+    async def post(self, target: str, *, json_body: Any = None, **options: Any) -> Answer:
+        """POST; ``json_body`` is encoded and declared, else give ``body`` and ``headers``. See ``request``."""
+        if json_body is not None:
+            options["body"] = json.dumps(json_body).encode()
+            options["headers"] = [*options.get("headers", ()), (b"content-type", b"application/json")]
+        return await self.request("POST", target, **options)
+
+    async def leave(self, target: str, *, after: int = 1, half: bool = False, **options: Any) -> Answer:
+        """Read ``after`` chunks, close the connection, wait for the application's end; its error is in the answer."""
+        async with self.open(target, **options) as exchange:
+            exchange.leave_after, exchange.half = after, half
+            return await exchange.ended()
+
+    async def half_close(self, target: str, *, after: int = 1, **options: Any) -> Answer:
+        """Read ``after`` chunks, close only the client's own side, read what still comes."""
+        return await self.leave(target, after=after, half=True, **options)
+
+    async def cancel(self, target: str, *, after: int = 1, times: int = 1, **options: Any) -> Answer:
+        """Read ``after`` chunks, then cancel the application's task ``times`` in a row (a server's shutdown)."""
+        async with self.open(target, paced=True, **options) as exchange:
+            for _ in range(after):
+                await exchange.chunk()
+            return await exchange.cancel(times)
+
+    def websocket(self, target: str, *, headers: Iterable[tuple[bytes, bytes]] = (), **extra: Any) -> Socket:
+        """Make a WebSocket to be held open; ``extra`` goes into the scope (say ``extensions``)."""
+        scope = self.scope("GET", target, headers) | {"type": "websocket", "subprotocols": []} | extra
+        scope["scheme"] = "wss" if self.scheme == "https" else "ws"
+        del scope["method"]
+        return Socket(self.app, scope, self.jar, self.url(scope["path"]))
+
+
+@contextlib.asynccontextmanager
+async def lifespan(app: App, state: dict[str, Any] | None = None) -> AsyncIterator[dict[str, Any]]:
+    """Start up, then shut down as a server does; yields the state dict.
+
+    :raises AssertionError: the application says that it failed, or ends before it has answered.
+    """
+    shared = {} if state is None else state
+    scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": shared}
+    exchange = Exchange(app, scope, Jar(), "")
+    task = exchange.task
+    try:
+        for event in ("startup", "shutdown"):
+            exchange.feed({"type": f"lifespan.{event}"})
+            await exchange.until(functools.partial(_answered, exchange.answer, event))
+            assert exchange.answer.messages, f"the app ended before {event}: {exchange.answer.error!r}"
+            assert exchange.answer.messages[-1]["type"] == f"lifespan.{event}.complete", exchange.answer.messages
+            if event == "startup":
+                yield shared
+        await asyncio.wait([task], timeout=DEADLINE)
+    finally:
+        task.cancel()
+        await asyncio.wait([task], timeout=1)
+    if exchange.answer.error is not None:
+        raise exchange.answer.error
+
+
+def _answered(answer: Answer, event: str) -> bool:
+    return any(event in message["type"] for message in answer.messages)

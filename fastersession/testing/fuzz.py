@@ -1,0 +1,23 @@
+"""What services are fuzzed with: strategies of what is sent, stories of browsers, and a check of a whole application.
+
+Rules of residence: public names only. Needs hypothesis, the extra ``testing``.
+"""
+
+from .check import check_app
+from .legality import illegal
+from .stage import StoryError
+from .story import Step, Target, clients
+from .strategies import asgi_messages, cookie_headers, scopes, session_data
+
+__all__ = [
+    "Step",
+    "StoryError",
+    "Target",
+    "asgi_messages",
+    "check_app",
+    "clients",
+    "cookie_headers",
+    "illegal",
+    "scopes",
+    "session_data",
+]

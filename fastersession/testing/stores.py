@@ -1,0 +1,27 @@
+"""What authors of stores test with: the contract as a class of tests, and a state machine against a model.
+
+Rules of residence: public names only. Needs pytest and hypothesis, the extra ``testing``.
+"""
+
+import sys
+
+import pytest
+
+_PARTS = ("", "_cancelled", "_leases", "_races", "_times", "_values")
+for _name in (*(f"contract{part}" for part in _PARTS), "machine"):
+    if f"fastersession.testing.{_name}" not in sys.modules:  # so that a failing assertion tells what it compared
+        pytest.register_assert_rewrite(f"fastersession.testing.{_name}")
+
+from .contract import SharedStoreContract, StoreContract  # noqa: E402 - only now
+from .machine import StoreMachine, check_store  # noqa: E402
+from .subject import Factory, Subject, over_a_store  # noqa: E402
+
+__all__ = [
+    "Factory",
+    "SharedStoreContract",
+    "StoreContract",
+    "StoreMachine",
+    "Subject",
+    "check_store",
+    "over_a_store",
+]

@@ -1,23 +1,29 @@
-"""`python -m bench [inprocess] [scale]`: measure, and write Markdown to standard output.
+"""`python -m bench [part …]`: measure, and write Markdown to standard output.
 
-Rules of residence: arguments, the order of the parts and where results go. No measurement and no table here.
+Rules of residence: arguments, the list of the parts and where results go. No measurement and no table here.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import inprocess, report, scale
+from bench import inprocess, report, scale, sockets, truth
 from bench.cases import CASES
+from bench.checks import checks
 from bench.peers import PEERS, Peer, pick
 
-PARTS = ("inprocess", "scale")
+PARTS: dict[str, Callable[..., dict[str, Any]]] = {
+    "truth": truth.measure,
+    "inprocess": inprocess.measure,
+    "scale": scale.measure,
+    "sockets": sockets.measure,
+}
+"""A part is `measure(peers, options, tell)`; report.py has its tables, plots.py its picture, checks.py its targets."""
 
 
 def listed(known: dict[str, Any]) -> Callable[[str], list[str]]:
@@ -38,14 +44,17 @@ def numbers(text: str) -> list[int]:
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m bench", description="What a session costs, peer beside peer.")
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"{' or '.join(PARTS)}; without one, both")
-    parser.add_argument("--rounds", type=int, default=20, help="rounds of the in-process part, turns of a scale level")
-    parser.add_argument("--seconds", type=float, default=0.03, help="timed seconds per peer and case in a round")
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; without one, all of them")
+    parser.add_argument("--rounds", type=int, help="rounds of a part, turns of a scale level; else as many as it needs")
+    parser.add_argument(
+        "--seconds", type=float, help="timed seconds per peer and case in a round, if not the part's own"
+    )
     parser.add_argument("--peers", type=listed(PEERS), help=f"comma-separated, of {', '.join(PEERS)}")
-    parser.add_argument("--cases", type=listed(CASES), default=list(CASES), help=f"of {', '.join(CASES)}")
-    parser.add_argument("--levels", type=numbers, default=list(scale.LEVELS), help="live sessions, comma-separated")
+    parser.add_argument("--cases", type=listed(CASES), help=f"of the part in process: {', '.join(CASES)}")
+    parser.add_argument("--levels", type=numbers, help="live sessions of the scale, comma-separated")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
+    parser.add_argument("--save", action="store_true", help="write tables and pictures to bench/results")
     parser.add_argument("--check", action="store_true", help="hold the results against the targets; exit 1 if missed")
     return parser
 
@@ -55,15 +64,8 @@ def tell(line: str) -> None:
 
 
 def measured(peers: list[Peer], options: argparse.Namespace) -> dict[str, Any]:
-    results: dict[str, Any] = {"environment": report.environment(peers)}
-    parts = options.parts or PARTS
-    if "inprocess" in parts:
-        cases = [CASES[key] for key in options.cases]
-        job = inprocess.measure(peers, cases, options.rounds, options.seconds, tell)
-        results["inprocess"] = asyncio.run(job)
-    if "scale" in parts:
-        results["scale"] = scale.measure(peers, options.levels, options.rounds, tell)
-    return results
+    parts = [key for key in PARTS if key in (options.parts or PARTS)]
+    return {"environment": report.environment(peers), **{key: PARTS[key](peers, options, tell) for key in parts}}
 
 
 def main() -> int:
@@ -75,17 +77,25 @@ def main() -> int:
     for key in missing:
         tell(f"not installed, so left out: {key} (pip install -r bench/requirements.txt)")
     results = measured(peers, options)
+    write(results, options)
+    return judged(results) if options.check else 0
+
+
+def write(results: dict[str, Any], options: argparse.Namespace) -> None:
     text = report.markdown(results)
     print(text)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
     if options.markdown:
         options.markdown.write_text(text)
-    return judged(results) if options.check else 0
+    if options.save:
+        from bench.results import save
+
+        save(results)
 
 
 def judged(results: dict[str, Any]) -> int:
-    found = report.checks(results)
+    found = checks(results)
     print(*found, sep="\n")
     return 0 if all(check.met for check in found) else 1
 

@@ -17,6 +17,7 @@ from bench import adapter_django, adapters
 
 Scope = dict[str, Any]
 
+
 def cleared(scope: Scope) -> None:
     """Log out as most peers want it."""
     scope["session"].clear()
@@ -68,10 +69,14 @@ PEERS = {
     for peer in (
         Peer("bare", "bare app", adapters.bare, None, stores=False),
         Peer("floor", "the floor", adapters.floor, b"session", "cryptography", lacks=frozenset({"websocket"})),
-        Peer("fastersession", "**fastersession**", adapters.fastersession, b"__Host-sid", "fastersession", clocked=True),
+        Peer(
+            "fastersession", "**fastersession**", adapters.fastersession, b"__Host-sid", "fastersession", clocked=True
+        ),
         Peer("starlette", "Starlette SessionMiddleware", adapters.starlette, b"session", "starlette", stores=False),
         Peer("starsessions", "starsessions", adapters.starsessions, b"session", "starsessions", renews=True),
-        Peer("asgi-sessions", "asgi-sessions (Fernet)", adapters.asgi_sessions, b"session", "asgi-sessions", stores=False),
+        Peer(
+            "asgi-sessions", "asgi-sessions (Fernet)", adapters.asgi_sessions, b"session", "asgi-sessions", stores=False
+        ),
         Peer(
             "fastsession",
             "fastsession (the ancestor)",

@@ -6,6 +6,7 @@ Rules of residence: the server's process and the routes that only a server has. 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections import Counter
 from typing import Any
@@ -51,6 +52,7 @@ async def tokens(session: Any, send: Any) -> None:
 def main(key: str, port: str) -> None:
     import uvicorn
 
+    logging.disable(logging.WARNING)  # such as: a Secure cookie over plain http
     peer, own = PEERS[key], {"user": "u0", "n": 1}
     app = Served((lambda scope: own) if peer.bare else peer.session_of)
     middleware, _ = peer.wrap(app)

@@ -1,7 +1,7 @@
 """Requests per second and token streams through a real server, with the server on one core and the client on another.
 
-Rules of residence: starts a fresh server for every peer in every round, and stops it; what serves is serve.py, what asks
-is `wrk` for short answers and tokens.py for streams. Counts on both sides before it believes a figure.
+Rules of residence: starts a fresh server for every peer in every round, and stops it; serve.py serves, `wrk` asks for
+short answers and tokens.py for streams. Counts on both sides before it believes a figure.
 """
 
 from __future__ import annotations
@@ -207,7 +207,9 @@ def summary(peer: Peer, found: Mapping[str, list[Figures]]) -> dict[str, Any]:
         **{figure: statistics.median(one[figure] for one in own) for figure in own[0]},
         "best": {figure: (max if figure == "rps" else min)(one[figure] for one in own) for figure in own[0]},
         "ratio": {
-            label: {figure: ratio([one[figure] for one in own], [one[figure] for one in found[to]]) for figure in own[0]}
+            label: {
+                figure: ratio([one[figure] for one in own], [one[figure] for one in found[to]]) for figure in own[0]
+            }
             for label, to in names.items()
             if to in found
         },

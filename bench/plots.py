@@ -54,6 +54,7 @@ def canvas(path: Path, rows: int, columns: int, size: tuple[float, float], title
     with mpl.rc_context(RC):
         figure, axes = pyplot.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
         figure.suptitle(title, fontsize=11, fontweight="bold")
+        figure.get_layout_engine().set(w_pad=0.1, h_pad=0.06)
         yield list(axes.flat)
         figure.savefig(path, dpi=DPI, facecolor="white", transparent=False)
         pyplot.close(figure)
@@ -112,24 +113,34 @@ def inprocess(cases: dict[str, Any], folder: Path) -> None:
 
 def scale(peers: dict[str, Any], folder: Path) -> None:
     """Draw the cost of new, read and write against live sessions, both logarithmic, and the collector's pause."""
-    title = "What a session adds to a request, µs, against live sessions"
-    with canvas(folder / "scale.png", 1, 4, (11, 3.6), title) as axes:
-        for axis, operation in zip(axes, ("new", "read", "write", "longest collection, ms"), strict=True):
+    title = "What a session adds to a request, and the garbage collector, against live sessions (logarithmic)"
+    with canvas(folder / "scale.png", 1, len(SCALE), (11, 3.6), title) as axes:
+        for axis, (operation, panel) in zip(axes, SCALE.items(), strict=True):
             for key, found in peers.items():
-                levels = {int(live): level for live, level in found["levels"].items()}
-                costs = [at(level, operation) for level in levels.values()]
-                width = 2.4 if key == OURS else 1.4
-                axis.loglog(list(levels), costs, "o-", ms=3, lw=width, color=COLOURS.get(key), label=label(key))
-            axis.set_title(operation, loc="left")
-            axis.set_xlabel("live sessions")
+                costs = {int(live): max(at(level, operation), 1) for live, level in found["levels"].items()}
+                width = 2.6 if key == OURS else 1.4
+                axis.loglog(
+                    list(costs), list(costs.values()), "o-", ms=3, lw=width, color=COLOURS[key], label=label(key)
+                )
+            axis.set_title(panel, loc="left")
+            axis.set_xticks(list(costs), [short(live) for live in costs])
+            axis.set_xticks([], minor=True)
             axis.grid(visible=True, color="#e9ecef")
             axis.set_ylim(1, None)
+            axis.yaxis.set_major_formatter("{x:,.0f}")
         handles, names = axes[0].get_legend_handles_labels()
         axes[0].figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
 
 
+SCALE = {"new": "new, µs", "read": "read, µs", "write": "write, µs", "pause": "longest collection, ms"}
+
+
+def short(live: int) -> str:
+    return f"{live // 1_000_000} M" if live >= 1_000_000 else f"{live // 1000} k" if live >= 1000 else str(live)
+
+
 def at(level: dict[str, Any], operation: str) -> float:
-    return level[operation]["added"] / 1000 if operation in level else level["pause"] / 1e6
+    return level["pause"] / 1e6 if operation == "pause" else level[operation]["added"] / 1000
 
 
 def sockets(found: dict[str, Any], folder: Path) -> None:

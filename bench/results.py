@@ -1,19 +1,23 @@
 """The results that stand in the repository; `python -m bench.results` draws them again without measuring.
 
 Rules of residence: for each part a JSON file, which is what was measured, and what is made of it: a Markdown file and,
-for the parts that have one, a picture of the same name.
+for the parts that have one, a picture of the same name; and the tables of the README, between marks of their names.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bench.plots import PICTURES
-from bench.report import markdown
+from bench.report import inprocess, markdown, truth, where
 
 FOLDER = Path(__file__).parent / "results"
+README = FOLDER.parents[1] / "README.md"
+BRIEF = ("none", "read", "write", "new", "tampered", "history", "append", "cookies30", "stream")
 
 
 def save(results: dict[str, Any], folder: Path = FOLDER) -> None:
@@ -32,6 +36,25 @@ def draw(key: str, folder: Path) -> None:
         PICTURES[key](part[key], folder)
 
 
+def brief(part: dict[str, Any]) -> str:
+    """Return the medians of the cases that a reader of the README asks for."""
+    cases = {key: case for key, case in part["inprocess"].items() if key in BRIEF}
+    caption, table, *_ = inprocess(cases)
+    return f"{where(part['environment'])} {caption}.\n\n{table}"
+
+
+MARKED: dict[str, Callable[[dict[str, Any]], str]] = {"inprocess": brief, "truth": lambda part: truth(part["truth"])[1]}
+
+
+def filled(text: str, folder: Path = FOLDER) -> str:
+    """Return the README with its tables made of the results."""
+    for key, write in MARKED.items():
+        part = json.loads((folder / f"{key}.json").read_text())
+        block = f"<!-- {key} -->\n{write(part)}\n<!-- /{key} -->"
+        text = re.sub(rf"<!-- {key} -->.*<!-- /{key} -->", lambda match, block=block: block, text, flags=re.DOTALL)
+    return text
+
+
 def rounded(value: Any) -> Any:
     """Keep four digits of every figure: more are noise, and make the files grow."""
     if isinstance(value, float):
@@ -44,3 +67,4 @@ def rounded(value: Any) -> Any:
 if __name__ == "__main__":
     for file in sorted(FOLDER.glob("*.json")):
         draw(file.stem, FOLDER)
+    README.write_text(filled(README.read_text()))

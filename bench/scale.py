@@ -71,7 +71,7 @@ class Crowd:
         """Log everybody in; return the mean ns of it. The cookies go where they cannot disturb what memory shows."""
         peer, asked, spent = self.client.peer, self.live, 0
         if peer.fill:
-            asked = FEW
+            asked = min(FEW, self.live)
             peer.fill(self.client.sessions, self.live - asked)
         for number in range(asked):
             spent += await self.request("new")

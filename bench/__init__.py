@@ -1,5 +1,13 @@
 """Speed, measured: `python -m bench` (see __main__ for the parts).
 
+    peers ◄─ adapters        who is measured, and how each wraps an application
+    app ◄─ client            the application in process, and the browser in front of it
+    inprocess ◄─ cases       cost per request; scale: cost against live sessions
+    truth ◄─ stage           yes or no: what becomes of a session
+    redis ◄─ redis_peers, redis_server    requests a second, round trips and bytes on a real server
+    sockets ◄─ serve, tokens, wrk.lua
+    checks, report, plots, results    targets, tables, pictures, and where they are kept
+
 Rules of residence of this package: nothing under fastersession/ imports it, it imports only the public names of
 fastersession, and every peer it names is optional. `floor.py` is a verbatim copy of a given file and is never edited.
 """

@@ -1,24 +1,31 @@
-"""`python -m bench [inprocess] [scale] [redis]`: measure, and write Markdown to standard output.
+"""`python -m bench [part …]`: measure, and write Markdown to standard output.
 
-Rules of residence: arguments, the order of the parts and where results go. No measurement and no table here.
+Rules of residence: arguments, the list of the parts and where results go. No measurement and no table here.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import inprocess, redis, redis_peers, redis_server, report, scale
+from bench import inprocess, redis, redis_server, report, scale, sockets, truth
 from bench.cases import CASES
-from bench.peers import PEERS, Peer, pick, versions
-from bench.redis_peers import REDIS_PEERS, RedisPeer
+from bench.checks import checks
+from bench.peers import PEERS, Peer, pick
+from bench.redis_peers import REDIS_PEERS
 
-PARTS = ("inprocess", "scale", "redis")
+PARTS: dict[str, Callable[..., dict[str, Any]]] = {
+    "truth": truth.measure,
+    "inprocess": inprocess.measure,
+    "scale": scale.measure,
+    "redis": redis.measure,
+    "sockets": sockets.measure,
+}
+"""A part is `measure(peers, options, tell)`; report.py has its tables, plots.py its picture, checks.py its targets."""
 
 
 def listed(known: dict[str, Any]) -> Callable[[str], list[str]]:
@@ -39,15 +46,20 @@ def numbers(text: str) -> list[int]:
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m bench", description="What a session costs, peer beside peer.")
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)}; without one, all")
-    parser.add_argument("--rounds", type=int, default=20, help="rounds of a part, turns of a scale level")
-    parser.add_argument("--seconds", type=float, default=0.03, help="timed seconds per peer and case in a round")
-    everybody, everything = PEERS | REDIS_PEERS, CASES | redis.CASES
-    parser.add_argument("--peers", type=listed(everybody), help=f"comma-separated, of {', '.join(everybody)}")
-    parser.add_argument("--cases", type=listed(everything), default=[*everything], help=f"of {', '.join(everything)}")
-    parser.add_argument("--levels", type=numbers, default=list(scale.LEVELS), help="live sessions, comma-separated")
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; without one, all of them")
+    parser.add_argument("--rounds", type=int, help="rounds of a part, turns of a scale level; else as many as it needs")
+    parser.add_argument(
+        "--seconds", type=float, help="timed seconds per peer and case in a round, if not the part's own"
+    )
+    known = PEERS | REDIS_PEERS
+    parser.add_argument("--peers", type=listed(known), help=f"comma-separated, of {', '.join(known)}")
+    parser.add_argument("--cases", type=listed(CASES), help=f"of the part in process: {', '.join(CASES)}")
+    parser.add_argument("--levels", type=numbers, help="live sessions of the scale, comma-separated")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
+    parser.add_argument(
+        "--save", action="store_true", help="write tables and pictures to bench/results, and tables to the README"
+    )
     parser.add_argument("--check", action="store_true", help="hold the results against the targets; exit 1 if missed")
     return parser
 
@@ -56,21 +68,12 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def measured(
-    parts: list[str], peers: list[Peer], on_redis: list[RedisPeer], options: argparse.Namespace
-) -> dict[str, Any]:
-    results: dict[str, Any] = {}
-    if "inprocess" in parts:
-        cases = [CASES[key] for key in options.cases if key in CASES]
-        job = inprocess.measure(peers, cases, options.rounds, options.seconds, tell)
-        results["inprocess"] = asyncio.run(job)
-    if "scale" in parts:
-        results["scale"] = scale.measure(peers, options.levels, options.rounds, tell)
-    if "redis" in parts:
-        redis_cases = [redis.CASES[key] for key in options.cases if key in redis.CASES]
-        job = redis.measure(on_redis, redis_cases, options.rounds, options.seconds, tell)
-        results["redis"] = asyncio.run(job)
-    return results
+def measured(peers: list[Peer], options: argparse.Namespace) -> dict[str, Any]:
+    parts = [key for key in PARTS if key in (options.parts or PARTS)]
+    if "redis" in parts and not redis_server.installed():
+        tell("no redis-server or no redis-py, so left out: redis")
+        parts.remove("redis")
+    return {"environment": report.environment(peers), **{key: PARTS[key](peers, options, tell) for key in parts}}
 
 
 def main() -> int:
@@ -78,30 +81,30 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(unknown)}")
-    parts = options.parts or list(PARTS)
-    if "redis" in parts and not redis_server.installed():
-        tell("no redis-server or no redis-py, so left out: redis")
-        parts.remove("redis")
-    (peers, missing), (on_redis, missing_there) = pick(options.peers), redis_peers.pick(options.peers)
-    if "redis" not in parts:
-        on_redis, missing_there = [], []
-    elif parts == ["redis"]:
-        peers, missing = [], []
-    for key in {**dict.fromkeys(missing), **dict.fromkeys(missing_there)}:
+    peers, missing = pick(options.peers)
+    for key in missing:
         tell(f"not installed, so left out: {key} (pip install -r bench/requirements.txt)")
-    environment = report.environment(versions([*peers, *on_redis]))
-    results = {"environment": environment, **measured(parts, peers, on_redis, options)}
+    results = measured(peers, options)
+    write(results, options)
+    return judged(results) if options.check else 0
+
+
+def write(results: dict[str, Any], options: argparse.Namespace) -> None:
     text = report.markdown(results)
     print(text)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
     if options.markdown:
         options.markdown.write_text(text)
-    return judged(results) if options.check else 0
+    if options.save:
+        from bench.results import README, filled, save
+
+        save(results)
+        README.write_text(filled(README.read_text()))
 
 
 def judged(results: dict[str, Any]) -> int:
-    found = report.checks(results)
+    found = checks(results)
     print(*found, sep="\n")
     return 0 if all(check.met for check in found) else 1
 

@@ -1,109 +1,15 @@
 """What is asked of every peer, and how each case proves that it was done.
 
-Rules of residence: the one application that all peers wrap, and the cases, which speak to it through a client. A case
-proves its point before the clock runs, checks every timed answer, and afterwards that exactly the timed requests left
-their traces. No peer is named here; `client.peer.cookie is None` is the bare app, which has no session to prove.
+Rules of residence: the cases, which speak to the application through a client. A case proves its point before the clock
+runs, checks every timed answer, and afterwards that exactly the timed requests left their traces. No peer is named
+here; `client.peer.bare` is an app without sessions, which has nothing to prove.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-CHUNKS = 1000
-MEGABYTE = 1_000_000
-HISTORY = [
-    {"role": ("user", "assistant")[n % 2], "content": f"message {n:04d}: " + "x" * 52, "n": n} for n in range(1000)
-]
-"""1,000 chat messages, 101 KB as JSON."""
-
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-
-
-class BrokenPeerError(Exception):
-    """A peer did not do the work it was timed for."""
-
-
-class App:
-    """The application behind every peer: finds the session as that peer offers it and answers by path."""
-
-    def __init__(self, session_of: Callable[[dict[str, Any]], Any]) -> None:
-        self.session_of = session_of
-        self.serial = 0
-        self.chunks_ns = 0
-
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Send) -> None:
-        try:
-            await ROUTES[scope["path"]](self, self.session_of(scope), send)
-        except KeyError as missing:
-            raise BrokenPeerError(f"{scope['path']}: there is no {missing} any more") from missing
-
-
-async def answer(send: Send, body: bytes) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def hello(app: App, session: Any, send: Send) -> None:
-    await answer(send, b"hello")
-
-
-async def read(app: App, session: Any, send: Send) -> None:
-    await answer(send, session["user"].encode())
-
-
-async def peek(app: App, session: Any, send: Send) -> None:
-    await answer(send, session.get("user", "nobody").encode())
-
-
-async def number(app: App, session: Any, send: Send) -> None:
-    await answer(send, b"%d" % session["n"])
-
-
-async def write(app: App, session: Any, send: Send) -> None:
-    session["n"] = n = session["n"] + 1
-    await answer(send, b"%d" % n)
-
-
-async def new(app: App, session: Any, send: Send) -> None:
-    app.serial += 1
-    session["user"] = user = f"u{app.serial}"
-    session["n"] = 1
-    await answer(send, user.encode())
-
-
-async def fill(app: App, session: Any, send: Send) -> None:
-    session["history"] = [dict(message) for message in HISTORY]
-    await answer(send, b"%d" % len(session["history"]))
-
-
-async def turns(app: App, session: Any, send: Send) -> None:
-    await answer(send, b"%d" % len(session["history"]))
-
-
-async def large(app: App, session: Any, send: Send) -> None:
-    session["large"] = "x" * MEGABYTE
-    await size(app, session, send)
-
-
-async def size(app: App, session: Any, send: Send) -> None:
-    await answer(send, b"%d" % len(session["large"]))
-
-
-async def stream(app: App, session: Any, send: Send) -> None:
-    """Read once, start, and clock the chunks alone: neither the start nor the end of the answer is counted."""
-    token = session["user"].encode()
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
-    begin = time.perf_counter_ns()
-    for _ in range(CHUNKS):
-        await send({"type": "http.response.body", "body": token, "more_body": True})
-    app.chunks_ns = time.perf_counter_ns() - begin
-    await send({"type": "http.response.body", "body": token, "more_body": False})
-
-
-ROUTES = {f"/{f.__name__}": f for f in (hello, read, peek, number, write, new, fill, turns, large, size, stream)}
+from bench.app import CHUNKS, BrokenPeerError
 
 
 class Case:
@@ -111,7 +17,7 @@ class Case:
 
     key = "none"
     title = "no cookie"
-    path = "/hello"
+    path, kind = "/hello", "http"
     unit, unit_name = 1, "µs"
     least = 20
     """Requests in the shortest turn."""
@@ -135,6 +41,11 @@ class Case:
         """Prove that the timed requests left exactly their traces."""
         self.same(client, client.cookies_set, requests + 1 if client.peer.eager else 0, "cookies set")
 
+    def stayed(self, client: Any) -> None:
+        """Hold that the one cookie of a session was set once, or with every answer where that is the peer's way."""
+        expected = client.answers if client.peer.renews else 1
+        self.same(client, client.cookies_set, 0 if client.peer.bare else expected, "cookies set")
+
     def same(self, client: Any, got: object, expected: object, what: str = "answer") -> None:
         if got != expected:
             raise BrokenPeerError(f"{client.peer.key}, {self.title}: {what}: {got!r} instead of {expected!r}")
@@ -145,7 +56,7 @@ class Read(Case):
 
     async def before(self, client: Any) -> None:
         await client.get("/new")
-        self.same(client, client.cookies_set, client.peer.cookie is not None, "cookies set")
+        self.stayed(client)
         self.same(client, await client.get("/read"), b"u1")
 
     def ready(self, client: Any) -> None:
@@ -155,7 +66,7 @@ class Read(Case):
         self.same(client, (body, parts), (b"u1", 1))
 
     async def after(self, client: Any, requests: int) -> None:
-        self.same(client, client.cookies_set, client.peer.cookie is not None, "cookies set")
+        self.stayed(client)
         self.same(client, await client.get("/number"), b"1", "the counter nobody touched")
 
 
@@ -165,11 +76,59 @@ class ReadBeside(Read):
     async def before(self, client: Any) -> None:
         await super().before(client)
         self.same(client, await client.get("/fill"), b"1000")
-        client.cookies_set = client.peer.cookie is not None
+        client.cookies_set = client.answers = 0 if client.peer.bare else 1
 
     async def after(self, client: Any, requests: int) -> None:
         await super().after(client, requests)
         self.same(client, await client.get("/turns"), b"1000", "messages of history")
+
+
+class Append(ReadBeside):
+    """The chat's own case: one more message, the history staying as long as it was."""
+
+    key, title, path = "append", "append to 100 KB", "/append"
+
+    async def before(self, client: Any) -> None:
+        await super().before(client)
+        self.same(client, [await client.get("/append") for _ in range(2)], [b"1000", b"1001"], "the last message")
+        client.seen["counted"] = 1001
+
+    def check(self, client: Any, body: bytes, parts: int) -> None:
+        client.seen["counted"] += 1
+        self.same(client, (body, parts), (b"%d" % client.seen["counted"], 1))
+
+    def stayed(self, client: Any) -> None:
+        """Leave cookies alone: where the history is in the cookie, each answer has one."""
+
+    async def after(self, client: Any, requests: int) -> None:
+        self.same(client, await client.get("/last"), b"%d" % (1001 + requests), "the last message")
+        await super().after(client, requests)
+
+
+class ReadAmong(Read):
+    """Read with cookies of others on both sides, as analytics and the other applications of a host leave them."""
+
+    def __init__(self, key: str, title: str, others: int, size: int) -> None:
+        self.key, self.title = key, title
+        cookies = [b"_other_%d=" % n + b"GA1.2.%09d." % (n * 7919) + b"x" * (size - 16) for n in range(others)]
+        self.beside = b"".join(c + b"; " for c in cookies[::2]), b"".join(b"; " + c for c in cookies[1::2])
+
+    async def before(self, client: Any) -> None:
+        client.beside = self.beside
+        await super().before(client)
+
+
+class Accept(Read):
+    """The whole of a websocket that is accepted, says whose it is and is closed."""
+
+    key, title, path, kind = "websocket", "websocket accept", "/greet", "websocket"
+
+    async def before(self, client: Any) -> None:
+        await super().before(client)
+        self.same(client, await client.get(self.path, self.kind), b"u1")
+
+    def stayed(self, client: Any) -> None:
+        """Leave cookies alone: an accept need not renew them."""
 
 
 class Write(Read):
@@ -205,7 +164,7 @@ class New(Case):
         client.seen["given"].append(client.cookie)
 
     async def after(self, client: Any, requests: int) -> None:
-        if client.peer.cookie is None:
+        if client.peer.bare:
             return
         self.same(client, len(set(client.seen["given"]) - {None}), requests + 2, "different cookies")
         for index in {0, 1, requests // 2, requests, requests + 1}:
@@ -231,7 +190,7 @@ class Tampered(Case):
 
     async def refused(self, client: Any) -> None:
         client.cookie = client.seen["forged"]
-        expected = b"u1" if client.peer.cookie is None else b"nobody"
+        expected = b"u1" if client.peer.bare else b"nobody"
         self.same(client, await client.get("/peek"), expected, "the forged cookie")
 
     def ready(self, client: Any) -> None:
@@ -256,4 +215,20 @@ class Stream(Read):
         self.same(client, (body, parts), (b"u1", CHUNKS + 1))
 
 
-CASES = {case.key: case for case in (Case(), Read(), Write(), New(), Tampered(), ReadBeside(), Stream())}
+CASES = {
+    case.key: case
+    for case in (
+        Case(),
+        Read(),
+        Write(),
+        New(),
+        Tampered(),
+        ReadBeside(),
+        Append(),
+        ReadAmong("cookies3", "read, 3 cookies", 2, 24),
+        ReadAmong("cookies30", "read, 30 cookies", 29, 32),
+        ReadAmong("cookies16k", "read, 16 KB of cookies", 4, 4000),
+        Accept(),
+        Stream(),
+    )
+}

@@ -1,25 +1,26 @@
-"""Who is measured: one small adapter per peer.
+"""Who is measured: the list of peers, and what is known of each.
 
-Rules of residence: an adapter says how to wrap an application and where it finds its session, with the peer's own
-defaults and public names only, and imports the peer inside the function, so that a peer that is not installed is
-skipped. No case, clock or figure here.
+Rules of residence: what a peer is called, which adapter makes it, how its cookie behaves and what it cannot do. The
+adapters themselves are in adapters.py. No case, clock or figure here.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import time
-import uuid
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
+from importlib.util import find_spec
 from operator import itemgetter
 from typing import Any
 
-SECRET = "hN3vXw7qRk-bench-only-it-guards-nothing-Tz9dLc5m"
-"""As long as any peer asks for."""
+from bench import adapter_django, adapters
 
-MOST_SESSIONS = 2_000_000
-"""Twice the largest scale, so that no bound is reached while something else is measured."""
+Scope = dict[str, Any]
+
+
+def cleared(scope: Scope) -> None:
+    """Log out as most peers want it."""
+    scope["session"].clear()
 
 
 @dataclass(frozen=True)
@@ -29,107 +30,103 @@ class Peer:
     wrap: Callable[..., tuple[Any, Sized]]
     """`wrap(app, clock=None)` gives the ASGI application and what holds its live sessions, empty if nothing does."""
     cookie: bytes | None
-    """The cookie's name under the peer's defaults; `None` for the bare app, which has no session but a plain dict."""
+    """The cookie's name under the peer's defaults; `None` for an app without sessions, which gets a plain dict."""
     package: str | None = None
-    """The distribution whose version is reported."""
-    session_of: Callable[[dict[str, Any]], Any] = itemgetter("session")
+    """The distribution whose version is reported, and without whose module the peer is left out."""
+    session_of: Callable[[Scope], Any] = itemgetter("session")
+    logout: Callable[[Scope], None] = cleared
+    over: str = "bare"
+    """The peer without sessions whose cost is subtracted: a framework's sessions are held against that framework."""
     eager: bool = False
     """Gives every visitor a session and a cookie, asked for or not."""
+    renews: bool = False
+    """Sets its cookie with every answer of a session, changed or not."""
     clocked: bool = False
     """Takes a clock and forgets what has expired."""
     stores: bool = True
     """Keeps its sessions on the server."""
-    fill: Callable[[Sized, int], None] | None = None
+    lacks: frozenset[str] = frozenset()
+    """Keys of the cases and parts that it cannot do."""
+    fill: Callable[[Any, int], None] | None = None
     """Adds live sessions behind the peer's back where its own way would take hours."""
 
+    @property
+    def bare(self) -> bool:
+        return self.cookie is None
+
     def available(self) -> bool:
-        try:
-            self.wrap(nothing)
-        except ImportError:
-            return False
-        return True
+        return self.package is None or find_spec(self.package.replace("-", "_").lower()) is not None
 
-
-def versions(peers: Iterable[Any]) -> dict[str, str]:
-    """Return the version of each peer's distribution, empty where it is run from its source."""
-    found = {}
-    for package in [peer.package for peer in peers if peer.package]:
+    def version(self) -> str:
         try:
-            found[package] = importlib.metadata.version(package)
+            return importlib.metadata.version(self.package) if self.package else ""
         except importlib.metadata.PackageNotFoundError:
-            found[package] = ""
-    return found
-
-
-async def nothing(scope: Any, receive: Any, send: Any) -> None:
-    """Stand in for an application while a peer is only asked whether it is installed."""
-
-
-def bare(app: Any, clock: Any = None) -> tuple[Any, Sized]:
-    return app, ()
-
-
-def floor(app: Any, clock: Any = None) -> tuple[Any, Sized]:
-    from bench.floor import FloorMiddleware
-
-    middleware = FloorMiddleware(app, SECRET.encode())
-    return middleware, middleware.data
-
-
-def fastersession(app: Any, clock: Any = None) -> tuple[Any, Sized]:
-    from fastersession import FasterSessionMiddleware, MemoryStore
-
-    clocked = {} if clock is None else {"clock": clock}
-    store = MemoryStore(max_sessions=MOST_SESSIONS, **clocked)
-    return FasterSessionMiddleware(app, secret_key=SECRET, store=store), store
-
-
-def starlette(app: Any, clock: Any = None) -> tuple[Any, Sized]:
-    from starlette.middleware.sessions import SessionMiddleware
-
-    return SessionMiddleware(app, SECRET), ()
-
-
-def ancestor(app: Any, clock: Any = None) -> tuple[Any, Sized]:
-    from fastsession import FastSessionMiddleware, MemoryStore
-
-    store = MemoryStore()
-    return FastSessionMiddleware(app, SECRET, store=store), store.raw_memory_store
-
-
-def ancestor_session(scope: dict[str, Any]) -> Any:
-    return scope["state"]["session"].get_session()
-
-
-def fill_ancestor(sessions: Any, count: int) -> None:
-    """Store what the ancestor's `create_store` stores."""
-    for number in range(count):
-        values = {"__cause__": "new", "user": f"u{number}", "n": 1}
-        sessions[str(uuid.uuid4())] = {"created_at": int(time.time()), "store": values}
+            return ""
 
 
 PEERS = {
     peer.key: peer
     for peer in (
-        Peer("bare", "bare app", bare, None, stores=False),
-        Peer("floor", "the floor", floor, b"session", "cryptography"),
-        Peer("fastersession", "**fastersession**", fastersession, b"__Host-sid", "fastersession", clocked=True),
-        Peer("starlette", "Starlette SessionMiddleware", starlette, b"session", "starlette", stores=False),
+        Peer("bare", "bare app", adapters.bare, None, stores=False),
+        Peer("floor", "the floor", adapters.floor, b"session", "cryptography", lacks=frozenset({"websocket"})),
+        Peer(
+            "fastersession", "**fastersession**", adapters.fastersession, b"__Host-sid", "fastersession", clocked=True
+        ),
+        Peer("starlette", "Starlette SessionMiddleware", adapters.starlette, b"session", "starlette", stores=False),
+        Peer("starsessions", "starsessions", adapters.starsessions, b"session", "starsessions", renews=True),
+        Peer(
+            "asgi-sessions", "asgi-sessions (Fernet)", adapters.asgi_sessions, b"session", "asgi-sessions", stores=False
+        ),
         Peer(
             "fastsession",
             "fastsession (the ancestor)",
-            ancestor,
+            adapters.ancestor,
             b"sid",
             "fastsession",
-            session_of=ancestor_session,
+            session_of=adapters.ancestor_session,
+            logout=adapters.ancestor_logout,
             eager=True,
-            fill=fill_ancestor,
+            lacks=frozenset({"websocket"}),
+            fill=adapters.fill_ancestor,
+        ),
+        Peer("bare-litestar", "Litestar without sessions", adapters.bare_litestar, None, "litestar", stores=False),
+        Peer(
+            "litestar",
+            "Litestar's server-side sessions",
+            adapters.litestar,
+            b"session",
+            "litestar",
+            logout=adapters.litestar_logout,
+            over="bare-litestar",
+            eager=True,
+            renews=True,
+        ),
+        Peer(
+            "bare-django",
+            "Django without sessions",
+            adapter_django.bare,
+            None,
+            "django",
+            stores=False,
+            lacks=adapter_django.LACKS,
+        ),
+        Peer(
+            "django",
+            "Django's sessions in its cache",
+            adapter_django.cached,
+            b"sessionid",
+            "django",
+            logout=adapter_django.logout,
+            over="bare-django",
+            lacks=adapter_django.LACKS,
         ),
     )
 }
 
 
 def pick(wanted: Iterable[str] | None = None) -> tuple[list[Peer], list[str]]:
-    """Return the peers to measure, the bare app always among them, and the keys of those not installed here."""
-    keys = [key for key in PEERS if wanted is None or key == "bare" or key in set(wanted)]
+    """Return the peers to measure, with the apps they are held against, and the keys of those not installed here."""
+    chosen = set(PEERS if wanted is None else wanted) & PEERS.keys()
+    chosen |= {"bare"} | {PEERS[key].over for key in chosen}
+    keys = [key for key in PEERS if key in chosen]
     return [PEERS[key] for key in keys if PEERS[key].available()], [k for k in keys if not PEERS[k].available()]

@@ -2,7 +2,7 @@
 
 Rules of residence: raw ASGI in one process, a real server beside it, `TASKS` browsers at once. A turn is timed as a
 whole, from the first request to the last answer; scopes are built before and answers checked after. The peers change
-places in every turn; ratios are taken within a round. Names our own two only where they are compared.
+places in every turn; ratios are taken within a round. No peer is named here.
 """
 
 from __future__ import annotations
@@ -17,17 +17,20 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.cases import App, BrokenPeerError
-from bench.inprocess import Client, Wire, receive
-from bench.redis_peers import RedisPeer
+from bench.app import MEGABYTE, BrokenPeerError
+from bench.client import Client, Wire
+from bench.inprocess import ratio
+from bench.peers import Peer
+from bench.redis_peers import at, pick
 from bench.redis_server import Counters, running
 
+ROUNDS, SECONDS = 20, 0.03
+"""Timed seconds are per peer and case in a round."""
 TASKS = 100
 TURNS = 4
 """A round's figure is the median of its turns."""
 COUNTED = 50
 """Requests, one after another, whose traffic is counted."""
-OURS, UNSEALED = "fastersession", "unsealed"
 
 
 @dataclass(frozen=True)
@@ -71,16 +74,16 @@ class Browser:
     async def run(self) -> None:
         app = self.client.middleware
         for scope, wire in self.jobs:
-            await app(scope, receive, wire.send)
+            await app(scope, wire.receive, wire.send)
 
 
 class Crowd:
     """One instance of a peer and its browsers, each with a session of its own."""
 
-    def __init__(self, peer: RedisPeer, url: str) -> None:
+    def __init__(self, peer: Peer, url: str) -> None:
         self.peer = peer
-        first = Client(_Attached(peer, url))  # type: ignore[arg-type]
-        self.close = first.sessions
+        first = Client(at(url, peer))
+        self.close: Any = first.sessions
         self.browsers = [Browser(copy(first)) for _ in range(TASKS)]
 
     async def begin(self) -> None:
@@ -127,19 +130,14 @@ class Crowd:
         return {key: value / COUNTED for key, value in counters.since().items() if value}
 
 
-class _Attached:
-    """What `Client` needs of a peer, for one on a server."""
-
-    def __init__(self, peer: RedisPeer, url: str) -> None:
-        self.key, self.cookie, self.session_of = peer.key, peer.cookie, peer.session_of
-        self._peer, self._url = peer, url
-
-    def wrap(self, app: App, now: object) -> tuple[Any, Any]:
-        return self._peer.attach(app, self._url)
+def measure(peers: Sequence[Peer], options: Any, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Measure every case; the peers are those that work on Redis, whoever else is measured."""
+    rounds, seconds = options.rounds or ROUNDS, options.seconds or SECONDS
+    return asyncio.run(compare(pick(options.peers), list(CASES.values()), rounds, seconds, tell))
 
 
-async def measure(
-    peers: Sequence[RedisPeer], cases: Sequence[Case], rounds: int, seconds: float, tell: Callable[[str], None]
+async def compare(
+    peers: Sequence[Peer], cases: Sequence[Case], rounds: int, seconds: float, tell: Callable[[str], None]
 ) -> dict[str, Any]:
     """Run all rounds against a server of their own; `seconds` are per peer and case in a round."""
     with running() as url:
@@ -184,15 +182,17 @@ async def _measure(
         "cases": {case.key: summary(case, samples[case.key], traffic[case.key]) for case in cases},
         "beside": beside,
         "tasks": TASKS,
+        "versions": counters.versions(),
     }
 
 
 async def beside_a_megabyte(crowd: Crowd, counters: Counters) -> dict[str, float]:
     """Count what changing the counter sends when the session holds 1 MB that nobody touches."""
     browser = crowd.browsers[0]
-    await browser.get("/large", b"1000000")
+    whole = b"%d" % MEGABYTE
+    await browser.get("/large", whole)
     found = await crowd.traffic(CASES["write"], counters)
-    await browser.get("/size", b"1000000")
+    await browser.get("/size", whole)
     return found
 
 
@@ -213,7 +213,3 @@ def summary(case: Case, samples: dict[str, Any], traffic: dict[str, Any]) -> dic
             for key in samples
         },
     }
-
-
-def ratio(own: Sequence[float], other: Sequence[float]) -> float:
-    return statistics.median(a / b for a, b in zip(own, other, strict=True))

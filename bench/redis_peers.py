@@ -1,7 +1,8 @@
 """Who is measured on Redis: one small adapter per peer, all on one server.
 
-Rules of residence: as in `peers`: a peer's own defaults and public names, imported inside the function. An adapter
-returns the wrapped application and what closes its connections; the application finds the session at the usual place.
+Rules of residence: as in `adapters`: a peer's own defaults and public names, imported inside the function. Here an
+adapter is given the application and the server's URL, and returns the wrapped application and what closes its
+connections; the application finds the session at the usual place.
 """
 
 from __future__ import annotations
@@ -9,34 +10,16 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
-from operator import itemgetter
+from dataclasses import replace
 from typing import Any
 
-from bench.peers import SECRET, nothing
+from bench.adapters import SECRET
+from bench.peers import Peer
 
 App = Callable[..., Awaitable[None]]
 Close = Callable[[], Awaitable[object]]
 UNTOUCHED = "/hello"
 """The one path whose handler needs no session: peers that load on demand are not asked to."""
-
-
-@dataclass(frozen=True)
-class RedisPeer:
-    key: str
-    title: str
-    attach: Callable[[App, str], tuple[App, Close]]
-    """`attach(app, url)` gives the ASGI application and what closes it."""
-    cookie: bytes
-    package: str
-    session_of: Callable[[dict[str, Any]], Any] = itemgetter("session")
-
-    def available(self) -> bool:
-        try:
-            self.attach(nothing, "redis://127.0.0.1:1/0")
-        except ImportError:
-            return False
-        return True
 
 
 def redis_py(app: App, url: str) -> tuple[App, Close]:
@@ -90,6 +73,10 @@ def starsessions(app: App, url: str) -> tuple[App, Close]:
     return SessionMiddleware(loading, RedisStore(connection=client)), client.aclose
 
 
+async def nothing(scope: Any, receive: Any, send: Any) -> None:
+    """Answer nothing: the handler of a route that is never taken."""
+
+
 def litestar(app: App, url: str) -> tuple[App, Close]:
     """The session middleware of Litestar alone: its routing and dependency injection are not counted."""
     from litestar import Litestar, asgi
@@ -114,17 +101,21 @@ def litestar(app: App, url: str) -> tuple[App, Close]:
 REDIS_PEERS = {
     peer.key: peer
     for peer in (
-        RedisPeer("redis-py", "redis-py: GET, GET + SET", redis_py, b"id", "redis"),
-        RedisPeer("fastersession", "**fastersession**", fastersession, b"__Host-sid", "fastersession"),
-        RedisPeer("unsealed", "fastersession, `seal=False`", unsealed, b"__Host-sid", "fastersession"),
-        RedisPeer("starsessions", "starsessions", starsessions, b"session", "starsessions"),
-        RedisPeer("litestar", "Litestar, its session middleware", litestar, b"session", "litestar"),
+        Peer("redis-py", "redis-py: GET, GET + SET", redis_py, b"id", "redis"),
+        Peer("fastersession", "**fastersession**", fastersession, b"__Host-sid", "fastersession"),
+        Peer("unsealed", "fastersession, `seal=False`", unsealed, b"__Host-sid", "fastersession"),
+        Peer("starsessions", "starsessions", starsessions, b"session", "starsessions"),
+        Peer("litestar", "Litestar, its session middleware", litestar, b"session", "litestar"),
     )
 }
 
 
-def pick(wanted: Iterable[str] | None = None) -> tuple[list[RedisPeer], list[str]]:
-    """Return the peers to measure and the keys of those not installed here."""
-    keys = [key for key in REDIS_PEERS if wanted is None or key in set(wanted)]
-    found = [key for key in keys if REDIS_PEERS[key].available()]
-    return [REDIS_PEERS[key] for key in found], [key for key in keys if key not in found]
+def pick(wanted: Iterable[str] | None = None) -> list[Peer]:
+    """Return the peers to measure, as far as they are installed here."""
+    keys = REDIS_PEERS.keys() if wanted is None else set(wanted)
+    return [peer for key, peer in REDIS_PEERS.items() if key in keys and peer.available()]
+
+
+def at(url: str, peer: Peer) -> Peer:
+    """Return the peer with a server to speak to, for a client to put in front of an application."""
+    return replace(peer, wrap=lambda app, clock=None: peer.wrap(app, url))

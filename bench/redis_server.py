@@ -6,6 +6,7 @@ Rules of residence: one process on a free port in a temporary folder, ended by p
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import shutil
 import socket
 import subprocess
@@ -80,6 +81,14 @@ class Counters:
         last, self._last = self._last, self._look()
         now = self._last
         return {key: now[key] - last.get(key, 0) - self._cost.get(key, 0) for key in now}
+
+    def versions(self) -> dict[str, str]:
+        """Name what the figures depend on beside the peers."""
+        found = {"redis-server": str(self._client.info("server")["redis_version"])}  # type: ignore[index]
+        for package in ("redis", "hiredis"):
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                found[package] = importlib.metadata.version(package)
+        return found
 
     def close(self) -> None:
         self._client.close()

@@ -1,25 +1,25 @@
-"""Figures as Markdown, and the targets they are held against.
+"""Figures as Markdown.
 
-Rules of residence: pure functions from the results (plain dicts, as `--json` writes them) to text. Nothing is measured
-here, and nothing is left out because it looks bad.
+Rules of residence: pure functions from the results (plain dicts, as `--json` writes them) to text, one for each part.
+Nothing is measured here, and nothing is left out because it looks bad.
 """
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import redis_report
-from bench.peers import PEERS
-from bench.table import Check, table
+from bench.checks import ENOUGH, OURS
+from bench.peers import PEERS, Peer
+from bench.redis_peers import REDIS_PEERS
+from bench.serve import PAUSE, TOKENS
+from bench.sockets import CONNECTIONS, SHORT
+from bench.truth import FACTS
 
-OURS = "fastersession"
-ENOUGH = 10_000
-"""Live sessions below which resident memory says nothing."""
 
-
-def environment(versions: dict[str, str]) -> dict[str, Any]:
+def environment(peers: Iterable[Peer]) -> dict[str, Any]:
     """Name what the figures depend on."""
     cpus = Path("/proc/cpuinfo")
     models = [line.partition(":")[2].strip() for line in cpus.read_text().splitlines() if "model name" in line]
@@ -28,66 +28,65 @@ def environment(versions: dict[str, str]) -> dict[str, Any]:
         "cpu": models[0] if models else platform.machine(),
         "cores": len(models) or None,
         "system": platform.system(),
-        "peers": versions,
+        "peers": {peer.package: peer.version() for peer in peers if peer.package},
     }
 
 
-def checks(results: dict[str, Any]) -> list[Check]:
-    """Hold the results against the targets; a part that was not measured is not judged."""
-    found = [*inprocess_checks(results.get("inprocess", {})), *scale_checks(results.get("scale", {}).get(OURS, {}))]
-    return found + redis_report.checks(results.get("redis", {}))
-
-
-def inprocess_checks(cases: dict[str, Any]) -> list[Check]:
-    found = []
-    for key, limit in (("read", 3.0), ("write", 3.5), ("stream", 2.0)):
-        ratios = cases.get(key, {}).get("peers", {}).get(OURS, {}).get("ratio", {})
-        if "floor" in ratios:
-            found.append(Check(f"{cases[key]['title']}, added, times the floor's", ratios["floor"], limit))
-        if "starlette" in ratios and key != "stream":
-            found.append(Check(f"{cases[key]['title']}, added, times Starlette's", ratios["starlette"], 0.5))
-    return found
-
-
-def scale_checks(ours: dict[str, Any]) -> list[Check]:
-    levels = ours.get("levels")
-    if not levels:
-        return []
-    top = max(levels, key=int)
-    title = f"{int(top):,} live sessions"
-    found = [Check(f"new session at {title}, times that at 100", levels[top]["new"]["ratio"], 1.5)]
-    found.append(Check("bytes of a small session, traced", ours["traced_bytes"], 1024, 0))
-    if int(top) >= ENOUGH:
-        found.append(Check(f"bytes of a small session, resident, at {title}", levels[top]["bytes"], 1024, 0))
-    return found
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def markdown(results: dict[str, Any]) -> str:
-    env = results["environment"]
-    cores = f", {env['cores']} cores" if env["cores"] else ""
-    versions = ", ".join(f"{key} {version}" for key, version in env["peers"].items() if version)
-    parts = [f"{env['cpu']}{cores}, {env['system']}, {env['python']}; {versions}."]
-    if "inprocess" in results:
-        parts += inprocess_markdown(results["inprocess"])
-    if "scale" in results:
-        parts += scale_markdown(results["scale"])
-    if "redis" in results:
-        parts += redis_report.markdown(results["redis"])
+    parts = [where(results["environment"])]
+    for key, found in results.items():
+        if key in WRITERS:
+            parts += WRITERS[key](found)
     return "\n\n".join(parts) + "\n"
 
 
-def inprocess_markdown(cases: dict[str, Any]) -> list[str]:
+def where(env: dict[str, Any]) -> str:
+    cores = f", {env['cores']} cores" if env["cores"] else ""
+    versions = ", ".join(f"{key} {version}" for key, version in env["peers"].items() if version)
+    return f"{env['cpu']}{cores}, {env['system']}, {env['python']}; {versions}."
+
+
+def truth(peers: dict[str, dict[str, bool]], named: Callable[[str], str] = lambda key: PEERS[key].title) -> list[str]:
+    header = ["", *map(named, peers)]
+    rows = [[title, *("yes" if peers[key][fact] else "no" for key in peers)] for fact, (title, _) in FACTS.items()]
+    return ["What becomes of a session, asked by running each peer", table(header, rows)]
+
+
+def inprocess(cases: dict[str, Any]) -> list[str]:
     header = ["", *(f"{case['title']}, {case['unit']}" for case in cases.values())]
+    bases = dict.fromkeys(key for case in cases.values() for key in case["bases"])
     keys = list(next(iter(cases.values()))["peers"])
-    bare = ["bare app, in all", *(figure(case, case["bare"]) for case in cases.values())]
-    medians = [[PEERS[key].title, *(cell(case, key, "added") for case in cases.values())] for key in keys]
-    minima = [[PEERS[key].title, *(cell(case, key, "least") for case in cases.values())] for key in keys]
-    parts = ["Added per request over the bare app: medians (times the floor's)", table(header, [bare, *medians])]
+    alone = [[f"{PEERS[key].title}, in all", *(total(case, key) for case in cases.values())] for key in bases]
+    medians = [[name(key), *(cell(case, key, "added") for case in cases.values())] for key in keys]
+    minima = [[name(key), *(cell(case, key, "least") for case in cases.values())] for key in keys]
+    parts = ["Added per request by the session: medians (times the floor's)", table(header, [*alone, *medians])]
     parts += ["The same, minima", table(header, minima)]
-    if OURS in keys and "starlette" in keys:
-        shares = [f"{case['peers'][OURS]['ratio']['starlette']:.2f} x" for case in cases.values()]
-        parts += ["Against Starlette's", table(header, [[PEERS[OURS].title, *shares]])]
+    for to in ("starlette", "fastsession"):
+        if OURS in keys and to in keys:
+            parts += [
+                f"Against {PEERS[to].title}",
+                table(header, [[name(OURS), *(share(c, to) for c in cases.values())]]),
+            ]
     return parts
+
+
+def name(key: str) -> str:
+    peer = PEERS[key]
+    return peer.title if peer.over == "bare" else f"{peer.title} (over {PEERS[peer.over].title})"
+
+
+def total(case: dict[str, Any], key: str) -> str:
+    return figure(case, case["bases"][key]) if key in case["bases"] else "no"
+
+
+def share(case: dict[str, Any], to: str) -> str:
+    ratios = case["peers"][OURS]["ratio"]
+    return f"{ratios[to]:.3f} x" if to in ratios else ""
 
 
 def figure(case: dict[str, Any], value: float) -> str:
@@ -100,17 +99,19 @@ def micro(ns: float) -> str:
 
 def cell(case: dict[str, Any], key: str, which: str) -> str:
     peer = case["peers"][key]
+    if peer is None:
+        return "no"
     compared = which == "added" and key != "floor" and "floor" in peer["ratio"]
     return figure(case, peer[which]) + (f" ({peer['ratio']['floor']:.1f} x)" if compared else "")
 
 
-def scale_markdown(peers: dict[str, Any]) -> list[str]:
+def scale(peers: dict[str, Any]) -> list[str]:
     header = ["live sessions", "new, µs", "x at 100", "read, µs", "x at 100", "write, µs", "x at 100"]
     header += ["worst request, µs", "longest collection, ms", "bytes per session", "expiry: new, µs", "worst, µs"]
     parts = []
     for key, found in peers.items():
         rows = [scale_row(int(live), level) for live, level in found["levels"].items()]
-        parts.append(f"{PEERS[key].title} against live sessions; {found['traced_bytes']:.0f} bytes per session, traced")
+        parts.append(f"{name(key)} against live sessions; {found['traced_bytes']:.0f} bytes per session, traced")
         parts.append(table(header, rows))
     notes = "µs are added over the bare app, medians. The worst request is CPU time without the garbage collector's"
     return [*parts, f"{notes} pauses. A session holds its user's name, a string of its own, and a number."]
@@ -124,3 +125,90 @@ def scale_row(live: int, level: dict[str, Any]) -> list[str]:
     row += [f"{worst / 1000:.0f}", f"{level['pause'] / 1e6:.1f}", f"{level['bytes']:.0f}" if live >= ENOUGH else ""]
     expiry = level.get("expire")
     return row + ([micro(expiry["mean"]), f"{expiry['worst'] / 1000:.0f}"] if expiry else ["", ""])
+
+
+def redis(found: dict[str, Any]) -> list[str]:
+    cases, keys = found["cases"], list(found["beside"])
+    titles = [case["title"] for case in cases.values()]
+    best = [[REDIS_PEERS[key].title, *rates(found, key, "least")] for key in keys]
+    parts = [redis_brief(found), "The best turn, requests a second", table(["", *titles], best)]
+    if OURS in keys:
+        parts += ["Time of one request, as a multiple of the peer's: medians of the ratios within a round"]
+        parts += [table(["", *titles], ratio_rows(cases, keys))]
+    header = ["", *(f"{title}, CPU, µs" for title in titles), *(f"{title}, round trips" for title in titles)]
+    return [*parts, "What one of them costs", table(header, [cost_row(key, cases) for key in keys])]
+
+
+def redis_brief(found: dict[str, Any]) -> str:
+    """Return what a reader of the README asks for: medians of the rates, and what a request sends."""
+    header = ["", *(case["title"] for case in found["cases"].values()), "write beside 1 MB"]
+    rows = [[REDIS_PEERS[key].title, *rates_and_bytes(found, key)] for key in found["beside"]]
+    return f"{redis_caption(found)}\n\n{table(header, rows)}"
+
+
+def redis_caption(found: dict[str, Any]) -> str:
+    versions = ", ".join(f"{package} {version}" for package, version in found["versions"].items())
+    return f"Requests a second, {found['tasks']} at once in one process, and the bytes that each sends; {versions}."
+
+
+def rates_and_bytes(found: dict[str, Any], key: str) -> list[str]:
+    sent = [case["peers"][key]["traffic"].get("sent", 0) for case in found["cases"].values()]
+    both = [f"{rate} · {octets:,.0f} B" for rate, octets in zip(rates(found, key), sent, strict=True)]
+    return [*both, f"{found['beside'][key]['sent']:,.0f} B"]
+
+
+def rates(found: dict[str, Any], key: str, which: str = "ns") -> list[str]:
+    return [f"{1e9 / case['peers'][key][which]:,.0f}" for case in found["cases"].values()]
+
+
+def ratio_rows(cases: dict[str, Any], keys: list[str]) -> list[list[str]]:
+    return [
+        [f"{REDIS_PEERS[OURS].title} to {REDIS_PEERS[to].title}"]
+        + [f"{case['peers'][OURS]['ratio'][to]:.2f} x" for case in cases.values()]
+        for to in keys
+        if to != OURS
+    ]
+
+
+def cost_row(key: str, cases: dict[str, Any]) -> list[str]:
+    peers = [case["peers"][key] for case in cases.values()]
+    cpu = [f"{peer['cpu'] / 1000:.0f}" for peer in peers]
+    return [REDIS_PEERS[key].title, *cpu, *(f"{peer['traffic'].get('trips', 0):g}" for peer in peers)]
+
+
+def sockets(found: dict[str, Any]) -> list[str]:
+    header = ["", "requests/s", "x bare", "x floor", "x base", "CPU, µs", "median, ms", "p99, ms", "p99, x bare"]
+    parts = []
+    for case, peers in found["short"].items():
+        parts += [f"uvicorn, {CONNECTIONS} connections kept alive: {SHORT[case][0]}"]
+        parts += [table(header, [[PEERS[key].title, *requests(peer)] for key, peer in peers.items()])]
+    header = ["", "first byte, ms", "p99, ms", "in all, ms", "p99, ms", "x base", "CPU, ms", "x base"]
+    for clients, peers in found["streams"].items():
+        parts += [f"uvicorn, {clients} readers of {TOKENS} tokens, {PAUSE * 1000:.0f} ms apart"]
+        rows = [[PEERS[key].title, *(streamed(peer) if peer else ["no"] * 7)] for key, peer in peers.items()]
+        parts += [table(header, rows)]
+    return [
+        *parts,
+        "Medians of rounds; ratios within a round. The base of a framework's sessions is that framework alone.",
+    ]
+
+
+def requests(peer: dict[str, Any]) -> list[str]:
+    ratios = [f"{peer['ratio'][to]['rps']:.2f}" if to in peer["ratio"] else "" for to in ("bare", "floor", "base")]
+    latencies = [f"{peer['p50']:.2f}", f"{peer['p99']:.2f}", f"{peer['ratio']['bare']['p99']:.2f}"]
+    return [f"{peer['rps']:,.0f}", *ratios, f"{peer['cpu']:.1f}", *latencies]
+
+
+def streamed(peer: dict[str, Any]) -> list[str]:
+    base = peer["ratio"]["base"]
+    figures = [f"{peer[key]:,.1f}" for key in ("first", "first_p99", "total", "p99")]
+    return [*figures, f"{base['total']:.3f}", f"{peer['cpu'] / 1000:.2f}", f"{base['cpu']:.3f}"]
+
+
+WRITERS: dict[str, Callable[[Any], list[str]]] = {
+    "truth": truth,
+    "inprocess": inprocess,
+    "scale": scale,
+    "redis": redis,
+    "sockets": sockets,
+}

@@ -22,10 +22,11 @@ from pathlib import Path
 from resource import RUSAGE_SELF, getpagesize, getrusage
 from typing import Any
 
-from bench.cases import BrokenPeerError
-from bench.inprocess import Client
+from bench.app import BrokenPeerError
+from bench.client import Client
 from bench.peers import PEERS, Peer
 
+TURNS = 20
 LEVELS = (100, 1_000, 10_000, 100_000, 1_000_000)
 FEW = 100
 REBUILT = 1_000
@@ -70,7 +71,7 @@ class Crowd:
         """Log everybody in; return the mean ns of it. The cookies go where they cannot disturb what memory shows."""
         peer, asked, spent = self.client.peer, self.live, 0
         if peer.fill:
-            asked = FEW
+            asked = min(FEW, self.live)
             peer.fill(self.client.sessions, self.live - asked)
         for number in range(asked):
             spent += await self.request("new")
@@ -113,7 +114,7 @@ async def crowd(peer: Peer, live: int) -> Crowd:
 async def operate(level: Crowd, operation: str, turns: int) -> dict[str, float]:
     """Time one operation at this level against the bare app and against few sessions, in turns."""
     peer, level.worst = level.client.peer, 0
-    bare, few, rows = await crowd(PEERS["bare"], FEW), await crowd(peer, FEW), []
+    bare, few, rows = await crowd(PEERS[peer.over], FEW), await crowd(peer, FEW), []
     count = max(1, min(BATCH, int(5e6 / await level.turn(operation, 1))))
     for _ in range(turns):
         if operation == "new":
@@ -184,15 +185,16 @@ def in_loop(job: Callable[..., Any], key: str, rest: Sequence[int]) -> Any:
     return asyncio.run(job(PEERS[key], *rest))
 
 
-def measure(peers: Sequence[Peer], levels: Sequence[int], turns: int, tell: Callable[[str], None]) -> dict[str, Any]:
+def measure(peers: Sequence[Peer], options: Any, tell: Callable[[str], None]) -> dict[str, Any]:
     """Measure every peer that keeps sessions on the server at every level."""
     results: dict[str, Any] = {}
+    levels = options.levels or LEVELS
     for peer in peers:
-        if not peer.stores:
+        if not peer.stores or "scale" in peer.lacks:
             continue
         tell(f"scale, {peer.key}: memory")
         results[peer.key] = {"traced_bytes": alone(traced, peer.key, min(TRACED, max(levels))), "levels": {}}
         for live in levels:
             tell(f"scale, {peer.key}: {live:,} live sessions")
-            results[peer.key]["levels"][str(live)] = alone(one_level, peer.key, live, turns)
+            results[peer.key]["levels"][str(live)] = alone(one_level, peer.key, live, options.rounds or TURNS)
     return results

@@ -16,9 +16,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench import redis, redis_report  # noqa: E402
-from bench.cases import BrokenPeerError  # noqa: E402
-from bench.redis_peers import REDIS_PEERS, RedisPeer  # noqa: E402
+from bench import checks, redis, report  # noqa: E402
+from bench.app import BrokenPeerError  # noqa: E402
+from bench.peers import Peer  # noqa: E402
+from bench.redis_peers import REDIS_PEERS  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -28,8 +29,8 @@ def _few(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     gc.unfreeze()
 
 
-def measure(*peers: RedisPeer, cases=tuple(redis.CASES)):
-    job = redis.measure(peers, [redis.CASES[key] for key in cases], 1, 1e-6, lambda line: None)
+def measure(*peers: Peer, cases=tuple(redis.CASES)):
+    job = redis.compare(peers, [redis.CASES[key] for key in cases], 1, 1e-6, lambda line: None)
     return asyncio.run(job)
 
 
@@ -37,16 +38,16 @@ def test_every_case_runs_on_every_peer_and_ours_keeps_to_its_round_trips():
     """A handful of requests of each, verified before and after; what is counted depends on no clock."""
     results = measure(*REDIS_PEERS.values())
     assert [sorted(case["peers"]) for case in results["cases"].values()] == [sorted(REDIS_PEERS)] * 3
-    exact = [check for check in redis_report.checks(results) if ", time, " not in check.what]
+    exact = [check for check in checks.redis(results) if ", time, " not in check.what]
     assert len(exact) == 6
     assert all(check.met for check in exact), list(map(str, exact))
-    assert "fastersession, `seal=False`" in "\n".join(redis_report.markdown(results))
+    assert "fastersession, `seal=False`" in "\n".join(report.redis(results))
 
 
-def altered(alter) -> RedisPeer:
+def altered(alter) -> Peer:
     """A peer whose requests pass through ``alter(session)`` when its application has answered."""
 
-    def attach(app, url):
+    def wrap(app, url):
         async def between(scope, receive, send):
             async def sending(message):
                 if message["type"] == "http.response.start":
@@ -55,9 +56,9 @@ def altered(alter) -> RedisPeer:
 
             await app(scope, receive, sending)
 
-        return REDIS_PEERS["redis-py"].attach(between, url)
+        return REDIS_PEERS["redis-py"].wrap(between, url)
 
-    return replace(REDIS_PEERS["redis-py"], key="altered", attach=attach)
+    return replace(REDIS_PEERS["redis-py"], key="altered", wrap=wrap)
 
 
 def forget(session):

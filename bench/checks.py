@@ -1,0 +1,132 @@
+"""The targets that the results are held against.
+
+Rules of residence: figures and limits; pure functions from the results (plain dicts, as `--json` writes them). What was
+not measured is not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+OURS, UNSEALED = "fastersession", "unsealed"
+ENOUGH = 10_000
+"""Live sessions below which resident memory says nothing."""
+
+IN_PROCESS = {
+    "floor": {"none": 2.0, "read": 2.4, "write": 2.8, "new": 2.1, "tampered": 2.0, "stream": 1.7},
+    "starlette": {"read": 1 / 2.5, "write": 1 / 2.5, "new": 1 / 2.2},
+    "fastsession": {"none": 1 / 18, "read": 1 / 18, "write": 1 / 18, "new": 1 / 18},
+}
+HISTORY = 1.1
+FEW, WORST, SMALL = 1.3, 1e6, 700
+"""Times the cost at 100 live sessions; ns of the worst request; bytes."""
+REQUESTS = {"floor": 0.92, "bare": 0.82}
+P99, STREAM = 1.15, 1.03
+ON_REDIS = {
+    "read": {"starsessions": 1 / 2, "litestar": 1 / 2, UNSEALED: 1.15},
+    "write": {"starsessions": 1 / 1.2, "litestar": 1 / 1.2},
+}
+"""Time of a request, as a multiple of the peer's."""
+TRIPS = {"read": 1, "write": 2, "untouched": 1}
+BESIDE = 1023
+"""Bytes sent to change a counter beside 1 MB."""
+
+
+class Check(NamedTuple):
+    what: str
+    value: float
+    limit: float
+    least: bool = False
+    """The limit is a lower one."""
+
+    @property
+    def met(self) -> bool:
+        return self.value >= self.limit if self.least else self.value <= self.limit
+
+    def __str__(self) -> str:
+        word, bound = "met   " if self.met else "MISSED", "at least" if self.least else "at most"
+        places = 0 if self.limit >= 100 else 3
+        return f"{word} {self.what}: {self.value:,.{places}f} ({bound} {self.limit:,.{places}f})"
+
+
+def checks(results: dict[str, Any]) -> list[Check]:
+    return [
+        *inprocess(results.get("inprocess", {})),
+        *scale(results.get("scale", {}).get(OURS, {}).get("levels", {})),
+        *traced(results.get("scale", {}).get(OURS, {})),
+        *redis(results.get("redis", {})),
+        *short(results.get("sockets", {}).get("short", {})),
+        *streams(results.get("sockets", {}).get("streams", {})),
+        *truth(results.get("truth", {}).get(OURS, {})),
+    ]
+
+
+def inprocess(cases: dict[str, Any]) -> Iterator[Check]:
+    for to, limits in IN_PROCESS.items():
+        for key, limit in limits.items():
+            ratios = cases.get(key, {}).get("peers", {}).get(OURS, {}).get("ratio", {})
+            if to in ratios:
+                yield Check(f"{cases[key]['title']}, added, times that of {to}", ratios[to], limit)
+    if "history" in cases and "read" in cases:
+        beside, alone = (cases[key]["peers"][OURS]["added"] for key in ("history", "read"))
+        yield Check("read beside 100 KB, added, times a read in a small session", beside / alone, HISTORY)
+
+
+def scale(levels: dict[str, Any]) -> Iterator[Check]:
+    if not levels:
+        return
+    top = max(levels, key=int)
+    title = f"{int(top):,} live sessions"
+    for operation in ("new", "read"):
+        yield Check(f"{operation} at {title}, times that at 100", levels[top][operation]["ratio"], FEW)
+    for operation in ("new", "read", "write", "expire"):
+        if operation in levels[top]:
+            yield Check(f"worst {operation} at {title}, ns", levels[top][operation]["worst"], WORST)
+    if int(top) >= ENOUGH:
+        yield Check(f"bytes of a small session, resident, at {title}", levels[top]["bytes"], SMALL)
+
+
+def traced(ours: dict[str, Any]) -> Iterator[Check]:
+    if ours:
+        yield Check("bytes of a small session, traced", ours["traced_bytes"], SMALL)
+
+
+def redis(found: dict[str, Any]) -> Iterator[Check]:
+    for key, case in found.get("cases", {}).items():
+        if OURS in case["peers"]:
+            yield from on_redis(key, f"Redis, {case['title']}", case["peers"][OURS])
+    if OURS in found.get("beside", {}):
+        yield Check("Redis, write beside 1 MB, bytes sent", found["beside"][OURS]["sent"], BESIDE)
+
+
+def on_redis(key: str, title: str, ours: dict[str, Any]) -> Iterator[Check]:
+    yield Check(f"{title}, round trips", ours["traffic"]["trips"], TRIPS[key])
+    if key != "write":
+        yield Check(f"{title}, changes of the data", ours["traffic"].get("changes", 0), 0)
+    for to, limit in ON_REDIS.get(key, {}).items():
+        if to in ours["ratio"]:
+            yield Check(f"{title}, time, times that of {to}", ours["ratio"][to], limit)
+
+
+def short(cases: dict[str, Any]) -> Iterator[Check]:
+    for case, peers in cases.items():
+        ratios = peers.get(OURS, {}).get("ratio", {})
+        for to, limit in REQUESTS.items():
+            if to in ratios:
+                yield Check(f"sockets, {case}: requests/s, times that of {to}", ratios[to]["rps"], limit, least=True)
+        if "bare" in ratios:
+            yield Check(f"sockets, {case}: p99, times that of bare", ratios["bare"]["p99"], P99)
+
+
+def streams(counts: dict[str, Any]) -> Iterator[Check]:
+    for clients, peers in counts.items():
+        ratios = peers.get(OURS, {}).get("ratio", {}).get("bare", {})
+        for figure in ("total", "cpu"):
+            if figure in ratios:
+                yield Check(f"stream, {clients} readers: {figure}, times that of bare", ratios[figure], STREAM)
+
+
+def truth(facts: dict[str, bool]) -> Iterator[Check]:
+    if facts:
+        yield Check("facts answered with no", sum(not kept for kept in facts.values()), 0)

@@ -99,24 +99,19 @@ class Crowd:
         self._port = port
         self._held: list[socket.socket] = []
 
-    def join(self, *said: bytes) -> bytes:
-        """Open one more, say something on it, and wait for each reply; return the last."""
+    def join(self, *said: bytes) -> None:
+        """Open one more, say something on it, and wait for each reply."""
         connection = socket.create_connection(("127.0.0.1", self._port), timeout=10)
         self._held.append(connection)
-        return self.say(*said)
+        self.say(*said)
 
-    def say(self, *said: bytes) -> bytes:
+    def say(self, *said: bytes) -> None:
         """Say something on the connection that was opened last."""
-        reply = b""
         for each in said:
             self._held[-1].sendall(each)
-            reply = self._held[-1].recv(65_536)
-        return reply
+            self._held[-1].recv(65_536)
 
-    def leave(self, count: int | None = None) -> None:
-        """Close the last connections, by default all."""
-        for _ in range(len(self._held) if count is None else min(count, len(self._held))):
-            self._held.pop().close()
-
-    def __len__(self) -> int:
-        return len(self._held)
+    def leave(self) -> None:
+        for connection in self._held:
+            connection.close()
+        self._held.clear()

@@ -33,7 +33,8 @@ from fastersession.stores.sqlite import SQLiteStore
 
 __all__ = ["PLACES", "Fault", "Faults", "Watched"]
 
-REFUSED = b"Too many connections"  # what MariaDB says
+CLIENTS = "select id from information_schema.processlist where user = 't'"
+CROWD = "select 1 from pg_stat_activity where application_name = 'crowd'"
 ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
 MEGABYTE = 2**20
 
@@ -221,10 +222,7 @@ def postgresql(driver: str, folder: Path) -> Iterator[Faults]:
 
     def free() -> None:
         crowd.close()
-        until(
-            lambda: _replies(server, "select count(*) from pg_stat_activity where application_name = 'crowd'", "0\n"),
-            "free connections",
-        )
+        until(lambda: _succeeds(partial(server.execute, CROWD)) and not server.execute(CROWD), "free connections")
 
     def exhaust() -> None:  # files of the WAL have 16 MB from the beginning, so a table must be larger to be stopped
         table = "fastersession_session"
@@ -249,39 +247,31 @@ def postgresql(driver: str, folder: Path) -> Iterator[Faults]:
         }
 
 
-def _replies(server: Server, query: str, wanted: str) -> bool:
+def _succeeds(call: Callable[[], object]) -> bool:
     with contextlib.suppress(AssertionError):
-        return server.execute(query) == wanted
+        call()
+        return True
     return False
 
 
-class PatientMariaDB(MariaDB):
-    """Which lets a client take its time to log in."""
+class CountingMariaDB(MariaDB):
+    """Which counts the connections of each user, so that their number can be limited later."""
 
     def command(self) -> list[str]:
-        return [*super().command(), "--connect-timeout=60"]
+        return [*super().command(), "--max-user-connections=200"]
 
 
 @contextmanager
 def mariadb(driver: str, folder: Path) -> Iterator[Faults]:
-    server = PatientMariaDB(durable=True)
-    crowd, few = Crowd(server.port), 10
-    others = "select count(*) from information_schema.processlist where user = 't'"
+    server = CountingMariaDB(durable=True)
 
-    def fill() -> None:
-        """Take what is free, and end who is not of us, until there is nobody else; root has one connection more."""
-        server.execute(f"set global max_connections = {few}")
-        while len(crowd) < few or not _replies(server, others, "0\n"):
-            try:
-                server.drop_clients()
-            except AssertionError:  # we have root's connection
-                crowd.leave(1)
-            if len(crowd) < few and REFUSED in crowd.join(b""):
-                crowd.leave(1)
+    def close_the_door() -> None:
+        """Let no user in but root, and end who is inside."""
+        server.execute("set global max_user_connections = -1")
+        until(lambda: _succeeds(server.drop_clients) and not server.execute(CLIENTS), "the end of all clients")
 
-    def free() -> None:
-        crowd.leave()
-        server.execute("set global max_connections = 300")
+    def open_the_door() -> None:
+        server.execute("set global max_user_connections = 200")
 
     def read_only(yes: int) -> None:
         """Refuse to write, as managed servers do before the disk is full: InnoDB ends itself when it is."""
@@ -292,7 +282,7 @@ def mariadb(driver: str, folder: Path) -> Iterator[Faults]:
         direct = faults["kill"].store
         yield {
             **faults,
-            "crowded": Fault(direct, fill, free),
+            "crowded": Fault(direct, close_the_door, open_the_door),
             "full": Fault(direct, partial(read_only, 1), partial(read_only, 0), reads=True),
         }
 

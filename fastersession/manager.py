@@ -34,14 +34,7 @@ NOTHING: dict[str, bytes] = {}
 _PLAIN = nullcontext()
 SUPERSEDED_SECONDS = 60  # how long requests sent before a regeneration may still arrive with the old cookie
 LATE_SECONDS = 5.0  # bound on a save after the headers, retries included
-LATE_PAUSES = (
-    0.05,
-    0.2,
-    0.8,
-    1.0,
-    1.0,
-    1.0,
-)  # seconds between its tries: a server that is restarted refuses at once
+LATE_PAUSES = (0.05, 0.2, 0.8, 1.0, 1.0, 1.0)  # seconds between its tries: a server that restarts refuses at once
 DRAIN_SECONDS = 10.0  # bound on the drain at shutdown
 
 

@@ -219,8 +219,8 @@ class Table:
         """Remove what has expired by ``now``, in slices; yield how many each has removed."""
         while now >= self._due_at:
             yield self._expire(now, PURGE_SLICE)
-        number = int(now // BUCKET_SECONDS)  # has only partly come; what was in use at its end is in the next, too
-        buckets = [bucket for bucket in map(self._buckets.get, (number, number + 1)) if bucket is not None]
+        number = int(now // BUCKET_SECONDS)  # has come only partly; in the next is what was in use when it was due
+        buckets = [self._buckets[near] for near in (number, number + 1) if near in self._buckets]
         records = [record for bucket in buckets for record in _records(bucket)]
         for start in range(0, len(records), PURGE_SLICE):
             yield sum(self._remove_expired(record, now) for record in records[start : start + PURGE_SLICE])

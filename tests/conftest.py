@@ -1,4 +1,4 @@
-"""The servers that tests share: each is started when a test first asks for it, once for the whole run.
+"""Settings of the whole suite, and the servers that tests share: each is started once, when a test first asks for it.
 
 Rules of residence: fixtures of servers, of a clean place on them, and of the stores over them. A test that kills,
 stops or fills a server starts one of its own.
@@ -11,8 +11,8 @@ import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import hypothesis  # noqa: F401 - before anything is frozen: it looks for referrers among what is not
 import pytest
+from hypothesis import settings
 from over_sql import KINDS, Place
 from servers_redis import RedisServer, cluster, standalone
 from servers_sql import MariaDB, PostgreSQL
@@ -24,6 +24,9 @@ from fastersession.stores import from_url
 from fastersession.stores.sqlite import SQLiteStore
 
 Folders = pytest.TempPathFactory
+
+settings.register_profile("here", deadline=None)  # machines are noisy: no test is about how long an example takes
+settings.load_profile("here")
 
 
 def pytest_collection_finish() -> None:

@@ -1,4 +1,4 @@
-"""Settings of the whole suite, and the servers that tests share, each started once, when a test first asks for it.
+"""Settings of the whole suite, and the servers that tests share: each is started once, when a test first asks for it.
 
 Rules of residence: fixtures of servers, of a clean place on them, and of the stores over them. A test that kills,
 stops or fills a server starts one of its own.
@@ -11,7 +11,6 @@ import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import hypothesis  # noqa: F401 - before anything is frozen: it looks for referrers among what is not
 import pytest
 from hypothesis import settings
 from over_sql import KINDS, Place

@@ -29,6 +29,7 @@ __all__ = ["Gathering", "Guest"]
 
 TRIES = 60  # of a request that must succeed in the end, however the store fails meanwhile
 SETTLE = 3.0  # seconds until a store that failed has carried out what it was still asked
+DROPPING = 0.5  # seconds until a browser that has dropped its connections knows it
 SECOND_TAB = 0.25  # of all logouts come while another tab is told an answer
 FAILED = ("failed", "refused")
 LOST = (OSError, asyncio.IncompleteReadError)
@@ -170,6 +171,8 @@ class Guest(Visitor):
             dead = await self.end()
             await other
             await self.haunt([dead])
+            if self.cookie:  # the other tab's request came after the logout, and began a session
+                await self.end()
         return False
 
     async def check(self, *, settled: bool) -> None:
@@ -205,7 +208,7 @@ class Guest(Visitor):
             self.crowd.counts[f"answered {refused.status}"] += 1
             await wire.aclose()
         note = tab[-1]
-        if note.end == "failed" and self.dropped_at > note.began:
+        if note.end == "failed" and self.dropped_at > note.began - DROPPING:
             note.end = "left"
         elif note.end == "failed" and how == "breaks":
             note.end = "broken"

@@ -192,6 +192,6 @@ class Visitor:
             yield f"acknowledged, but kept as {answer!r}: {note}"
         if note.seen and note.how not in APART and answer is None:
             yield f"a question that was saved is gone: {note}"
-        survives = note.end in ("left", "broken") and note.worker != self.crowd.killed
+        survives = note.seen and note.end in ("left", "broken") and note.worker != self.crowd.killed
         if survives and settled and (answer is None or not answer.startswith(note.seen)):
             yield f"{note.end}, but kept as {answer!r}: {note}"

@@ -66,7 +66,7 @@ async def figures(request: Request) -> None:
         "tasks": len(asyncio.all_tasks()),
         "descriptors": len(os.listdir("/proc/self/fd")),
         "sessions": len(store) if store.live else None,
-        "seconds": sum(resource.getrusage(resource.RUSAGE_SELF)[:2]),  # of the processor
+        "cpu": sum(resource.getrusage(resource.RUSAGE_SELF)[:2]),  # of processor time
         "errors": errors,
         "events": events,
     }

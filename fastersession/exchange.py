@@ -247,6 +247,8 @@ class Exchange(RequestManager):
 
     async def answered(self, error: BaseException) -> bool:
         """Answer 503 if the application has ended without an answer, by the failure of a verb that it awaited."""
+        while isinstance(error, BaseExceptionGroup) and error.split(StoreError)[1] is None:
+            error = error.exceptions[0]  # what a task group makes of it
         if self.session._phase != NOT_STARTED or not isinstance(error, StoreError):
             return False
         await self._answer_unavailable(error)

@@ -136,11 +136,12 @@ class Repeats:
     :param tasks: where the tasks stand while they run.
     """
 
-    __slots__ = ("_all", "_loop", "_tasks", "_timer")
+    __slots__ = ("_all", "_due", "_loop", "_tasks", "_timer")
 
     def __init__(self, tasks: set[asyncio.Task[Any]]) -> None:
         self._tasks = tasks
         self._all: dict[Repeat, float] = {}  # and the loop's time when it is due
+        self._due = 0.0  # when the timer is: uvloop returns one without when() for a time that has come
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -152,13 +153,14 @@ class Repeats:
             self._all.clear()  # of a loop that is gone
         repeat = Repeat(self._all, period, work)
         self._all[repeat] = due = loop.time() + period()
-        if self._timer is None or due < self._timer.when():
+        if self._timer is None or due < self._due:
             self._set(loop, due)
         return repeat
 
     def _set(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._due = due
         self._timer = loop.call_at(due, self._fire, loop, due)
 
     def _fire(self, loop: asyncio.AbstractEventLoop, time: float) -> None:

@@ -150,6 +150,14 @@ def serve(kind: str, app: str, env: dict[str, str] | None = None) -> Iterator[Se
         yield server
 
 
+class RefusedError(AssertionError):
+    """An answer that is no 200. `status`: what it is."""
+
+    def __init__(self, head: list[str]) -> None:
+        super().__init__(head)
+        self.status = int(head[0].split()[1])
+
+
 class Wire:
     """A keep-alive HTTP/1.1 connection, as lean as a load test needs: every answer must be a 200."""
 
@@ -170,7 +178,8 @@ class Wire:
         line = f"Cookie: {cookie}\r\n" if cookie else ""
         writer.write(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n{line}\r\n".encode())
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        assert head[0].startswith("HTTP/1.1 200"), head
+        if not head[0].startswith("HTTP/1.1 200"):
+            raise RefusedError(head)
         return {name.lower(): value.strip() for name, _, value in (row.partition(":") for row in head[1:])}
 
     async def get(self, target: str, cookie: str = "") -> tuple[dict[str, str], bytes]:
@@ -187,6 +196,11 @@ class Wire:
         while size := int(await reader.readuntil(b"\r\n"), 16):
             yield (await reader.readexactly(size + 2))[:-2]
         await reader.readuntil(b"\r\n")
+
+    def drop(self) -> None:
+        """Be gone at once, without a goodbye: who reads gets an OSError or an IncompleteReadError."""
+        if self.streams is not None:
+            self.streams[1].transport.abort()
 
     async def aclose(self) -> None:
         if self.streams is not None:

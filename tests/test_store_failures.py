@@ -97,6 +97,33 @@ async def test_an_awaited_verb_that_fails_before_the_start_is_a_clean_503(verb: 
     assert await content(browser) == ({"a": "1", "b": 2} if kept else {"a": "1"})
 
 
+@pytest.mark.parametrize(("other", "status"), [(None, 503), (KeyError("the application's own"), None)])
+@in_loop
+async def test_a_verb_that_fails_in_a_task_group_is_the_same_503(other: Exception | None, status: int | None) -> None:
+    """Streaming applications await in a task group, which hands on what fails as a group, in another one or not."""
+
+    async def do(call: Call) -> None:
+        call.session["b"] = 2
+        store.fail("update", "raise")
+        async with asyncio.TaskGroup() as outer:
+            if other is not None:
+                outer.create_task(fail(other))
+            async with asyncio.TaskGroup():
+                await call.session.save()
+
+    async def fail(error: Exception) -> None:
+        raise error
+
+    store = SuspendingStore()
+    browser = await live(store, do)
+    if status is None:
+        with pytest.raises(ExceptionGroup):
+            await browser.get("/act")
+    else:
+        answer = await browser.get("/act")
+        assert (answer.status, answer.header("retry-after") is not None) == (status, True)
+
+
 @FAULTS
 @in_loop
 async def test_what_the_client_was_told_has_failed_is_not_saved_afterwards(fault: str) -> None:

@@ -30,6 +30,7 @@ __all__ = ["Crowd", "Visitor"]
 
 PATIENCE = 90.0  # seconds for one answer: more than an exclusive turn may be waited for
 LEAVING = 0.1  # of all turns are left in the middle
+APART = ("own", "login")  # turns that are kept as attributes of their own, not in the history
 
 
 @dataclass(eq=False)
@@ -41,7 +42,7 @@ class Note:
     how: str
     leaves: bool
     worker: int | None  # who answers, or who is at the other end of the connection, as far as that is known
-    end: str = ""  # "acknowledged", "left" or "failed"
+    end: str = ""  # "acknowledged", "left", "broken" (by the application) or "failed"
     seen: str = ""
     began: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
@@ -55,7 +56,10 @@ class Crowd:
         self.until_kill = browsers * turns // 3
         self.killed: int | None = None
         self.killed_at = self.seconds = 0.0
-        self.visitors = [Visitor(self, number) for number in range(browsers)]
+        self.visitors = [self.visitor(number) for number in range(browsers)]
+
+    def visitor(self, number: int) -> Visitor:
+        return Visitor(self, number)
 
     async def visit(self) -> None:
         began, places = time.monotonic(), asyncio.Semaphore(self.at_once)
@@ -169,7 +173,7 @@ class Visitor:
         for note in notes.values():
             wrong += self._lost(note, kept.get(note.turn), settled=settled)
         order = [entry["turn"] for entry in history]
-        asked = [[n.turn for n in notes if n.how != "own" and n.turn in kept] for notes in self.tabs]
+        asked = [[n.turn for n in notes if n.how not in APART and n.turn in kept] for notes in self.tabs]
         wrong += [f"out of order: {order}" for names in asked if [turn for turn in order if turn in names] != names]
         return [f"{self.who}: {fault}" for fault in wrong]
 
@@ -186,8 +190,8 @@ class Visitor:
             yield f"was told another's words: {note}"
         if note.end == "acknowledged" and not note.seen == answer == whole:
             yield f"acknowledged, but kept as {answer!r}: {note}"
-        if note.seen and note.how != "own" and answer is None:
+        if note.seen and note.how not in APART and answer is None:
             yield f"a question that was saved is gone: {note}"
-        survives = note.end == "left" and note.worker != self.crowd.killed
+        survives = note.seen and note.end in ("left", "broken") and note.worker != self.crowd.killed
         if survives and settled and (answer is None or not answer.startswith(note.seen)):
-            yield f"left, but kept as {answer!r}: {note}"
+            yield f"{note.end}, but kept as {answer!r}: {note}"

@@ -2,12 +2,14 @@
 
 Rules of residence: raw ASGI, so that the session alone is under test; what a turn says is a pure function of its name,
 so that who asked can tell its own words from anybody else's. Configured by environment: STORE is the store's URL, LEASE
-the seconds of a lease, if not those of the package.
+the seconds of a lease, if not those of the package, PAUSE the seconds between two tokens.
 
     /turn?who=ada&turn=t7&how=whole     begun, streamed and ended within an exclusive turn
                            how=late     an exclusive turn that begins after the headers and ends before the last chunk
                            how=own      an attribute of its own, no exclusive turn
                            how=endless  as whole, but it ends with its worker only
+                           how=breaks   as whole, but the application raises in the middle
+                           how=login    as own, answered at once, with a new id
 """
 
 from __future__ import annotations
@@ -22,11 +24,15 @@ from server_apps import SECRET, Request, leave, ready, show
 from fastersession import FasterSessionMiddleware, Session, exclusive
 from fastersession.stores import from_url
 
-__all__ = ["app", "new_entry", "whole_answer"]
+__all__ = ["BrokenError", "app", "new_entry", "plain", "whole_answer"]
 
 TOKENS = 6
-PAUSE = 0.003  # seconds between two tokens
+PAUSE = float(os.environ.get("PAUSE", "0.003"))  # seconds between two tokens
 EVENTS = b"text/event-stream"
+
+
+class BrokenError(Exception):
+    """What the application raises where it is asked to."""
 
 
 def new_entry(who: str, turn: str) -> dict[str, Any]:
@@ -88,11 +94,31 @@ async def own(request: Request, entry: dict[str, Any]) -> None:
     await request.body(b"")
 
 
+async def breaks(request: Request, entry: dict[str, Any]) -> None:
+    async with request.session.exclusive() as session:
+        await request.start(EVENTS)
+        await ask(session, entry)
+        entry["answer"] = tokens(entry["question"])[0]
+        await request.body(entry["answer"].encode(), more=True)
+        await anyio.sleep(PAUSE)
+        raise BrokenError
+
+
+async def login(request: Request, entry: dict[str, Any]) -> None:
+    request.session.regenerate_id()
+    entry["answer"] = whole_answer(entry["question"])
+    request.session[entry["turn"]] = entry
+    await request.start(EVENTS)
+    await request.body(entry["answer"].encode())
+
+
 HOW: dict[str, Callable[[Request, dict[str, Any]], Awaitable[None]]] = {
     "whole": whole,
     "late": late,
     "own": own,
     "endless": endless,
+    "breaks": breaks,
+    "login": login,
 }
 
 

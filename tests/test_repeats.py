@@ -1,0 +1,60 @@
+"""One timer calls many functions again and again, on the event loop of asyncio and on uvloop's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+import uvloop
+
+from fastersession.tasks import Repeats
+
+Loop = Callable[[], asyncio.AbstractEventLoop]
+LOOPS = pytest.mark.parametrize("make", [asyncio.new_event_loop, uvloop.new_event_loop])
+
+
+@LOOPS
+def test_more_may_be_added_while_one_is_due(make: Loop) -> None:
+    """uvloop makes a handle that cannot tell its time where that has come already: adding must not ask it."""
+    called: list[str] = []
+
+    async def add() -> None:
+        repeats = Repeats(set())
+
+        async def call(name: str) -> None:
+            called.append(name)
+
+        due = repeats.add(lambda: 0, lambda: call("due"))
+        others = [repeats.add(lambda: 3600, lambda: call("later")), repeats.add(lambda: 0, lambda: call("due too"))]
+        while not {"due", "due too"} <= set(called):
+            await asyncio.sleep(0)
+        for repeat in (due, *others):
+            repeat.cancel()
+
+    with asyncio.Runner(loop_factory=make) as runner:
+        runner.run(add())
+    assert "later" not in called
+
+
+@LOOPS
+def test_the_sooner_of_two_comes_first(make: Loop) -> None:
+    """The timer is set anew for a function that is due before all others, and goes on with those."""
+    called: list[str] = []
+
+    async def add() -> None:
+        repeats = Repeats(set())
+
+        async def call(name: str) -> None:
+            called.append(name)
+
+        slow = repeats.add(lambda: 0.03, lambda: call("slow"))
+        fast = repeats.add(lambda: 0.001, lambda: call("fast"))
+        while "slow" not in called:
+            await asyncio.sleep(0.001)
+        slow.cancel()
+        fast.cancel()
+
+    with asyncio.Runner(loop_factory=make) as runner:
+        runner.run(add())
+    assert called[0] == "fast"

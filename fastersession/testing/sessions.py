@@ -23,6 +23,7 @@ from .jar import Cookie
 
 __all__ = ["middleware_of", "session_of"]
 
+SAVED = 204
 MANY = 100_000  # objects that are looked at: the routes of a large application, not all that a process holds
 LEAVES = (str, bytes, int, float, type, ModuleType, type(None))
 
@@ -46,7 +47,7 @@ async def session_of(browser: Browser, *, scope_key: str = "session") -> AsyncIt
     async def view(scope: Any, receive: Any, send: Any) -> None:
         opened.set_result(scope[scope_key])
         await closed
-        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.start", "status": SAVED, "headers": []})
         await send({"type": "http.response.body"})
 
     found = middleware_of(browser.app, scope_key)
@@ -70,6 +71,8 @@ async def session_of(browser: Browser, *, scope_key: str = "session") -> AsyncIt
         answer = await request.ended()
     if answer.error is not None:
         raise answer.error
+    if answer.status != SAVED:
+        raise StoreError("the session could not be saved: the answer would be a 503")
 
 
 def middleware_of(app: Any, scope_key: str = "session") -> FasterSessionMiddleware:

@@ -38,7 +38,9 @@ FINALS = frozenset(
         "websocket.http.response.body",
     }
 )
+CONTENT_LENGTH = b"content-length"
 NEW, LIVE = Status.NEW, Status.LIVE
+length = dict.__len__  # of a session, without marking it
 NO_STATUS = 0  # of websocket.accept, which has none
 RETRY_AFTER = b"5"  # seconds: about what a store needs to come back
 TRY_AGAIN_LATER = 1013  # the WebSocket close code registered for it
@@ -66,12 +68,13 @@ class Terms:
 class Exchange(RequestManager):
     """Sees every message but the chunks; to the application, the session manager of the request."""
 
-    __slots__ = ("_adopted", "_held", "_keeper", "_scope", "_state", "_terms", "_touch_at", "send")
+    __slots__ = ("_adopted", "_held", "_keeper", "_key", "_scope", "_state", "_terms", "_touch_at", "send")
 
     send: Send
     _adopted: bool  # something in the session's place was taken over
     _terms: Terms
     _scope: dict[str, Any]
+    _key: str  # where in it the session stands
     _held: Metadata | None  # the record that this exchange is counted on
     _state: Any  # the ``scope["state"]`` that it stands in
     _keeper: Repeat | None
@@ -79,22 +82,13 @@ class Exchange(RequestManager):
 
     def release(self) -> None:
         """Let go of everything; needs no event loop."""
-        terms, session = self._terms, self.session
+        session, state, key = self.session, self._state, self._terms.state_key
         session._phase = ENDED
+        session._guarded = True
         session._request = self.failure = None  # the failure's traceback holds frames that hold this exchange
-        if session.__class__ is not session._refused_as:
-            session.__class__ = session._ended_as
-        terms.running.discard(self)
-        held = self._held
-        if held is not None:
-            if self._scope["type"] == "http":
-                held.requests -= 1
-            else:
-                held.sockets -= 1
-        if self._keeper is not None:
-            self._keeper.cancel()
-        state, key = self._state, terms.state_key
-        if key in state and state[key] is self:
+        if self._held is not None:
+            self._let_go(self._held)
+        if state.get(key) is self:
             del state[key]
 
     def hold(self) -> None:
@@ -103,32 +97,37 @@ class Exchange(RequestManager):
         Called anew when the session has another record, or another idle timeout.
         """
         if self._held is not None:
-            self._count(self._held, -1)
-        if self._keeper is not None:
-            self._keeper.cancel()
-        self._held = self.session._record
-        if self._held is not None:
-            self._count(self._held, 1)
-            if self._scope["type"] == "http":
+            self._let_go(self._held)
+        self._held = record = self.session._record
+        if record is None:
+            return
+        self._terms.running.add(self)
+        if self._scope["type"] != "http":
+            record.sockets += 1
+        else:
+            record.requests += 1
+            if not self._terms.live:
                 self._keeper = self._terms.manager.keep_alive(self.session)
 
-    def _count(self, record: Metadata, by: int) -> None:
+    def _let_go(self, record: Metadata) -> None:
+        self._terms.running.discard(self)
         if self._scope["type"] == "http":
-            record.requests += by
+            record.requests -= 1
         else:
-            record.sockets += by
+            record.sockets -= 1
+        if self._keeper is not None:
+            self._keeper.cancel()
 
     # --- messages ---
 
     def on_message(self, message: Message) -> Awaitable[None]:
-        """Forward a message that is neither chunk nor http start, after the save point that it is."""
-        kind, session, send = message["type"], self.session, self.send
+        """Forward a message, after the save point that it is."""
+        kind, session, send = message["type"], self.session, self.send  # self.send(…) looks for a method: dearer
         if kind in FINALS:
-            key, scope = self._terms.scope_key, self._scope
-            quiet = session._status is LIVE and not session._accessed and session._intents is None
-            if session._phase == NOT_STARTED or (quiet and key in scope and scope[key] is session):
+            at_rest = not session._accessed and session._intents is None and self._scope.get(self._key) is session
+            if at_rest or message.get("more_body") or session._phase == NOT_STARTED or not self._has_work():
                 return send(message)
-            return self._on_final(message) if self._has_work() else send(message)
+            return self._on_final(message)
         if kind in STARTS:
             return self.on_start(message)
         if kind == "websocket.send":
@@ -137,26 +136,33 @@ class Exchange(RequestManager):
 
     def on_start(self, message: Message) -> Awaitable[None]:
         """Run the save point of the start, and forward it with our headers."""
-        terms, session, scope, send = self._terms, self.session, self._scope, self.send
-        status = message["status"] if "status" in message else NO_STATUS
-        if 0 < status < 200:  # informational: the cookie is for the final response
-            return send(message)
-        key = terms.scope_key
-        if key in scope and scope[key] is not session:
+        session = self.session
+        status = message.get("status", NO_STATUS)
+        if status < 200 and status != NO_STATUS:  # informational: the cookie is for the final response
+            return self.send(message)
+        if self._scope.get(self._key) is not session:
             self.look()
-        accessed, session._accessed = session._accessed, False
-        if not terms.live:
-            return self._start_later(message, status, accessed)
-        if session._intents is not None or (accessed and not unchanged(session, session._base)):
-            try:
-                if status >= 500 or session._intents is not None or not terms.manager.start_now(session):
-                    terms.manager.checkpoint_now(session, Point.START, discard=status >= 500)
-            except StoreError as error:
-                return self._give_up(error)
+        if not self._terms.live:
+            return self._start_later(message, status)
+        accessed = session._accessed
+        if accessed or session._intents is not None:
+            session._accessed = False
+            if session._intents is not None or not unchanged(session, session._base):
+                try:
+                    self._commit_start(status)
+                except StoreError as error:
+                    return self._give_up(error)
+        send = self.send
         return send(self._dressed(message, status, accessed))
+
+    def _commit_start(self, status: int) -> None:
+        manager, session = self._terms.manager, self.session
+        if status >= 500 or session._intents is not None or not manager.saver.start_now(session):
+            manager.checkpoint_now(session, Point.START, discard=status >= 500)
 
     def watching(self, receive: Any) -> Any:
         """Return a ``receive`` whose WebSocket messages keep the session alive."""
+        self._touch_at = 0.0
 
         async def watched() -> Any:
             message = await receive()
@@ -173,16 +179,19 @@ class Exchange(RequestManager):
             self._touch_at = now + record.idle_timeout * TOUCH_FRACTION
             self._terms.manager.touch_soon(self.session)
 
+    def _is_in_place(self) -> bool:
+        """Tell if the session is where it was put, or nothing is there."""
+        return self._scope.get(self._key, self.session) is self.session
+
     def is_of(self, scope: dict[str, Any]) -> bool:
         """Tell if this is another middleware's exchange of the same request."""
-        key = self._terms.scope_key
-        return key in scope and scope[key] is self.session
+        return scope.get(self._key) is self.session
 
     def look(self) -> None:
         """Take over what the application put in the session's place."""
-        key, scope = self._terms.scope_key, self._scope
-        if key in scope and scope[key] is not self.session:
-            value = scope[key]
+        if not self._is_in_place():
+            scope = self._scope
+            value = scope[self._key]
             if type(value) is dict and not (value or self._adopted or "litestar_app" in scope):
                 # Session middlewares further in begin with one (Starlette's before 1.0), and would end our session.
                 self._terms.events.once(
@@ -196,22 +205,20 @@ class Exchange(RequestManager):
 
     def _has_work(self) -> bool:
         """Tell if a save point has anything to do but touch."""
-        session, scope = self.session, self._scope
-        key = self._terms.scope_key
-        if key in scope and scope[key] is not session:
-            self.look()
+        session = self.session
+        self.look()
         if session._intents is not None:
             return True
         if not session._accessed:  # a late write that went around the session's methods is still refused
-            return session._status is NEW and session._phase != NOT_STARTED and dict.__len__(session) > 0
+            return session._status is NEW and session._phase != NOT_STARTED and length(session) > 0
         if not self._terms.live:
             return True
         session._accessed = False  # the next save point need not look unless something happens
         return not unchanged(session, session._base)
 
-    async def _start_later(self, message: Message, status: int, accessed: bool) -> None:
+    async def _start_later(self, message: Message, status: int) -> None:
         manager, session = self._terms.manager, self.session
-        session._accessed = accessed  # a store that suspends keeps bytes: what was handed out may change any time
+        accessed = session._accessed
         work = accessed or session._intents is not None or manager.busy(session) or manager.due(session)
         while work:
             try:
@@ -244,16 +251,17 @@ class Exchange(RequestManager):
 
     def is_done(self) -> bool:
         """Tell if ``close`` has nothing to do after the application has returned."""
-        session, key, scope = self.session, self._terms.scope_key, self._scope
+        session = self.session
         if session._phase == NOT_STARTED or self.failure is not None:
             return False
-        if session._accessed or session._intents is not None or key not in scope or scope[key] is not session:
-            if self._has_work():
-                return False
-        elif session._status is NEW and dict.__len__(session):
+        at_rest = not session._accessed and session._intents is None and self._scope.get(self._key) is session
+        if not at_rest and self._has_work():
             return False
         record = session._record
-        return record is None or self._terms.now() - record.accessed_at < record.idle_timeout * TOUCH_FRACTION
+        if record is None:
+            return session._status is not NEW or not length(session)
+        now = self._terms.now
+        return now() - record.accessed_at < record.idle_timeout * TOUCH_FRACTION
 
     async def close(self, *, raised: bool) -> None:
         """Run the last save point. An error of ours is raised only if the application's own is not on its way."""
@@ -275,17 +283,21 @@ class Exchange(RequestManager):
 
     def _dressed(self, message: Message, status: int, accessed: bool) -> Message:
         """Return the start message as it leaves: with our headers, or untouched if there are none."""
-        terms, session, cookie = self._terms, self.session, None
+        session, cookie = self.session, None
         if session._secret is not None or session._intents is not None:
-            cookie = terms.manager.cookie(session)
+            cookie = self._terms.manager.cookie(session)
         session._phase = STARTED if status < 500 else FAILED
         if session._status is NEW:
-            terms.manager.refuse(session, LEFT_WITHOUT_COOKIE)
-        given = message["headers"] if "headers" in message else None
+            session._guarded, session._refusal = True, LEFT_WITHOUT_COOKIE
+        given = message.get("headers")
+        if not accessed and cookie is None and type(given) is list:
+            for name, _ in given:
+                if name == CONTENT_LENGTH:  # a plain answer that the session has no part in
+                    return message
         headers: Any = given if type(given) is list else list(given or ())
         if cookie is not None:
-            headers = self._with_cookie(headers, cookie, accept=message["type"] == "websocket.accept")
-        if accessed or cookie is not None:
+            headers = self._with_cookie(headers, cookie, accept=status == NO_STATUS)
+        elif accessed:
             if status != NO_STATUS:
                 headers = with_vary(headers)
         elif status >= 200 and status != 204 and status != 304 and not has_content_length(headers):
@@ -323,13 +335,13 @@ def begin(terms: Terms, session: Session, scope: dict[str, Any], send: Send) -> 
     exchange.failure = None
     exchange._terms = terms
     exchange._scope = scope
+    exchange._key = terms.scope_key
     exchange._keeper = None
     exchange._adopted = False
-    exchange._touch_at = 0.0
     session._request = exchange
     scope[terms.scope_key] = session
     scope[APPLIED] = terms.applied if APPLIED not in scope else scope[APPLIED] + terms.applied
-    key, state = terms.state_key, scope["state"] if "state" in scope else None
+    key, state = terms.state_key, scope.get("state")
     if state is None:
         state = scope["state"] = {key: exchange}
     elif key not in state:
@@ -339,13 +351,13 @@ def begin(terms: Terms, session: Session, scope: dict[str, Any], send: Send) -> 
     exchange._state = state
     exchange._held = record = session._record
     if record is not None:
+        terms.running.add(exchange)
         if scope["type"] != "http":
             record.sockets += 1
         else:
             record.requests += 1
             if not terms.live:
                 exchange._keeper = terms.manager.keep_alive(session)
-    terms.running.add(exchange)
     return exchange
 
 

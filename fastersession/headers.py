@@ -12,6 +12,8 @@ __all__ = ["foreign_origin", "has_content_length", "normal_origin", "with_cookie
 
 HeaderList = list[tuple[bytes, bytes]]
 VARY = (b"vary", b"Cookie")
+NO_STORE = (b"cache-control", b"no-store")
+VARY_OR_CACHE_CONTROL = frozenset({len(b"vary"), len(b"cache-control")})
 ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._~-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")  # RFC 6454 section 6.1
 DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
 
@@ -42,9 +44,12 @@ def _merged_vary(headers: HeaderList) -> HeaderList:
 
 
 def with_cookie(headers: HeaderList, set_cookie: bytes) -> HeaderList:
-    """Return the headers with our Set-Cookie, kept from every cache (RFC 9111 section 7.3)."""
-    kept = [header for header in headers if header[0].lower() != b"cache-control"]
-    return [*kept, (b"cache-control", b"no-store"), (b"set-cookie", set_cookie)]
+    """Return the headers with our Set-Cookie and ``Cookie`` in Vary, kept from every cache (RFC 9111 section 7.3)."""
+    for name, _ in headers:
+        if len(name) in VARY_OR_CACHE_CONTROL:  # rare, and not worth another look at all the others
+            headers = with_vary([header for header in headers if header[0].lower() != b"cache-control"])
+            return [*headers, NO_STORE, (b"set-cookie", set_cookie)]
+    return [*headers, NO_STORE, (b"set-cookie", set_cookie), VARY]
 
 
 def normal_origin(text: str) -> tuple[str, str] | None:

@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import Any
 
-from . import states  # noqa: F401 - gives Session the classes that it takes on
 from .commit import Point
 from .errors import FasterSessionError, StoreError
 from .events import EventLog
@@ -88,19 +87,17 @@ class SessionManager:
         self.idle_timeout = idle_timeout
         self.events = events
         self.running: set[RequestManager] = set()
-        self._saver = Saver(
+        self.saver = Saver(
             store, values, events, unbounded if lifetime is None else lifetime, unbounded if max_age == 0 else max_age
         )
-        self._load_now = self._saver.load_now
-        self.start_now = self._saver.start_now
+        self._load_now = self.saver.load_now
         self._keys = keys
         self.values = values
         self.queue = Queue()
-        self._unsign_pair = keys.unsign_pair
         self.tasks: set[asyncio.Task[Any]] = set()
-        self.touch = self._saver.touch
-        self.open_store = self._saver.open
-        self.close_store = self._saver.close
+        self.touch = self.saver.touch
+        self.open_store = self.saver.open
+        self.close_store = self.saver.close
 
     # --- open ---
 
@@ -110,12 +107,13 @@ class SessionManager:
             return self.new()
         if len(candidates) != 1:
             return run_now(self.open(candidates))
-        pair = self._unsign_pair(candidates[0])
+        pair = self._keys.unsign_pair(candidates[0])
         if pair is None:
             self._reject()
             return self.new()
         try:
-            record = self._load_now(pair[0])
+            load = self._load_now
+            record = load(pair[0])
         except Exception as error:
             del pair, candidates  # no traceback shall show them
             raise StoreError(f"the store failed: {type(error).__name__}") from error
@@ -154,11 +152,11 @@ class SessionManager:
     def new(self, status: Status = Status.NEW, record_id: bytes | None = None) -> Session:
         """Return an empty session without a record."""
         session = Session()
-        session._accessed = False
+        session._accessed = session._guarded = False
         session._base = EMPTY
         session._host = self
         session._encoded = NOTHING
-        session._intents = session._lease = session._record = session._request = None
+        session._intents = session._lease = session._record = session._refusal = session._request = None
         session._secret = session._verifier = None
         session._is_new = True
         session._phase = NOT_STARTED
@@ -169,18 +167,18 @@ class SessionManager:
     def foreign(self, origin: str) -> Session:
         """Return the session of a WebSocket from a foreign origin: empty, and refusing every write."""
         session = self.new(Status.FOREIGN)
-        self.refuse(session, f"the WebSocket comes from a foreign origin, {origin!r}; allowed_origins may name it")
+        session._refuse(f"the WebSocket comes from a foreign origin, {origin!r}; allowed_origins may name it")
         return session
 
     async def _load(self, tickets: Iterable[Ticket]) -> tuple[list[Session], bytes | None]:
         found: list[Session] = []
         superseded = None
         for ticket in tickets:
-            record = await self._saver.load(ticket.record_id)
+            record = await self.saver.load(ticket.record_id)
             if record is None:
                 continue
             try:
-                genuine = same(record.verifier, self._saver.verifier(ticket.secret))
+                genuine = same(record.verifier, self.saver.verifier(ticket.secret))
             except (AttributeError, TypeError) as error:
                 raise StoreError("the store gave something that is no record") from error
             if genuine:
@@ -194,10 +192,10 @@ class SessionManager:
     def _bind(self, record_id: bytes, record: Record) -> Session:
         attributes = record.attributes if self.live else EMPTY
         session = Session(attributes)
-        session._accessed = False
+        session._accessed = session._guarded = False
         session._base = attributes
         session._host = self
-        session._intents = session._lease = session._request = session._secret = None
+        session._intents = session._lease = session._refusal = session._request = session._secret = None
         session._is_new = False
         session._phase = NOT_STARTED
         session._record = record
@@ -219,7 +217,7 @@ class SessionManager:
                 "configured any more? Such sessions end; their records are kept",
             )
             return None
-        return None if self._saver.has_ended(record) else session
+        return None if self.saver.has_ended(record) else session
 
     def _reject(self) -> None:
         text = "a session cookie is not one of ours, or among over 64 KiB of cookies: ignored"
@@ -266,17 +264,17 @@ class SessionManager:
         if session._intents is not None:
             session._intents.reload = False  # this is it
         if self.live:
-            await self._saver.reload(session)
+            await self.saver.reload(session)
             return
         async with self._turn(session):
-            await self._saver.reload(session)
+            await self.saver.reload(session)
 
     async def checkpoint(self, session: Session, point: Point, *, discard: bool = False) -> None:
         """Carry out a save point, once, protected from cancellation. Errors: see ``Saver.commit``."""
         if self.live:
             self.checkpoint_now(session, point, discard=discard)
             return
-        foreseen = self._saver.foresee(session, point, discard=discard)
+        foreseen = self.saver.foresee(session, point, discard=discard)
         if foreseen is not None or self.busy(session):
             await shielded(self._in_turn(session, point, discard, foreseen), self.tasks)
 
@@ -284,17 +282,17 @@ class SessionManager:
         """Do what ``checkpoint`` does, on a live store, from a plain function."""
         if session._phase == ENDED:
             with _noted(session):
-                self._saver.commit_now(session, point, discard=discard)
+                self.saver.commit_now(session, point, discard=discard)
         else:
-            self._saver.commit_now(session, point, discard=discard)
+            self.saver.commit_now(session, point, discard=discard)
 
     async def late(self, session: Session, point: Point, *, discard: bool = False) -> None:
         """Carry out a save point after the headers: like ``checkpoint``, tried again within ``LATE_SECONDS``."""
         if self.live:
             with self.logged(session, point):
-                self._saver.commit_now(session, point, discard=discard)
+                self.saver.commit_now(session, point, discard=discard)
             return
-        foreseen = self._saver.foresee(session, point, discard=discard)
+        foreseen = self.saver.foresee(session, point, discard=discard)
         if foreseen is not None or self.busy(session):
             await shielded(self._with_retries(session, point, discard, foreseen), self.tasks)
 
@@ -329,16 +327,11 @@ class SessionManager:
         record = session._record
         return record is not None and touch_due(record, self.now())
 
-    def refuse(self, session: Session, why: str) -> None:
-        """Make the session refuse every write from here on."""
-        session._refusal = why
-        session.__class__ = session._refused_as
-
     def cookie(self, session: Session) -> bytes | None:
         """Return the token that the start must carry, ``b""`` if it must clear the cookie, else ``None``."""
         secret, session._secret = session._secret, None
         if session._status is LIVE and secret is not None and session._record_id is not None:
-            return self._keys.sign(Ticket(session._record_id, secret))
+            return self._keys.sign((session._record_id, secret))
         signed_out = session._intents is not None and session._intents.signed_out
         return b"" if signed_out and session._status is Status.NEW else None
 
@@ -372,7 +365,7 @@ class SessionManager:
         """Commit when the commit before is done: what changes meanwhile is for the next one."""
         async with self._turn(session):
             with _noted(session):
-                await self._saver.commit(session, point, discard=discard, foreseen=foreseen)
+                await self.saver.commit(session, point, discard=discard, foreseen=foreseen)
 
     @staticmethod
     def _turn(session: Session) -> asyncio.Lock:
@@ -389,11 +382,11 @@ class SessionManager:
 
     async def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
         """Take or renew a lease."""
-        return await self._saver.lock(record_id, verifier, owner, seconds)
+        return await self.saver.lock(record_id, verifier, owner, seconds)
 
     async def unlock(self, record_id: bytes, owner: bytes) -> None:
         """Give a lease back."""
-        await self._saver.unlock(record_id, owner)
+        await self.saver.unlock(record_id, owner)
 
     # --- the store ---
 

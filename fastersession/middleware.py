@@ -115,7 +115,7 @@ class FasterSessionMiddleware:
         faults.settle()
         self.app: Any = guarantee_single_callable(app)  # type: ignore[no-untyped-call]
         self._events = events
-        self._find = CookieFinder(policy.name, TOKEN_CHARS).find
+        self._finder = CookieFinder(policy.name, TOKEN_CHARS)
         self._selective = bool(self._skip or self._exclude or self._exclude_prefixes)
         store = MemoryStore() if store is None else store
         sealer = Sealer(keys, policy.name) if seal and not store.live else None
@@ -154,11 +154,13 @@ class FasterSessionMiddleware:
             return
         if APPLIED in scope:
             self._refuse_overlap(scope[APPLIED])
-        if type(scope["headers"]) is not list:  # any iterable is allowed, and may be read but once
-            scope = {**scope, "headers": list(scope["headers"])}
+        headers = scope["headers"]
+        if type(headers) is not list:  # any iterable is allowed, and may be read but once
+            headers = list(headers)
+            scope = {**scope, "headers": headers}
         try:
             if kind == "http" and self._live:
-                session = self._manager.open_now(self._find(scope["headers"]))
+                session = self._manager.open_now(self._finder.find(headers))
             else:
                 session = await self._open(scope)
         except StoreError as error:
@@ -171,15 +173,18 @@ class FasterSessionMiddleware:
             receive = exchange.watching(receive)
 
         def forward(message: Message) -> Awaitable[None]:
-            if "more_body" in message and message["more_body"]:  # a chunk: of no interest, whatever its type
-                pass_on = exchange.send
-                return pass_on(message)
-            if message["type"] == "http.response.start":
-                return exchange.on_start(message)
-            return exchange.on_message(message)
+            nonlocal send
+            if message.get("more_body"):  # a chunk: of no interest, whatever its type
+                return send(message)  # type: ignore[no-any-return]
+            if message["type"] != "http.response.start":
+                return exchange.on_message(message)
+            sent = exchange.on_start(message)
+            send = exchange.send  # another one, if the response was replaced
+            return sent
 
         try:
-            await self.app(scope, receive, forward)
+            app = self.app  # called as an attribute it is looked for as a method first, at thrice the price
+            await app(scope, receive, forward if self._live else exchange.on_message)
         except GeneratorExit:  # nothing can be awaited any more
             raise
         except BaseException as error:
@@ -218,7 +223,7 @@ class FasterSessionMiddleware:
                     "or name the origin in allowed_origins",
                 )
                 return self._manager.foreign(origin)
-        return await self._manager.open(self._find(headers))
+        return await self._manager.open(self._finder.find(headers))
 
     def _refuse_twin(self, app: Any) -> None:
         """Refuse, at construction, an application that has a middleware like this one directly inside."""

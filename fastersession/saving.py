@@ -73,7 +73,8 @@ class Saver:
         """
         if not self._is_direct or session._lease is not None:
             return False
-        content, now = session._snapshot(), self.clock()
+        clock = self.clock
+        content, now = session._snapshot(), clock()
         if session._status is LIVE:  # if nobody saved since this request loaded, there is nothing to merge with
             record_id, verifier = session._proof()
             saved: bool = self._verbs.swap(record_id, verifier, session._base, content, now)
@@ -352,7 +353,7 @@ class Saver:
 
     def _refuse(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
         self._values.settle(session, work)  # say it once
-        name, why = next(iter(work.content), None), getattr(session, "_refusal", LEFT_WITHOUT_COOKIE)
+        name, why = next(iter(work.content), None), session._refusal or LEFT_WITHOUT_COOKIE
         yield from ()
         raise SessionNotEstablished(f"session attribute {name!r} cannot be kept: {why}")
 
@@ -398,7 +399,8 @@ class Saver:
         self._events.emit(logging.INFO, "session.dropped", record_id, text, why)
 
     def _not_after(self, created_at: float, issued_at: float) -> float:
-        return min(created_at + self._lifetime, issued_at + self._max_age)
+        absolute, by_cookie = created_at + self._lifetime, issued_at + self._max_age
+        return absolute if absolute < by_cookie else by_cookie
 
 
 async def _bounded(call: Coroutine[Any, Any, None]) -> None:

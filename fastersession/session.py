@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from typing import Any, ClassVar, Protocol
 
+from .attributes import Attributes
 from .errors import HeadersSent, SessionNotEstablished
 from .tokens import Ticket
 
@@ -25,6 +25,7 @@ __all__ = [
     "STARTED",
     "Host",
     "Intents",
+    "LateSession",
     "Metadata",
     "Pending",
     "Request",
@@ -91,9 +92,6 @@ class Host(Protocol):
 
     def save_soon(self, session: Session) -> None:
         """Carry out a verb that sync code called after the end of the request."""
-
-    def refuse(self, session: Session, why: str) -> None:
-        """Make the session refuse every write from here on."""
 
     def unsaved(self, session: Session, names: Iterable[str]) -> None:
         """Warn of what was written after the end and never saved."""
@@ -179,7 +177,7 @@ def seconds(value: object) -> float | None:
     return float(value)
 
 
-class Session(dict[str, Any]):
+class Session(Attributes):
     """The session of one request: a dict of attributes by name, empty and falsy when there are none.
 
     It may be used from other tasks and from worker threads. Copies (``copy``, ``|``, ``deepcopy``, ``pickle``) are
@@ -188,7 +186,6 @@ class Session(dict[str, Any]):
     """
 
     __slots__ = (
-        "_accessed",
         "_base",
         "_encoded",
         "_host",
@@ -207,11 +204,8 @@ class Session(dict[str, Any]):
         "_verifier",
     )
 
-    _refused_as: ClassVar[type[Session]]  # what ``__class__`` becomes when nothing may be written any more
-    _ended_as: ClassVar[type[Session]]  # and when the request is over
-    _late_as: ClassVar[type[Session]]  # and when it is written to after that
+    _late_as: ClassVar[type[Session]]  # what ``__class__`` becomes when it is written to after the end
 
-    _accessed: bool  # since the last save point that compared
     _base: Mapping[str, Any]  # the attributes as last loaded or saved
     _encoded: Mapping[str, bytes]  # the same, as a store of bytes has it
     _host: Host
@@ -222,7 +216,7 @@ class Session(dict[str, Any]):
     _phase: int
     _record: Metadata | None
     _record_id: bytes | None
-    _refusal: str  # why nothing may be written
+    _refusal: str | None  # why nothing may be written
     _request: Request | None  # while it runs
     _secret: bytes | None  # of a new or regenerated session, until its cookie has left
     _status: Status
@@ -373,7 +367,8 @@ class Session(dict[str, Any]):
     def _ticket(self) -> Ticket:
         """Return the id and the secret of a new session."""
         if self._record_id is None or self._secret is None:
-            ticket = self._host.draw()
+            draw = self._host.draw
+            ticket = draw()
             self._record_id, self._secret = ticket
             return ticket
         return Ticket(self._record_id, self._secret)
@@ -397,9 +392,6 @@ class Session(dict[str, Any]):
             return self._intents.idle_timeout
         return self._host.idle_timeout if self._record is None else self._record.idle_timeout
 
-    def _snapshot(self) -> dict[str, Any]:
-        return dict(dict.items(self))  # dict.copy would go through the methods below
-
     def _time(self, timestamp: float | None) -> datetime:
         self._accessed = True
         return datetime.fromtimestamp(self._host.now() if timestamp is None else timestamp, UTC)
@@ -422,7 +414,11 @@ class Session(dict[str, Any]):
         self._intents = intents
         self._forget_record()
         if self._phase != NOT_STARTED:
-            self._host.refuse(self, LEFT_WITHOUT_COOKIE)
+            self._refuse(LEFT_WITHOUT_COOKIE)
+
+    def _refuse(self, why: str) -> None:
+        """Refuse every attribute from here on, and whatever the end of the request would have it do."""
+        self._guarded, self._refusal = True, why
 
     def _forget_record(self) -> None:
         self._status, self._record, self._base = Status.NEW, None, EMPTY
@@ -440,58 +436,12 @@ class Session(dict[str, Any]):
     async def _reload(self) -> None:
         await self._host.reload(self)
 
-    # --- dict: every method marks the access, nothing else; what changed is found by comparing ---
-
-    def __getitem__(self, name: str) -> Any:
-        self._accessed = True
-        return dict.__getitem__(self, name)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        dict.__setitem__(self, name, value)
-        self._accessed = True
-
-    def __contains__(self, name: object) -> bool:
-        self._accessed = True
-        return dict.__contains__(self, name)
-
-    def __len__(self) -> int:
-        self._accessed = True
-        return dict.__len__(self)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return the attribute, or the default."""
-        self._accessed = True
-        return dict.get(self, name, default)
+    # --- dict ---
 
     def clear(self) -> None:
         """Remove all attributes. With nothing written afterwards, this ends the session like a logout."""
         self._plans().cleared = True
-        dict.clear(self)
-        self._accessed = True
-
-    def copy(self) -> dict[str, Any]:
-        """Return the attributes as a plain dict."""
-        self._accessed = True
-        return self._snapshot()
-
-    __copy__ = copy
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
-        return deepcopy(self.copy(), memo)
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return dict, (self.copy(),)
-
-    def __or__(self, other: Any) -> dict[str, Any]:  # type: ignore[override]
-        return self.copy().__or__(other)
-
-    def __ror__(self, other: Any) -> dict[str, Any]:  # type: ignore[override]
-        return self.copy().__ror__(other)
-
-    @classmethod
-    def fromkeys(cls, names: Any, value: Any = None) -> Any:
-        """Return a plain dict: a session is made by the middleware only."""
-        return dict.fromkeys(names, value)
+        super().clear()
 
     def __repr__(self) -> str:
         self._accessed = True
@@ -499,28 +449,35 @@ class Session(dict[str, Any]):
 
     __str__ = __repr__
 
+    def _adding(self, names: Iterable[object]) -> None:
+        if self._refusal is None:
+            self._note(names)
+        for name in names if self._refusal is not None else ():
+            raise SessionNotEstablished(f"session attribute {name!r} cannot be kept: {self._refusal}")
+
+    def _removed(self, names: Iterable[object]) -> None:
+        if self._refusal is None:
+            self._note(names)
+
+    def _note(self, names: Iterable[object]) -> None:
+        """Note what was written after the end of the request: nothing saves it any more but ``save()``."""
+        self._late = {**getattr(self, "_late", {}), **dict.fromkeys(map(str, names))}
+        self.__class__ = self._late_as
+
+
+class LateSession(Session):
+    """A session written to after the end. A class of its own, for a finaliser costs every session that has one."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        late = getattr(self, "_late", None)
+        if late:
+            self._host.unsaved(self, late)
+
+
+Session._late_as = LateSession
+
 
 async def _nothing() -> None:
     pass
-
-
-def _marking(name: str) -> Callable[..., Any]:
-    method = getattr(dict, name)
-
-    def marked(self: Session, *args: Any, **kwargs: Any) -> Any:
-        self._accessed = True
-        try:
-            return method(self, *args, **kwargs)
-        finally:
-            self._accessed = True  # again: a save point may have compared while this ran in a thread
-
-    marked.__name__, marked.__qualname__, marked.__doc__ = name, f"Session.{name}", method.__doc__
-    return marked
-
-
-MARKED = (
-    *("__delitem__", "__eq__", "__ge__", "__gt__", "__ior__", "__iter__", "__le__", "__lt__", "__ne__"),
-    *("__reversed__", "items", "keys", "pop", "popitem", "setdefault", "update", "values"),
-)
-for _name in MARKED:
-    setattr(Session, _name, _marking(_name))

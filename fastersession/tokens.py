@@ -115,7 +115,7 @@ class KeyRing:
         self._first = self._by_head[self._head][0]
         self._only = len(secret_keys) == 1
 
-    def sign(self, ticket: Ticket) -> bytes:
+    def sign(self, ticket: tuple[bytes, bytes]) -> bytes:
         """Return the 88-character token for a ticket, signed with the first key."""
         signed = self._head + ticket[0] + ticket[1]
         mac = self._first.copy()

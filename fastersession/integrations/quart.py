@@ -14,8 +14,7 @@ from quart import Quart
 from quart.sessions import SessionInterface
 from quart.wrappers import BaseRequestWebsocket
 
-from ..session import Session
-from ..states import EndedSession, LateSession, UnestablishedSession
+from ..session import LateSession, Session
 
 __all__ = ["FasterSessionInterface", "QuartSession"]
 
@@ -55,20 +54,10 @@ class QuartSession(_Flags):
     __slots__ = ()
 
 
-class _RefusedQuartSession(_Flags, UnestablishedSession):
-    __slots__ = ()
-
-
-class _EndedQuartSession(_Flags, EndedSession):
-    __slots__ = ()
-
-
 class _LateQuartSession(_Flags, LateSession):
     __slots__ = ()
 
 
-_Flags._refused_as = _RefusedQuartSession  # of all four, for release() asks the class that a session has by then
-_Flags._ended_as = _EndedQuartSession
 _Flags._late_as = _LateQuartSession
 
 

@@ -109,10 +109,10 @@ class Store(Protocol):
         attributes: Mapping[str, Any],
         user: str | None = None,
     ) -> Record | None:
-        """Insert a new record and return it; ``None``, and nothing changed, if the id is taken."""
+        """Insert a new record, of version 1, and return it; ``None``, and nothing changed, if the id is taken."""
 
     async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
-        """Merge a change into the record as it is now.
+        """Merge a change into the record as it is now, whose version grows by one.
 
         Return ``False``, and change nothing, if the record is absent or has another verifier (its secret was
         regenerated since the caller loaded it), or if ``change.lease`` is given and the lease is not that owner's any
@@ -130,8 +130,8 @@ class Store(Protocol):
     ) -> bool:
         """Replace the verifier and merge a change, in one step, if ``verifier`` is still the record's own.
 
-        ``not_after`` is the record's new absolute end. ``regenerated_at`` becomes ``change.accessed_at``. ``False``
-        as for ``update``: of two regenerations that race, one gets ``True``.
+        ``not_after`` is the record's new absolute end. ``regenerated_at`` becomes ``change.accessed_at``, the version
+        grows by one, a lease stays its owner's. ``False`` as for ``update``: of two that race, one gets ``True``.
         """
 
     async def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
@@ -142,7 +142,10 @@ class Store(Protocol):
         """
 
     async def unlock(self, record_id: bytes, owner: bytes) -> bool:
-        """Give the lease back if it is still the owner's: compare and delete in one step."""
+        """Give the lease back if it is still the owner's: compare and delete in one step.
+
+        ``False`` if it is not, or has ended, for then it is nobody's.
+        """
 
     async def purge(self) -> int:
         """Remove what has expired by now and return how many that were."""

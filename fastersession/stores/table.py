@@ -96,7 +96,8 @@ class Table:
 
     def load(self, record_id: bytes) -> Record | None:
         """See :meth:`Store.load`."""
-        now = self.clock()
+        clock = self.clock
+        now = clock()
         if now >= self._due_at:
             self._expire(now, EXPIRE_AT_ONCE)
         try:
@@ -123,7 +124,8 @@ class Table:
         user: str | None = None,
     ) -> Record | None:
         """See :meth:`Store.create`."""
-        now = self.clock()
+        clock = self.clock
+        now = clock()
         if now >= self._due_at:
             self._expire(now, EXPIRE_AT_ONCE)
         shard = self._shards[record_id[0]]
@@ -141,7 +143,8 @@ class Table:
         last = ring.older
         last.newer = ring.older = record
         record.older, record.newer = last, ring
-        self._file(record, min(created_at + idle_timeout, not_after))
+        deadline = created_at + idle_timeout
+        self._file(record, deadline if deadline < not_after else not_after)
         return record
 
     def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:

@@ -243,11 +243,18 @@ class FasterSessionMiddleware:
     # --- lifespan ---
 
     async def _lifespan(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass on, opening the store before the startup and draining and closing it at the shutdown."""
+        """Pass on, opening the store before the startup and draining and closing it at the shutdown.
+
+        What an application that knows no lifespan leaves undone is done for it: a server that sees it refuse, as
+        Django does, does not tell of its shutdown, and what streams hold then would be lost.
+        """
         applied = scope.get(APPLIED, ())
         self._refuse_overlap(applied)
+        known = False
 
         async def receiving() -> Any:
+            nonlocal known
+            known = True
             message = await receive()
             if message["type"] == "lifespan.startup":
                 await self._manager.open_store()
@@ -256,8 +263,20 @@ class FasterSessionMiddleware:
             return message
 
         async def sending(message: Message) -> None:
+            nonlocal known
+            known = True
             if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
                 await self._manager.close_store()
             await send(message)
 
-        await self.app({**scope, APPLIED: (*applied, *self._terms.applied)}, receiving, sending)
+        refusal = "it returned"
+        try:
+            await self.app({**scope, APPLIED: (*applied, *self._terms.applied)}, receiving, sending)
+        except Exception as error:
+            if known:
+                raise
+            refusal = type(error).__name__
+        if not known:
+            self._events.emit(logging.INFO, "lifespan.unknown", None, "the application knows no lifespan: %s", refusal)
+            for _ in range(2):  # startup and shutdown
+                await sending({"type": f"{(await receiving())['type']}.complete"})

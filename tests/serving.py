@@ -55,6 +55,8 @@ KINDS = {
     "granian-h1": Kind(GRANIAN + " --http 1"),
     "granian-h2": Kind(GRANIAN + " --http 2", http2=True),
 }
+DAPHNE = Kind("daphne {app} --bind 127.0.0.1 --port {port}")
+
 
 
 def until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:

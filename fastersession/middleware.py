@@ -189,6 +189,7 @@ class FasterSessionMiddleware:
             raise
         except BaseException as error:
             await exchange.close(raised=True)
+            await self._manager.drain_unasked(error)
             if error is not exchange.failure and not await exchange.answered(error):
                 raise
         else:
@@ -250,6 +251,7 @@ class FasterSessionMiddleware:
         """
         applied = scope.get(APPLIED, ())
         self._refuse_overlap(applied)
+        self._manager.told_of_shutdown = True
         known = False
 
         async def receiving() -> Any:

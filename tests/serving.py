@@ -33,6 +33,7 @@ DEADLINE = 30  # seconds for a process to answer or to end; only a failing test 
 UVICORN = "uvicorn {app} --host 127.0.0.1 --port {port} --timeout-graceful-shutdown 1 --lifespan on"
 HYPERCORN = "hypercorn {app} --bind 127.0.0.1:{port} --graceful-timeout 1"
 GRANIAN = "granian {app} --interface asgi --host 127.0.0.1 --port {port}"
+DAPHNE = "daphne {app} --bind 127.0.0.1 --port {port}"
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,8 @@ KINDS = {
     "hypercorn-trio": Kind(HYPERCORN + " -k trio"),
     "granian-h1": Kind(GRANIAN + " --http 1"),
     "granian-h2": Kind(GRANIAN + " --http 2", http2=True),
+    "daphne": Kind(DAPHNE),
 }
-DAPHNE = Kind("daphne {app} --bind 127.0.0.1 --port {port}")
-
 
 
 def until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:

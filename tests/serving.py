@@ -91,7 +91,8 @@ class Server:
 
     def client(self, **options: Any) -> httpx.Client:
         """Make a browser: cookies kept, connections reused, HTTP/2 by prior knowledge where the kind speaks it."""
-        return httpx.Client(base_url=self.url, http1=not self.http2, http2=self.http2, timeout=DEADLINE, **options)
+        options = {"timeout": DEADLINE, **options}
+        return httpx.Client(base_url=self.url, http1=not self.http2, http2=self.http2, **options)
 
     def answers(self, path: str) -> bool:
         """Whether a request gets any answer; a process that ended can no longer give one."""

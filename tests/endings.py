@@ -50,14 +50,14 @@ def kept(client: httpx.Client) -> str:
     return client.get("/session").json().get("answer", "")
 
 
-def comes_to_keep(client: httpx.Client, enough: Callable[[str], bool]) -> bool:
-    """Look into the session until it has enough, or for a while in vain."""
-    with contextlib.suppress(AssertionError):
+Clients = Callable[..., httpx.Client]
+
+
+def finds(clients: Clients, before: httpx.Client, enough: Callable[[str], bool]) -> bool:
+    """Come back over a new connection, and look into the session until it has enough, or for a while in vain."""
+    with clients(cookies=dict(before.cookies)) as client, contextlib.suppress(AssertionError):
         return until(lambda: enough(kept(client)), "the answer to be kept", WHILE)
     return False
-
-
-Clients = Callable[..., httpx.Client]
 
 
 def finish(clients: Clients) -> bool:
@@ -69,19 +69,16 @@ def finish(clients: Clients) -> bool:
 
 def leave(clients: Clients) -> bool:
     """The client goes in the middle and comes back: what it had read is there, or more."""
-    with clients() as client:
-        with contextlib.closing(listen(client, "long")) as answer:
-            seen = next(text for text in answer if text.count(";") >= 3)
-        cookies = dict(client.cookies)
-    with clients(cookies=cookies) as client:
-        return comes_to_keep(client, lambda answer: answer.startswith(seen))
+    with clients() as client, contextlib.closing(listen(client, "long")) as answer:
+        seen = next(text for text in answer if text.count(";") >= 3)
+    return finds(clients, client, lambda answer: answer.startswith(seen))
 
 
 def fail(clients: Clients) -> bool:
     """The application raises: what it had written is there, which is more than it had said."""
     with clients(timeout=PATIENCE) as client:
         *_, seen = listen(client, "broken")
-        return seen == said("broken") and comes_to_keep(client, lambda answer: answer == seen + LAST_WORDS)
+    return seen == said("broken") and finds(clients, client, lambda answer: answer == seen + LAST_WORDS)
 
 
 def stop(server: Server, clients: Clients, sessions: Path) -> bool:

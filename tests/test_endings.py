@@ -38,8 +38,11 @@ lost. n/a: cannot be run.
 {table}
 
 On trio only a `MemoryStore` works: each of its saves was written down, for the last mark. Quart and Django need
-asyncio. The raw ASGI application and Django know no lifespan, and daphne runs none. Under daphne, and under hypercorn
-over HTTP/2 for five seconds, a client is not told that the application raised: it gave up after {patience} seconds.
+asyncio. The raw ASGI application and Django know no lifespan, and daphne runs none. granian over HTTP/1.1 waits for
+the end of every answer. Quart and Django answer in tasks of their own, which go on for a moment when hypercorn over
+HTTP/1.1 or daphne has cancelled the request: the last tokens that a client gets after the signal may not be in the
+session. Under daphne, and under hypercorn over HTTP/2 for five seconds, a client is not told that the application has
+raised: it gave up after {patience} seconds.
 """
 
 

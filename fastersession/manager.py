@@ -97,6 +97,8 @@ class SessionManager:
         self.queue = Queue()
         self.tasks: set[asyncio.Task[Any]] = set()
         self.repeats = Repeats(self.tasks)
+        self.told_of_shutdown = False  # by the lifespan, which not every server runs
+        self._draining: asyncio.Task[None] | None = None
         self.touch = self.saver.touch
         self.open_store = self.saver.open
         self.close_store = self.saver.close
@@ -413,6 +415,17 @@ class SessionManager:
         if work:
             await asyncio.wait(work, timeout=DRAIN_SECONDS)
 
+    async def drain_unasked(self, error: BaseException) -> None:
+        """Drain if it is a cancellation that a request ends with, and the server runs no lifespan to ask for it.
+
+        daphne cancels all requests when it stops, and ends with the first of them. They share one drain.
+        """
+        if self.live or self.told_of_shutdown or not isinstance(error, asyncio.CancelledError):
+            return
+        if self._draining is None or self._draining.done():
+            self._draining = asyncio.get_running_loop().create_task(self.drain())
+        await shielded(_ended(self._draining), set())
+
     async def save_late(self, request: RequestManager) -> None:
         """Run a late save of a running request, which raises at its end what this one would."""
         request.look()
@@ -425,6 +438,10 @@ class SessionManager:
         """Warn of attributes that were written after the end of the request and never saved."""
         text = "written after the request had ended, and lost: %s; await session.save() after such a write"
         self.events.emit(logging.WARNING, "session.unsaved", session._record_id, text, ", ".join(map(repr, names)))
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    await asyncio.wait((task,))
 
 
 @contextmanager

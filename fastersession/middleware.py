@@ -189,6 +189,7 @@ class FasterSessionMiddleware:
             raise
         except BaseException as error:
             await exchange.close(raised=True)
+            await self._manager.drain_unasked(error)
             if error is not exchange.failure and not await exchange.answered(error):
                 raise
         else:
@@ -246,14 +247,18 @@ class FasterSessionMiddleware:
         """Pass on, opening the store before the startup and draining and closing it at the shutdown.
 
         A store that cannot be opened is told in the protocol's own words: servers take a mere exception for an
-        application that knows no lifespan, and serve on without it.
+        application that knows no lifespan, and serve on without it. What such an application leaves undone is done
+        for it: a server that sees it refuse, as Django does, does not tell of its shutdown, and what streams hold then
+        would be lost.
         """
         applied = scope.get(APPLIED, ())
         self._refuse_overlap(applied)
-        failed = False
+        self._manager.told_of_shutdown = True
+        known = failed = False
 
         async def receiving() -> Any:
-            nonlocal failed
+            nonlocal known, failed
+            known = True
             message = await receive()
             if message["type"] == "lifespan.startup":
                 try:
@@ -267,10 +272,22 @@ class FasterSessionMiddleware:
             return message
 
         async def sending(message: Message) -> None:
+            nonlocal known
+            known = True
             if failed:  # all has been said
                 return
             if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
                 await self._manager.close_store()
             await send(message)
 
-        await self.app({**scope, APPLIED: (*applied, *self._terms.applied)}, receiving, sending)
+        refusal = "it returned"
+        try:
+            await self.app({**scope, APPLIED: (*applied, *self._terms.applied)}, receiving, sending)
+        except Exception as error:
+            if known:
+                raise
+            refusal = type(error).__name__
+        if not known:
+            self._events.emit(logging.INFO, "lifespan.unknown", None, "the application knows no lifespan: %s", refusal)
+            for _ in range(2):  # startup and shutdown
+                await sending({"type": f"{(await receiving())['type']}.complete"})

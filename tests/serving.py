@@ -33,6 +33,7 @@ DEADLINE = 30  # seconds for a process to answer or to end; only a failing test 
 UVICORN = "uvicorn {app} --host 127.0.0.1 --port {port} --timeout-graceful-shutdown 1 --lifespan on"
 HYPERCORN = "hypercorn {app} --bind 127.0.0.1:{port} --graceful-timeout 1"
 GRANIAN = "granian {app} --interface asgi --host 127.0.0.1 --port {port}"
+DAPHNE = "daphne {app} --bind 127.0.0.1 --port {port}"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ KINDS = {
     "hypercorn-trio": Kind(HYPERCORN + " -k trio"),
     "granian-h1": Kind(GRANIAN + " --http 1"),
     "granian-h2": Kind(GRANIAN + " --http 2", http2=True),
+    "daphne": Kind(DAPHNE),
 }
 
 
@@ -89,7 +91,8 @@ class Server:
 
     def client(self, **options: Any) -> httpx.Client:
         """Make a browser: cookies kept, connections reused, HTTP/2 by prior knowledge where the kind speaks it."""
-        return httpx.Client(base_url=self.url, http1=not self.http2, http2=self.http2, timeout=DEADLINE, **options)
+        options = {"timeout": DEADLINE, **options}
+        return httpx.Client(base_url=self.url, http1=not self.http2, http2=self.http2, **options)
 
     def answers(self, path: str) -> bool:
         """Whether a request gets any answer; a process that ended can no longer give one."""

@@ -86,8 +86,6 @@ def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """Serve one example in a process of its own."""
     folder, port = tmp_path_factory.mktemp("example"), free_port()
     argv = KINDS["uvicorn-httptools"].argv(sys.executable, write(request.param, folder), port)
-    if request.param in ("Django", "No framework"):  # neither knows lifespan
-        argv[argv.index("--lifespan") + 1] = "auto"
     with launch(argv, port, {"PYTHONPATH": str(folder), "SESSION_SECRET": SECRET}, ready="/other") as server:
         yield request.param, server
         assert "Traceback" not in server.output, server.output

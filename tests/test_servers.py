@@ -167,9 +167,10 @@ def test_a_websocket_open_at_sigterm_is_saved(row: tuple[str, str], tmp_path: Pa
     assert last_saves(record) == [{"question": "before", "answer": "0 ", "heard": ["hello"]}]
 
 
-def test_a_session_begun_on_a_websocket_of_granian_is_warned_of() -> None:
-    """Granian drops the headers of the accept: no cookie arrives, and the log says so, once."""
-    with serve("granian-h1", APP) as server:
+@pytest.mark.parametrize("kind", ["granian-h1", pytest.param("daphne", marks=pytest.mark.long)])
+def test_a_session_begun_on_a_websocket_that_drops_its_cookie_is_warned_of(kind: str) -> None:
+    """Granian and daphne drop the headers of the accept: no cookie arrives, and the log says so, once."""
+    with serve(kind, APP) as server:
         for _ in range(2):
             with connect(server.url.replace("http", "ws") + "/ws") as socket:
                 assert socket.response.headers.get("set-cookie") is None

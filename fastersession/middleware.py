@@ -149,15 +149,18 @@ class FasterSessionMiddleware:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Run the application with a session. Messages are forwarded by a plain function, without a task."""
         kind = scope["type"]
-        if (kind != "http" and kind != "websocket") or (self._selective and self._is_excluded(scope)):
+        if kind != "http" and kind != "websocket":
             await (self._lifespan if kind == "lifespan" else self.app)(scope, receive, send)
             return
-        if APPLIED in scope:
-            self._refuse_overlap(scope[APPLIED])
         headers = scope["headers"]
         if type(headers) is not list:  # any iterable is allowed, and may be read but once
             headers = list(headers)
             scope = {**scope, "headers": headers}
+        if self._selective and self._is_excluded(scope):
+            await self.app(scope, receive, send)
+            return
+        if APPLIED in scope:
+            self._refuse_overlap(scope[APPLIED])
         try:
             if kind == "http" and self._live:
                 session = self._manager.open_now(self._finder.find(headers))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fastersession.commit import Action, Point, Situation, diff, plan, unchanged
@@ -66,6 +66,7 @@ TABLE = [
     ("superseded, nothing written", at(SUPERSEDED, START), Action.NOTHING),
     ("superseded, written", at(SUPERSEDED, START, written=True), Action.DROP),
     ("foreign origin, nothing written", at(FOREIGN, START), Action.NOTHING),
+    ("foreign origin, emptied past the guard", at(FOREIGN, START, dirty=True), Action.NOTHING),
     ("foreign origin, written past the guard", at(FOREIGN, START, written=True), Action.REFUSE),
 ]  # fmt: skip
 
@@ -204,10 +205,12 @@ def test_diffs_of_two_tabs_merge_by_attribute(base: dict[str, Any], one: dict[st
 
 
 @given(contents, contents)
+@example({"a": None}, {"b": None})
+@example({"a": None}, {})
 def test_unchanged_means_an_empty_diff(now: dict[str, Any], base: dict[str, Any]) -> None:
-    """unchanged() may only say yes where diff() finds nothing, and says yes for a copy."""
-    # Invariant: unchanged implies an empty diff; a copy is unchanged.
-    if unchanged(now, base):
-        assert diff(now, base) == ({}, ())
+    """unchanged() says yes exactly where diff() finds nothing: for a copy, above all."""
+    # Invariant: unchanged is an empty diff.
+    for content in (now, dict(base)):
+        assert unchanged(content, base) == (diff(content, base) == ({}, ()))
     assert unchanged(dict(base), base)
     assert diff(base, base) == ({}, ())

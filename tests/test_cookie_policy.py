@@ -65,6 +65,45 @@ def test_w1_what_breaks_the_grammar_is_a_named_fault(field: str, bad: list[Any])
         assert [fault for fault in faults if fault.startswith(f"{named}: ")], (value, faults)
 
 
+@pytest.mark.parametrize(
+    ("field", "longest", "longer"),
+    [
+        ("name", "s" * 256, "s" * 257),
+        ("path", "/" + "a" * 1023, "/" + "a" * 1024),
+        ("domain", ".".join(["a" * 63] * 3 + ["a" * 61]), ".".join(["a" * 63] * 3 + ["a" * 62])),
+        ("domain", "a" * 63, "a" * 64),
+        ("max_age", 10**10 - 1, 10**10),
+    ],
+)
+def test_w1_each_limit_is_reached_and_not_passed(field: str, longest: Any, longer: Any) -> None:
+    """W1: what is as long as its limit is accepted, what is one longer is not."""
+    assert policy(**{field: longest}).faults() == []
+    assert len(policy(**{field: longer}).faults()) == 1
+
+
+TEXTS = [
+    ({"name": "s d"}, "session_cookie: must be an RFC 9110 token (letters, digits, - and _), at most 256 long"),
+    ({"path": "app"}, "path: must start with '/' and hold visible ASCII without ';', for instance '/'"),
+    ({"domain": ".a"}, "domain: must be a host name without a leading dot, for instance 'example.org', or None"),
+    ({"same_site": "no"}, "same_site: must be 'lax', 'strict', 'none' or None"),
+    ({"name": "__host-sid"}, "session_cookie: the prefix is spelt '__Host-', exactly so"),
+    ({"name": "__Host-sid", "path": "/app"}, "session_cookie: the prefix '__Host-' needs path='/' and domain=None"),
+    ({"name": "__Secure-sid", "secure": False},
+     "session_cookie: a name with a '__…-' prefix needs secure=True; without it take a name like 'sid'"),
+    ({"name": "__Http-sid", "http_only": False},
+     "session_cookie: the prefixes '__Http-' and '__Host-Http-' need http_only=True"),
+    ({"secure": 1}, "secure: must be True or False"),
+    ({"max_age": -1}, "max_age: must be a whole number of seconds, 0 or more (0: as long as the browser is open)"),
+    ({"partitioned": True, "secure": False}, "partitioned: user agents accept it only with secure=True"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "text"), TEXTS, ids=[text for _, text in TEXTS])
+def test_w1_each_fault_tells_its_remedy(given: dict[str, Any], text: str) -> None:
+    """W1: the argument as its user gives it, what is wrong, and what to do."""
+    assert policy(**given).faults() == [text]
+
+
 VALID: dict[str, list[Any]] = {
     "name": ["sid", "__Host-sid", "__Secure-x", "a!#$%&*"],
     "path": ["/", "/app", "/a,b=c\"d"], "domain": [None, "a.org"],
@@ -99,6 +138,17 @@ def test_w2_prefixes_need_what_they_promise(secure: bool, path: str, domain: str
     assert (policy(name="__Host-sid", **attributes).faults() == []) == (secure and path == "/" and domain is None)
     assert (policy(name="__Secure-sid", **attributes).faults() == []) == secure
     assert policy(name="sid", **attributes).faults() == []
+
+
+@pytest.mark.parametrize("http_only", [True, False])
+@pytest.mark.parametrize("secure", [True, False])
+@pytest.mark.parametrize("path", ["/", "/app"])
+def test_w2_the_http_prefixes_need_http_only_too(http_only: bool, secure: bool, path: str) -> None:
+    """W2: __Http- needs Secure and HttpOnly, __Host-Http- what __Host- needs as well; other names need no HttpOnly."""
+    attributes = {"http_only": http_only, "secure": secure, "path": path}
+    assert (policy(name="__Http-sid", **attributes).faults() == []) == (http_only and secure)
+    assert (policy(name="__Host-Http-sid", **attributes).faults() == []) == (http_only and secure and path == "/")
+    assert (policy(name="__Host-sid", **attributes).faults() == []) == (secure and path == "/")
 
 
 @pytest.mark.parametrize("name", ["__host-sid", "__HOST-sid", "__secure-sid", "__SECURE-sid", "__sECURE-sid"])

@@ -42,6 +42,7 @@ COOKIEISH = st.lists(
 @given(st.lists(COOKIEISH, max_size=5))
 @example([b"sid=a;sid=b; sid=c ;\tsid=d;sid=e"])
 @example([b";;; sid=sid=;sid=;sid"])
+@example([b"sid=;"])
 def test_p6_the_scanner_equals_a_naive_split(values: list[bytes]) -> None:
     """P6: differential fuzz: the same values in the same order as splitting by hand."""
     # Invariant: find(fields) == the first four of the naive model's.
@@ -115,7 +116,7 @@ CORPORA = {
 }  # fmt: skip
 
 
-def steps(value: bytes) -> int:
+def steps(value: bytes, finder: CookieFinder = finder) -> int:
     """Count the lines and calls, of Python and of C, that one search takes."""
     count = 0
 
@@ -142,6 +143,14 @@ def test_p2_hostile_cookie_corpora_take_linear_steps(seed: bytes, monkeypatch: p
     monkeypatch.setattr(cookies, "MAX_COOKIE_BYTES", 1 << 30)
     small, large = ((seed * size)[:size] for size in (64 * 1024, 256 * 1024))
     assert steps(large) <= 5 * steps(small)
+
+
+def test_p2_our_cookie_alone_is_found_without_a_search() -> None:
+    """P2: a field that holds a value of the usual length and nothing else, as nearly all do, costs the least."""
+    usual = CookieFinder("sid", 88)
+    fewest = steps(b"sid=" + b"x" * 88, usual)
+    others = [b"sid=" + b"x" * 87, b"sid=" + b"x" * 89, b"a=1; sid=" + b"x" * 88, b"sid", b""]
+    assert all(steps(other, usual) > fewest for other in others)
 
 
 @pytest.mark.parametrize("seed", CORPORA.values(), ids=CORPORA)

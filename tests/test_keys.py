@@ -81,6 +81,7 @@ def test_k1_forked_children_do_not_overlap() -> None:
 def test_k1_a_ticket_has_no_repr() -> None:
     """K1: what is secret does not print itself."""
     assert repr(TICKET) == str(TICKET) == "<Ticket>"
+    assert repr(draw()[1]) == str(draw()[1]) == "<Secret>"
     assert SECRET not in repr(RING)
 
 

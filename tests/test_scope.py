@@ -83,6 +83,25 @@ async def test_skip_session_header(header: tuple[bytes, bytes], skipped: bool) -
         assert store.calls == ([] if skipped else ["load"])
 
 
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+@pytest.mark.parametrize("skipped", [True, False])
+@in_loop
+async def test_headers_that_can_be_read_once_are_there_for_all(kind: str, skipped: bool) -> None:
+    """Whoever looks at an iterable of headers, the next one finds them all: the skipping, the cookie, the app."""
+    store, seen = SpyStore(), Seen()
+    token = await token_of(wrap(site, store=store))
+    store.calls.clear()
+    app = wrap(seen, store=store, skip_session_header=ENTRIES)
+    headers = [(b"x-health-check" if skipped else b"x-other", b"1"), *cookie("junk"), *cookie(token)]
+
+    async def send(message: Any) -> None:
+        pass
+
+    await app({"type": kind, "path": "/", "scheme": "http", "headers": iter(headers)}, nothing, send)
+    assert list(seen.scopes[0]["headers"]) == headers
+    assert store.calls == ([] if skipped else ["load"])
+
+
 # --- scope["state"] ---
 
 

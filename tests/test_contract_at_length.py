@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from store_machine import check
 from store_subject import EVERY, Factory
+
+from fastersession.testing.stores import check_store
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 
@@ -14,4 +15,4 @@ EXAMPLES = {"memory": 1_000, "sqlite": 300}  # a server takes some milliseconds 
 @pytest.mark.parametrize("kind", EVERY)
 def test_long_sequences_have_the_models_outcomes(factory: Factory, kind: str) -> None:
     """Any sequence of up to 150 verbs, by requests that overlap and at once, has the model's outcomes."""
-    check(factory, examples=EXAMPLES.get(kind, 100), length=150)
+    check_store(factory, shared=kind != "memory", examples=EXAMPLES.get(kind, 100), length=150)

@@ -1,7 +1,7 @@
 """`pytest --fuzz SECONDS`: every property of the suite, with new examples until the time is over.
 
-Rules of residence: hooks of pytest; no test. A property is a test that `@given` drives; each gets an equal share of
-the time. What fails is shrunk and shown as ever, with the line that repeats it.
+Rules of residence: hooks of pytest; no test. A property is a test that `@given` drives; each gets an equal share of the
+time. What fails is shrunk and shown as ever, with the line that repeats it.
 """
 
 from __future__ import annotations

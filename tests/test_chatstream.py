@@ -6,21 +6,16 @@ It runs in a virtual environment of its own at the repository's root, built at t
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from environments import ROOT, environment
 from serving import KINDS, Server, free_port, launch, until
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
-ROOT = Path(__file__).parent.parent
-VENV = ROOT / ".venv-chatstream"
-PYTHON = VENV / "bin" / "python"
 # torch first and pinned: the version that its users of today get, before anything else asks for another.
 # psutil: imported by chatstream, but not among its requirements.
 STEPS = (["torch==2.13.0"], ["chatstream==0.3.0", "psutil", "fastapi", "uvicorn", "--editable", str(ROOT)])
@@ -28,22 +23,11 @@ IMPORTS = 120  # seconds that importing torch and transformers may take on a bus
 END = "<::EOS::>"
 
 
-def build() -> None:
-    """Make the environment; the stamp says that every step was done, so a broken build is begun anew."""
-    stamp = VENV / "complete"
-    if not stamp.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
-        for packages in STEPS:
-            command = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
-            subprocess.run(command, check=True, cwd=ROOT)
-        stamp.touch()
-
-
 @contextlib.contextmanager
 def chatstream(**env: str) -> Iterator[Server]:
-    build()
+    python = environment("chatstream", *STEPS)
     port = free_port()
-    argv = KINDS["uvicorn-h11"].argv(str(PYTHON), "chatstream_app:app", port)
+    argv = KINDS["uvicorn-h11"].argv(str(python), "chatstream_app:app", port)
     with launch(argv, port, env, ready="/turns", patience=IMPORTS) as server:
         yield server
         assert "Traceback" not in server.output, server.output

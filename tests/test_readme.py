@@ -86,7 +86,8 @@ def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """Serve one example in a process of its own."""
     folder, port = tmp_path_factory.mktemp("example"), free_port()
     argv = KINDS["uvicorn-httptools"].argv(sys.executable, write(request.param, folder), port)
-    with launch(argv, port, {"PYTHONPATH": str(folder), "SESSION_SECRET": SECRET}, ready="/other") as server:
+    env = {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]), "SESSION_SECRET": SECRET}
+    with launch(argv, port, env, ready="/other") as server:
         yield request.param, server
         assert "Traceback" not in server.output, server.output
 

@@ -167,6 +167,7 @@ class Repeats:
         if self._loop is not loop:
             return
         self._timer = None
+        time = max(time, loop.time())  # all that a busy loop is late with: one a turn would never catch up
         for repeat in [repeat for repeat, due in self._all.items() if due <= time]:
             task = loop.create_task(repeat.work())
             self._tasks.add(task)

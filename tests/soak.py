@@ -29,12 +29,13 @@ from servers_redis import RedisServer, standalone
 from serving import UVICORN, Kind, Wire, free_port, launch
 from soak_faults import Fault, of_memory, of_redis
 from soak_guests import Gathering
-from soak_report import Report, table
+from soak_report import Report, faults, table
 
 __all__ = ["soak"]
 
 STORES = ("memory", "redis")
-COMMAND = UVICORN + " --http httptools --timeout-keep-alive 120 --no-access-log --log-level critical --backlog 4096"
+KEEP_ALIVE = 15  # seconds: longer than a guest thinks; uvicorn's timer may hold a closed connection for so long
+COMMAND = UVICORN + f" --http httptools --timeout-keep-alive {KEEP_ALIVE} --no-access-log --log-level critical"
 CLIENTS, MINUTES, PAUSE = 2000, 5.0, 1.0  # a turn has six tokens, a pause apart; up to four are between turns
 EVERY = 10.0  # seconds from fault to fault; in a short run less, so that each happens
 AFTER = 6.0  # seconds after the end of a fault in which turns may still fail by it: late saves try for 5 s
@@ -81,7 +82,7 @@ class Run:
         await self.calm()
         await gathering.go_home()
         await self.ask(f"/purge?ahead={A_DAY}")
-        await self.calm()
+        await asyncio.sleep(KEEP_ALIVE + 1)
 
     async def calm(self) -> None:
         """Wait until the server has had as many tasks for two seconds: all that were left have ended."""
@@ -104,9 +105,10 @@ class Run:
             await asyncio.sleep(max(0, self.began + number * every - time.monotonic()))
             start = time.monotonic()
             await fault.happen()
-            self.report.happened[fault.name] += 1
+            end = time.monotonic()
+            self.report.happened.setdefault(fault.name, []).append(end - start)
             if fault.excuses:
-                self.report.excused.append((start, time.monotonic() + AFTER))
+                self.report.excused.append((start, end + AFTER))
 
     async def figures(self, query: str = "") -> dict[str, Any]:
         return dict(await self.ask(f"/figures{query}"))
@@ -122,7 +124,8 @@ def store_of(kind: str, folder: Path) -> Iterator[tuple[str, RedisServer | None]
     if kind == "memory":
         yield "memory://", None
     else:
-        with standalone(folder, "--appendonly", "yes", "--appendfsync", "always") as server:
+        keep = ("--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-min-size", "8mb")
+        with standalone(folder, *keep) as server:  # a small log, so that it is read in a second
             yield server.url, server
 
 
@@ -143,9 +146,9 @@ def soak(kind: str, clients: int, seconds: float, pause: float) -> Report:
             env["ROOM"] = str(ROOM * clients)
         with launch(Kind(COMMAND).argv(sys.executable, "soak_app:app", port), port, env) as server:
             gathering = Gathering(port, clients, pause)
-            faults = of_redis(gathering, redis) if redis else of_memory(gathering, FLOOD * clients)
+            coming = of_redis(gathering, redis) if redis else of_memory(gathering, FLOOD * clients)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(Run(report, gathering, faults).run())
+                runner.run(Run(report, gathering, coming).run())
             report.left = int(redis.cli("dbsize").split()[-1]) if redis else report.end["sessions"]
             report.output = server.output
             assert server.terminate() in (0, -signal.SIGTERM)
@@ -161,9 +164,9 @@ def main() -> int:
     given = parser.parse_args()
     kinds = [given.store] if given.store else STORES
     reports = [soak(kind, given.clients, given.minutes * 60, given.pause) for kind in kinds]
-    print(table(reports))
+    print(*[table(reports), *map(faults, reports)], sep="\n\n")
     wrong = [f"{report.store}: {fault}" for report in reports for fault in report.wrong()]
-    print(*wrong[:50], sep="\n", file=sys.stderr)
+    print(*wrong, sep="\n", file=sys.stderr)
     return min(len(wrong), 1)
 
 

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from visitors import Note
 
-__all__ = ["Report", "table"]
+__all__ = ["Report", "faults", "table"]
 
+SHOWN = 20  # of what is wrong, of one kind
+TOO_LONG = 4.0  # seconds: late saves are tried for five, and then the README promises no more than an event
 RAISED = ("BrokenError", "StoreError", "CancelledError")  # what the application may raise
 
 # Tasks and descriptors must be as many as before, for all connections and requests are gone. Objects as well, but for
@@ -38,7 +40,7 @@ class Report:
     clients: int
     seconds: float
     counts: Counter[str] = field(default_factory=Counter)
-    happened: Counter[str] = field(default_factory=Counter)  # faults
+    happened: dict[str, list[float]] = field(default_factory=dict)  # how long each fault lasted, every time
     excused: list[tuple[float, float]] = field(default_factory=list)  # while turns may fail, by a fault
     failures: list[tuple[float, Note]] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)  # or mixed up, or brought back
@@ -69,7 +71,13 @@ class Report:
 
     def wrong(self) -> list[str]:
         """Return all that must not be."""
-        return [*self.lost, *self._failed(), *self._leaks(), *self._noise()]
+        kinds = [list(kind) for kind in (self._slow(), self.lost, self._failed(), self._leaks(), self._noise())]
+        return [text for kind in kinds for text in (*kind[:SHOWN], *(["…"] if len(kind) > SHOWN else []))]
+
+    def _slow(self) -> Iterator[str]:
+        for name, lasted in self.happened.items():
+            if max(lasted) > TOO_LONG and "Redis" in name:
+                yield f"this machine was too slow: {name} took {max(lasted):.1f} s, longer than an outage may last here"
 
     def _failed(self) -> Iterator[str]:
         for at, note in self.failures:
@@ -92,7 +100,7 @@ class Report:
         """Yield what the log has of a store that never fails, and of coroutines and exceptions that nobody took."""
         if self.store == "memory":
             yield from (f"an event of memory: {name}" for name in self.end["events"] if name != "session.dropped")
-        yield from [line for line in self.output.splitlines() if "was never" in line][:20]
+        yield from (line for line in self.output.splitlines() if "was never" in line)
 
     def rows(self) -> dict[str, str]:
         """Return the figures as a table has them."""
@@ -101,7 +109,7 @@ class Report:
         return {
             "clients, each with a connection of its own": f"{self.clients:,}",
             "minutes": f"{self.seconds / 60:.3g}",
-            "faults": f"{self.happened.total()}",
+            "faults": f"{sum(map(len, self.happened.values()))}",
             "turns acknowledged": f"{counts['acknowledged']:,}",
             "turns left in the middle": f"{counts['left'] + counts['overtaken']:,}",
             "turns in which the application raised": f"{counts['broken']:,}",
@@ -125,7 +133,18 @@ class Report:
 
 
 def table(reports: Sequence[Report]) -> str:
+    """Return the figures of runs, side by side."""
     columns = [report.rows() for report in reports]
-    lines = [["", *(report.store for report in reports)], ["---", *["---:"] * len(reports)]]
-    lines += [[name, *(column[name] for column in columns)] for name in columns[0]]
+    rows = [(name, *(column[name] for column in columns)) for name in columns[0]]
+    return _markdown(("", *(report.store for report in reports)), rows)
+
+
+def faults(report: Report) -> str:
+    """Return which faults happened in a run, how often, and how long the longest took to be over."""
+    rows = [(name, str(len(lasted)), f"{max(lasted):.1f} s") for name, lasted in report.happened.items()]
+    return _markdown((f"faults, {report.store}", "times", "longest"), rows)
+
+
+def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ("---", *["---:"] * (len(header) - 1)), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

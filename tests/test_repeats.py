@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
@@ -35,6 +36,31 @@ def test_more_may_be_added_while_one_is_due(make: Loop) -> None:
     with asyncio.Runner(loop_factory=make) as runner:
         runner.run(add())
     assert "later" not in called
+
+
+@LOOPS
+def test_a_loop_that_was_busy_catches_up_at_once(make: Loop) -> None:
+    """What has come due while something else held up the loop is called in one turn of it, not one a turn."""
+    called: list[int] = []
+
+    async def add() -> None:
+        repeats = Repeats(set())
+
+        async def call(number: int) -> None:
+            called.append(number)
+
+        everything = [repeats.add(lambda n=n: 0.001 * (n + 1), lambda n=n: call(n)) for n in range(50)]
+        time.sleep(0.1)
+        turns = 0
+        while len(set(called)) < 50:
+            await asyncio.sleep(0)
+            turns += 1
+        for repeat in everything:
+            repeat.cancel()
+        assert turns < 10
+
+    with asyncio.Runner(loop_factory=make) as runner:
+        runner.run(add())
 
 
 @LOOPS

@@ -153,6 +153,16 @@ def test_p2_our_cookie_alone_is_found_without_a_search() -> None:
     assert all(steps(other, usual) > fewest for other in others)
 
 
+def test_p2_one_cookie_of_ours_among_others_needs_no_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P2: wherever it stands; the pattern, several times as dear, is for fields that name ours more than once."""
+    finder = CookieFinder("sid")
+    monkeypatch.setattr(finder, "_search", None)
+    for value in (b"sid=v", b"sid=v; a=1", b"a=1; sid=v", b"a=1;sid=v; b=2"):
+        assert finder.find(fields(value)) == [b"v"]
+    with pytest.raises(TypeError):
+        finder.find(fields(b"sid=v; sid=w"))
+
+
 @pytest.mark.parametrize("seed", CORPORA.values(), ids=CORPORA)
 def test_p2_hostile_cookie_corpora_are_linear(seed: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """P2: 4 MB of each corpus come back; 64 times the limit would be hours for anything quadratic."""

@@ -40,17 +40,12 @@ settings.register_profile("mutants", deadline=None, derandomize=True, database=N
 settings.load_profile("mutants")
 """
 
-SEARCHED = "the other branch, a search by pattern, finds the same values; only more slowly"
 NEVER_ZERO = "what is looked for begins behind another byte, so its place is never 0"
 SAME_CODEC = "another name of the same codec"
 # By what the survivor makes of the line.
 EXPLAINED = {
-    "def __init__(self, name: str, usual: int = 1) -> None:": "mutmut's wrapper hands on the default of the original",
+    "def __init__(self, name: str, usual: int = 1) -> None:": "never ran: mutmut's wrapper passes the default on",
     'self._prefix = name.encode("ASCII") + b"="': SAME_CODEC,
-    "if at > 0 and field.find(self._prefix, at + self._skip) < 0:": SEARCHED,
-    "if at >= 1 and field.find(self._prefix, at + self._skip) < 0:": SEARCHED,
-    "if at >= 0 and field.find(self._prefix, None) < 0:": SEARCHED,
-    "if at >= 0 and field.find(self._prefix, ) < 0:": SEARCHED,
     "if at >= 0 and field.rfind(self._prefix, at + self._skip) < 0:": "there is a last one exactly if there is one",
     "if at >= 0 and field.find(self._prefix, at + self._skip) <= 0:": NEVER_ZERO,
     "if at >= 0 and field.find(self._prefix, at + self._skip) < 1:": NEVER_ZERO,
@@ -98,7 +93,7 @@ def table(found: dict[str, str], survivors: dict[str, tuple[str, str]]) -> list[
         rows.append(f"| {module} | {count.total()} | {count[True] / count.total():.1%} | {count[False]} |")
     count = Counter(outcome in KILLED for outcome in found.values())
     rows.append(f"| all | {count.total()} | {count[True] / count.total():.1%} | {count[False]} |")
-    rows += ["", "Every survivor means the same as the original:", "", "| module | line | survives as | because |"]
+    rows += ["", "The survivors, one by one:", "", "| module | line | survives as | because |"]
     rows.append("| --- | --- | --- | --- |")
     for name, (before, after) in survivors.items():
         rows.append(f"| {name.split('.')[1]} | `{before}` | `{after}` | {EXPLAINED.get(after, '**not explained**')} |")
@@ -106,11 +101,13 @@ def table(found: dict[str, str], survivors: dict[str, tuple[str, str]]) -> list[
 
 
 def test_the_unit_tests_kill_all_but_equivalent_mutants(tmp_path: Path) -> None:
-    """At least 95 % are killed, by the module's own tests, and every survivor is explained one by one."""
+    """At least 95 % of each module's are killed, by its own tests, and every survivor is explained one by one."""
     found = outcomes(tmp_path)
     assert {name.split(".")[1] for name in found} == set(MODULES)
     survivors = {name: changed(tmp_path, name) for name, outcome in found.items() if outcome not in KILLED}
     TABLE.parent.mkdir(exist_ok=True)
     TABLE.write_text("\n".join(table(found, survivors)))
     assert {after for _, after in survivors.values()} == EXPLAINED.keys()
-    assert len(survivors) <= (1 - LEAST) * len(found)
+    for module in MODULES:
+        killed = [outcome in KILLED for name, outcome in found.items() if f".{module}." in name]
+        assert sum(killed) >= LEAST * len(killed), module

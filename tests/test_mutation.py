@@ -44,7 +44,6 @@ NEVER_ZERO = "what is looked for begins behind another byte, so its place is nev
 SAME_CODEC = "another name of the same codec"
 # By what the survivor makes of the line.
 EXPLAINED = {
-    "def __init__(self, name: str, usual: int = 1) -> None:": "never ran: mutmut's wrapper passes the default on",
     'self._prefix = name.encode("ASCII") + b"="': SAME_CODEC,
     "if at >= 0 and field.rfind(self._prefix, at + self._skip) < 0:": "there is a last one exactly if there is one",
     "if at >= 0 and field.find(self._prefix, at + self._skip) <= 0:": NEVER_ZERO,

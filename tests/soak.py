@@ -29,7 +29,7 @@ from servers_redis import RedisServer, standalone
 from serving import UVICORN, Kind, Wire, free_port, launch
 from soak_faults import Fault, of_memory, of_redis
 from soak_guests import Gathering
-from soak_report import Report, faults, table
+from soak_report import Happening, Report, faults, table
 
 __all__ = ["soak"]
 
@@ -38,7 +38,6 @@ KEEP_ALIVE = 15  # seconds: longer than a guest thinks; uvicorn's timer may hold
 COMMAND = UVICORN + f" --http httptools --timeout-keep-alive {KEEP_ALIVE} --no-access-log --log-level critical"
 CLIENTS, MINUTES, PAUSE = 2000, 5.0, 1.0  # a turn has six tokens, a pause apart; up to four are between turns
 EVERY = 10.0  # seconds from fault to fault; in a short run less, so that each happens
-AFTER = 6.0  # seconds after the end of a fault in which turns may still fail by it: late saves try for 5 s
 SAMPLES = 30  # of the figures, spread over the run
 ROOM = 4  # sessions for each client in the memory store: what a flood brings must fit in twice, or it evicts guests
 FLOOD = 2  # strangers for each client
@@ -105,10 +104,7 @@ class Run:
             await asyncio.sleep(max(0, self.began + number * every - time.monotonic()))
             start = time.monotonic()
             await fault.happen()
-            end = time.monotonic()
-            self.report.happened.setdefault(fault.name, []).append(end - start)
-            if fault.excuses:
-                self.report.excused.append((start, end + AFTER))
+            self.report.happened.append(Happening(fault.name, start, time.monotonic(), fault.excuses))
 
     async def figures(self, query: str = "") -> dict[str, Any]:
         return dict(await self.ask(f"/figures{query}"))

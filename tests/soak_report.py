@@ -9,14 +9,15 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from visitors import Note
 
-__all__ = ["Report", "faults", "table"]
+__all__ = ["Happening", "Report", "faults", "table"]
 
 SHOWN = 20  # of what is wrong, of one kind
 TOO_LONG = 4.0  # seconds: late saves are tried for five, and then the README promises no more than an event
+AFTER = 6.0  # seconds after the end of a fault in which turns may still fail by it
 RAISED = ("BrokenError", "StoreError", "CancelledError")  # what the application may raise
 
 # Tasks and descriptors must be as many as before, for all connections and requests are gone. Objects as well, but for
@@ -32,6 +33,15 @@ GROWTH = 0.05  # of the memory, a minute
 LONG_ENOUGH = 240.0
 
 
+class Happening(NamedTuple):
+    """One fault, while it happened. ``excuses``: turns may fail by it, and saves must be tried again."""
+
+    name: str
+    start: float
+    end: float
+    excuses: bool
+
+
 @dataclass
 class Report:
     """One run. ``base`` and ``end`` are the figures of the server when nobody is there, ``samples`` those between."""
@@ -40,8 +50,7 @@ class Report:
     clients: int
     seconds: float
     counts: Counter[str] = field(default_factory=Counter)
-    happened: dict[str, list[float]] = field(default_factory=dict)  # how long each fault lasted, every time
-    excused: list[tuple[float, float]] = field(default_factory=list)  # while turns may fail, by a fault
+    happened: list[Happening] = field(default_factory=list)
     failures: list[tuple[float, Note]] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)  # or mixed up, or brought back
     samples: list[dict[str, Any]] = field(default_factory=list)
@@ -75,14 +84,17 @@ class Report:
         return [text for kind in kinds for text in (*kind[:SHOWN], *(["…"] if len(kind) > SHOWN else []))]
 
     def _slow(self) -> Iterator[str]:
-        for name, lasted in self.happened.items():
-            if max(lasted) > TOO_LONG and "Redis" in name:
-                yield f"this machine was too slow: {name} took {max(lasted):.1f} s, longer than an outage may last here"
+        for fault in self.happened:
+            lasted = fault.end - fault.start
+            if fault.excuses and lasted > TOO_LONG:
+                yield f"this machine was too slow: {fault.name} lasted {lasted:.1f} s, more than is fair"
 
     def _failed(self) -> Iterator[str]:
         for at, note in self.failures:
-            if not any(start <= at <= end for start, end in self.excused):
-                yield f"a turn failed without a reason: {note}"
+            before = [fault for fault in self.happened if fault.start <= at]
+            if not any(fault.excuses and at <= fault.end + AFTER for fault in before):
+                when = f", {at - before[-1].start:.1f} s after {before[-1].name!r}" if before else ""
+                yield f"a turn failed without a reason{when}: {note}"
         yield from (f"the application raised {name}" for name in self.end["errors"] if name not in RAISED)
 
     def _leaks(self) -> Iterator[str]:
@@ -109,7 +121,7 @@ class Report:
         return {
             "clients, each with a connection of its own": f"{self.clients:,}",
             "minutes": f"{self.seconds / 60:.3g}",
-            "faults": f"{sum(map(len, self.happened.values()))}",
+            "faults": f"{len(self.happened)}",
             "turns acknowledged": f"{counts['acknowledged']:,}",
             "turns left in the middle": f"{counts['left'] + counts['overtaken']:,}",
             "turns in which the application raised": f"{counts['broken']:,}",
@@ -141,7 +153,10 @@ def table(reports: Sequence[Report]) -> str:
 
 def faults(report: Report) -> str:
     """Return which faults happened in a run, how often, and how long the longest took to be over."""
-    rows = [(name, str(len(lasted)), f"{max(lasted):.1f} s") for name, lasted in report.happened.items()]
+    times: dict[str, list[float]] = {}
+    for fault in report.happened:
+        times.setdefault(fault.name, []).append(fault.end - fault.start)
+    rows = [(name, str(len(lasted)), f"{max(lasted):.1f} s") for name, lasted in times.items()]
     return _markdown((f"faults, {report.store}", "times", "longest"), rows)
 
 

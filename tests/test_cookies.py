@@ -158,7 +158,7 @@ def test_p2_one_cookie_of_ours_among_others_needs_no_pattern(monkeypatch: pytest
     finder = CookieFinder("sid")
     monkeypatch.setattr(finder, "_search", None)
     for value in (b"sid=v", b"sid=v; a=1", b"a=1; sid=v", b"a=1;sid=v; b=2"):
-        assert finder.find(fields(value)) == [b"v"]
+        assert list(finder.find(fields(value)) or ()) == [b"v"]
     with pytest.raises(TypeError):
         finder.find(fields(b"sid=v; sid=w"))
 

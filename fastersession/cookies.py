@@ -69,11 +69,7 @@ class CookieFinder:
         fields = [value for name, value in headers if name == b"cookie"]
         if sum(map(len, fields)) > MAX_COOKIE_BYTES:
             return ()
-        found: list[bytes] = []
-        for field in fields:
-            found += self._values(field)
-            if len(found) >= MAX_CANDIDATES:
-                break
+        found = [value for field in fields for value in self._values(field)]
         return found[:MAX_CANDIDATES] or None
 
     def _values(self, field: bytes) -> Sequence[bytes]:
@@ -83,7 +79,7 @@ class CookieFinder:
         value = at + self._skip
         if field.find(self._prefix, value) >= 0:  # else it is there once, as usual: C speed without a search
             return [match[1] for match in islice(self._search(field), MAX_CANDIDATES)]
-        if at and field[at - 2 : at] != b"; " and field[field.rfind(b";", 0, at) + 1 : at].strip(b" \t"):
+        if field[field.rfind(b";", 0, at) + 1 : at].strip(b" \t"):
             return ()
         end = field.find(b";", value)
         return (field[value:] if end < 0 else field[value:end],)

@@ -180,6 +180,9 @@ def test_p2_more_than_64_kib_are_ignored() -> None:
     assert find(fields(b"a" * half, rest + b"a")) == []
     assert find(fields(rest + b"a", b"a" * half)) == []
     assert find(fields(rest + b"a" * half + b"a")) == []
+    most = b"sid=x; " + b"a" * (MAX_COOKIE_BYTES - 7)
+    assert find(fields(most)) == [b"x"]
+    assert find(fields(most + b"a")) == []
     assert find([(b"x-large", b"a" * 2 * MAX_COOKIE_BYTES), *fields(b"sid=x")]) == [b"x"]
 
 

@@ -42,19 +42,22 @@ settings.load_profile("mutants")
 
 NEVER_ZERO = "what is looked for begins behind another byte, so its place is never 0"
 SAME_CODEC = "another name of the same codec"
+BY_ANY = "a short way only: the loop over all keys, the first among them, opens the same values"
 # By what the survivor makes of the line.
 EXPLAINED = {
     'self._prefix = name.encode("ASCII") + b"="': SAME_CODEC,
-    "if at >= 0 and field.rfind(self._prefix, at + self._skip) < 0:": "there is a last one exactly if there is one",
-    "if at >= 0 and field.find(self._prefix, at + self._skip) <= 0:": NEVER_ZERO,
-    "if at >= 0 and field.find(self._prefix, at + self._skip) < 1:": NEVER_ZERO,
-    'before = field[field.rfind(b";", None, at) + 1 : at]': "no begin is a begin at 0",
-    "yield field[at:] if end <= 0 else field[at:end]": NEVER_ZERO,
-    "yield field[at:] if end < 1 else field[at:end]": NEVER_ZERO,
+    "def __init__(self, name: str, usual: int = 1) -> None:": "a short way only: the general one finds the same value",
+    "if field.rfind(self._prefix, value) >= 0:": "there is a last one exactly if there is one",
+    "if field.find(self._prefix, value) > 0:": NEVER_ZERO,
+    "if field.find(self._prefix, value) >= 1:": NEVER_ZERO,
+    'if field[field.rfind(b";", None, at) + 1 : at].strip(b" \\t"):': "no begin is a begin at 0",
+    "return (field[value:] if end <= 0 else field[value:end],)": NEVER_ZERO,
+    "return (field[value:] if end < 1 else field[value:end],)": NEVER_ZERO,
     "return secrets.token_urlsafe(None)": "Python's own default is 32 bytes, too",
     'name = cookie_name.encode("ASCII")': SAME_CODEC,
     "info = purpose + len(name).to_bytes(2, ) + name": "big endian is the default",
-    "if sealed[:3] == self._head:": "never so: the loop over all keys, the first among them, opens the same values",
+    "if sealed[:3] == self._head:": BY_ANY,
+    "return self._cipher.decrypt(sealed[3:_BODY], sealed[_BODY:], bound)": BY_ANY,
     "if base.keys() < now.keys():": "of equal names none is missing, which the last line finds as well",
 }
 

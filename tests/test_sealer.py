@@ -36,6 +36,11 @@ def test_s3_what_was_sealed_opens(data: bytes, context: bytes, record_id: bytes)
     assert Sealer(KEYS[:1], "sid").record(other).open(sealed, context) is None
 
 
+def test_s3_an_empty_value_of_an_older_key_opens() -> None:
+    """S3: what is sealed is never too short to be ours, under whichever key."""
+    assert Sealer(KEYS[::-1], "sid").record(RECORD_ID).open(seal(KEYS[0], b""), CONTEXT) == b""
+
+
 @pytest.mark.parametrize("order", [order for n in (1, 2, 3, 4) for order in itertools.permutations(range(4), n)])
 def test_s3_the_first_key_seals_and_all_open(order: tuple[int, ...]) -> None:
     """S3: in every order, with two keys of one id among them: what a listed key sealed opens, and nothing else."""

@@ -176,6 +176,7 @@ class Wire:
     async def ask(self, target: str, cookie: str = "") -> dict[str, str]:
         """Send a request and return the headers, names lowered; connects anew where the server closed at the last."""
         if not self.is_open:
+            await self.aclose()
             self.streams = await asyncio.open_connection("127.0.0.1", self.port)
         reader, writer = self.streams
         line = f"Cookie: {cookie}\r\n" if cookie else ""

@@ -236,10 +236,13 @@ class Exchange(RequestManager):
             )
         await self.send(self._dressed(message, status, accessed))
 
-    async def _give_up(self, error: StoreError) -> None:
+    def _give_up(self, error: StoreError) -> Awaitable[None]:
         """Answer 503 in the application's place, and unwind the application with the error."""
         self.failure = error
-        await self._answer_unavailable(error)
+        return self._unwind(error, self._replaced(error))
+
+    async def _unwind(self, error: StoreError, send: Send) -> None:
+        await _send_unavailable(self._scope, send)
         try:
             raise error
         finally:
@@ -251,15 +254,16 @@ class Exchange(RequestManager):
             error = error.exceptions[0]  # what a task group makes of it
         if self.session._phase != NOT_STARTED or not isinstance(error, StoreError):
             return False
-        await self._answer_unavailable(error)
+        await _send_unavailable(self._scope, self._replaced(error))
         return True
 
-    async def _answer_unavailable(self, error: StoreError) -> None:
+    def _replaced(self, error: StoreError) -> Send:
+        """Swallow from here on what the application sends; return the way to the client."""
         self.session._phase = FAILED
         send, self.send = self.send, _swallow
         record_id = self.session._record_id
         self._terms.events.emit(logging.ERROR, "store.unavailable", record_id, "no session was saved: %s", error)
-        await _send_unavailable(self._scope, send)
+        return send
 
     async def _on_final(self, message: Message) -> None:
         await self._terms.manager.save_late(self)

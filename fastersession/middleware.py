@@ -179,9 +179,8 @@ class FasterSessionMiddleware:
             nonlocal send
             if message.get("more_body"):  # a chunk: of no interest, whatever its type
                 return send(message)  # type: ignore[no-any-return]
-            if message["type"] != "http.response.start":
-                return exchange.on_message(message)
-            sent = exchange.on_start(message)
+            is_start = message["type"] == "http.response.start"
+            sent = exchange.on_start(message) if is_start else exchange.on_message(message)
             send = exchange.send  # another one, if the response was replaced
             return sent
 

@@ -6,7 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from driver import in_loop
+from apps import SpyStore, wrap
+from driver import Browser, in_loop
 from routes import Call, content, events, live
 from stores import SuspendingStore
 
@@ -72,6 +73,32 @@ async def test_a_store_that_fails_at_the_start_is_a_clean_503(verb: str, fault: 
     assert answer.cookies == []
     assert answer.header("retry-after") is not None
     assert errors == [StoreError]
+
+
+@pytest.mark.parametrize("kind", ["http.response", "websocket.http.response"])
+@pytest.mark.parametrize("live", [True, False])
+@in_loop
+async def test_s10_an_answer_that_was_replaced_is_whole(live: bool, kind: str) -> None:
+    """S10: what the application goes on to send of its own answer, chunks too, does not follow the 503 in its place."""
+
+    async def answer_all_the_same(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        scope["session"]["a"] = 1
+        with pytest.raises(StoreError):
+            await send({"type": f"{kind}.start", "status": 401, "headers": []})
+        await send({"type": f"{kind}.body", "body": b"no ", "more_body": True})
+        await send({"type": f"{kind}.body", "body": b"entry"})
+
+    store = SpyStore(live=live)
+    store.broken = {"create"}
+    browser = Browser(wrap(answer_all_the_same, store=store))
+    if kind == "http.response":
+        answer = await browser.get("/")
+    else:
+        async with browser.websocket("/", extensions={kind: {}}) as socket:
+            answer = await socket.ended()
+    assert [message["type"] for message in answer.messages] == [f"{kind}.start", f"{kind}.body"]
+    assert answer.status == 503
 
 
 @FAULTS

@@ -99,7 +99,7 @@ class SessionManager:
         self.repeats = Repeats(self.tasks)
         self.told_of_shutdown = False  # by the lifespan, which not every server runs
         self._draining: asyncio.Task[None] | None = None
-        self.touch = self.saver.touch
+        self.touch, self.lock, self.unlock = self.saver.touch, self.saver.lock, self.saver.unlock
         self.open_store = self.saver.open
         self.close_store = self.saver.close
 
@@ -387,14 +387,6 @@ class SessionManager:
     def exclusive(self, session: Session, timeout: float) -> Exclusive:
         """Return the context manager of ``session.exclusive()``."""
         return Exclusive(self, session, timeout)
-
-    async def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
-        """Take or renew a lease."""
-        return await self.saver.lock(record_id, verifier, owner, seconds)
-
-    async def unlock(self, record_id: bytes, owner: bytes) -> None:
-        """Give a lease back."""
-        await self.saver.unlock(record_id, owner)
 
     # --- the store ---
 

@@ -129,21 +129,7 @@ class FasterSessionMiddleware:
             events=events,
         )
         self._live = self._manager.live
-        before_token, after_token = policy.template()
-        self._terms = Terms(
-            manager=self._manager,
-            now=self._manager.now,
-            running=self._manager.running,
-            live=self._live,
-            events=events,
-            scope_key=scope_key,
-            state_key=session_object,
-            applied=((policy.name, scope_key),),
-            before_token=before_token,
-            after_token=after_token,
-            cleared=policy.cleared(),
-            secure=policy.secure,
-        )
+        self._terms = _terms(self._manager, policy, scope_key, session_object)
         self._refuse_twin(app)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -293,3 +279,21 @@ class FasterSessionMiddleware:
             self._events.emit(logging.INFO, "lifespan.unknown", None, "the application knows no lifespan: %s", refusal)
             for _ in range(2):  # startup and shutdown
                 await sending({"type": f"{(await receiving())['type']}.complete"})
+
+
+def _terms(manager: SessionManager, policy: CookiePolicy, scope_key: str, state_key: str) -> Terms:
+    before_token, after_token = policy.template()
+    return Terms(
+        manager=manager,
+        now=manager.now,
+        running=manager.running,
+        live=manager.live,
+        events=manager.events,
+        scope_key=scope_key,
+        state_key=state_key,
+        applied=((policy.name, scope_key),),
+        before_token=before_token,
+        after_token=after_token,
+        cleared=policy.cleared(),
+        secure=policy.secure,
+    )

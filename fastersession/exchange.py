@@ -19,10 +19,10 @@ from .events import EventLog
 from .headers import has_content_length, with_cookie, with_vary
 from .manager import RequestManager, SessionManager
 from .saving import TOUCH_FRACTION
-from .session import ENDED, FAILED, LEFT_WITHOUT_COOKIE, NOT_STARTED, STARTED, Metadata, Session, Status
+from .session import ENDED, FAILED, NOT_STARTED, STARTED, Metadata, Session, Status
 from .tasks import Repeat
 
-__all__ = ["APPLIED", "Exchange", "Message", "Send", "Terms", "begin", "refuse_service"]
+__all__ = ["APPLIED", "Exchange", "Message", "Send", "Terms", "refuse_service", "watching"]
 
 Message = dict[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -58,7 +58,6 @@ class Terms:
     events: EventLog
     scope_key: str
     state_key: str
-    applied: tuple[tuple[str, str], ...]  # (cookie name, scope key) of this middleware alone
     before_token: bytes  # Set-Cookie up to the token, and from there on
     after_token: bytes
     cleared: bytes  # the whole Set-Cookie that removes the cookie
@@ -80,16 +79,53 @@ class Exchange(RequestManager):
     _keeper: Repeat | None
     _touch_at: float  # when the traffic of a WebSocket is noted next
 
+    def leave(self) -> bool:
+        """Let go of everything if nothing is left to be saved after the application has returned; tell if so."""
+        session, record, terms = self.session, self._held, self._terms
+        try:
+            at_rest = self._scope[self._key] is session and not session._accessed
+        except KeyError:
+            at_rest = False
+        if not at_rest and (session._phase == NOT_STARTED or self.failure is not None or self._has_work()):
+            return False
+        if record is not None:
+            now = terms.now
+            if record is not session._record or now() - record.accessed_at >= record.idle_timeout * TOUCH_FRACTION:
+                return False
+            self._let_go(record)
+        elif length(session):
+            return False
+        session._phase = ENDED
+        session._guarded = True
+        session._request = None
+        self._withdraw()
+        return True
+
     def release(self) -> None:
         """Let go of everything; needs no event loop."""
-        session, state, key = self.session, self._state, self._terms.state_key
+        session = self.session
         session._phase = ENDED
         session._guarded = True
         session._request = self.failure = None  # the failure's traceback holds frames that hold this exchange
         if self._held is not None:
             self._let_go(self._held)
-        if state.get(key) is self:
-            del state[key]
+        self._withdraw()
+
+    def _withdraw(self) -> None:
+        """Take this manager out of the state, whose keys outlive the request on some servers."""
+        state, key = self._state, self._terms.state_key
+        other = state.pop(key, None)
+        if other is not self and other is not None:
+            state[key] = other
+
+    def settle(self, state: Any) -> None:
+        """Put the manager into a ``scope["state"]`` that is missing, or where something has its name."""
+        key = self._terms.state_key
+        if state is None:
+            self._scope["state"] = state = {key: self}
+        elif isinstance(state[key], Exchange) and not state[key].is_of(self._scope):  # the server shares one dict
+            self._scope["state"] = state = {**state, key: self}
+        self._state = state
 
     def hold(self) -> None:
         """Count the exchange on the session's record, which then is not evicted, and keep it alive; no more the last.
@@ -101,13 +137,16 @@ class Exchange(RequestManager):
         self._held = record = self.session._record
         if record is None:
             return
-        self._terms.running.add(self)
+        terms = self._terms
+        terms.running.add(self)
+        self._keeper = None
         if self._scope["type"] != "http":
             record.sockets += 1
+            self._touch_at = 0.0
         else:
             record.requests += 1
-            if not self._terms.live:
-                self._keeper = self._terms.manager.keep_alive(self.session)
+            if not terms.live:
+                self._keeper = terms.manager.keep_alive(self.session)
 
     def _let_go(self, record: Metadata) -> None:
         self._terms.running.discard(self)
@@ -122,57 +161,59 @@ class Exchange(RequestManager):
 
     def on_message(self, message: Message) -> Awaitable[None]:
         """Forward a message, after the save point that it is."""
-        kind, session, send = message["type"], self.session, self.send  # self.send(…) looks for a method: dearer
-        if kind in FINALS:
-            at_rest = not session._accessed and session._intents is None and self._scope.get(self._key) is session
-            if at_rest or message.get("more_body") or session._phase == NOT_STARTED or not self._has_work():
-                return send(message)
-            return self._on_final(message)
+        send = self.send  # self.send(…) looks for a method: dearer
+        if message.get("more_body"):  # a chunk: of no interest, whatever its type
+            return send(message)
+        kind = message["type"]
         if kind in STARTS:
             return self.on_start(message)
+        if kind in FINALS:
+            session = self.session
+            try:
+                at_rest = self._scope[self._key] is session and not session._accessed
+            except KeyError:
+                at_rest = False
+            if at_rest or session._phase == NOT_STARTED or not self._has_work():
+                return send(message)
+            return self._on_final(message)
         if kind == "websocket.send":
-            self._note_traffic()
+            self.note_traffic()
         return send(message)
 
     def on_start(self, message: Message) -> Awaitable[None]:
         """Run the save point of the start, and forward it with our headers."""
-        session = self.session
-        status = message.get("status", NO_STATUS)
+        session, send = self.session, self.send
+        status = message["status"] if "status" in message else NO_STATUS
         if status < 200 and status != NO_STATUS:  # informational: the cookie is for the final response
-            return self.send(message)
-        if self._scope.get(self._key) is not session:
+            return send(message)
+        try:
+            in_place = self._scope[self._key] is session
+        except KeyError:
+            in_place = False
+        if not in_place:
             self.look()
         if not self._terms.live:
             return self._start_later(message, status)
-        accessed = session._accessed
-        if accessed or session._intents is not None:
+        if session._accessed:
             session._accessed = False
             if session._intents is not None or not unchanged(session, session._base):
+                manager = self._terms.manager
                 try:
-                    self._commit_start(status)
+                    if status >= 500 or session._intents is not None or not manager.saver.start_now(session):
+                        manager.checkpoint_now(session, Point.START, discard=status >= 500)
                 except StoreError as error:
                     return self._give_up(error)
-        send = self.send
-        return send(self._dressed(message, status, accessed))
+            return send(self._dressed(message, status, accessed=True))
+        session._phase = STARTED if status < 500 else FAILED
+        if session._status is NEW:
+            session._guarded = True
+        if "headers" in message and type(message["headers"]) is list:
+            for name, _ in message["headers"]:
+                if name == CONTENT_LENGTH:  # a plain answer that the session has no part in
+                    return send(message)
+        return send(self._dressed(message, status, accessed=False))
 
-    def _commit_start(self, status: int) -> None:
-        manager, session = self._terms.manager, self.session
-        if status >= 500 or session._intents is not None or not manager.saver.start_now(session):
-            manager.checkpoint_now(session, Point.START, discard=status >= 500)
-
-    def watching(self, receive: Any) -> Any:
-        """Return a ``receive`` whose WebSocket messages keep the session alive."""
-        self._touch_at = 0.0
-
-        async def watched() -> Any:
-            message = await receive()
-            if message["type"] == "websocket.receive":
-                self._note_traffic()
-            return message
-
-        return watched
-
-    def _note_traffic(self) -> None:
+    def note_traffic(self) -> None:
         """Touch the session if that is due, once however it ends: a failing store must not be asked per message."""
         record, now = self.session._record, self._terms.now()
         if record is not None and now >= self._touch_at and self._terms.manager.due(self.session):
@@ -192,7 +233,7 @@ class Exchange(RequestManager):
         if not self._is_in_place():
             scope = self._scope
             value = scope[self._key]
-            if type(value) is dict and not (value or self._adopted or "litestar_app" in scope):
+            if type(value) is dict and not (value or getattr(self, "_adopted", False) or "litestar_app" in scope):
                 # Session middlewares further in begin with one (Starlette's before 1.0), and would end our session.
                 self._terms.events.once(
                     "session.replaced",
@@ -207,10 +248,10 @@ class Exchange(RequestManager):
         """Tell if a save point has anything to do but touch."""
         session = self.session
         self.look()
-        if session._intents is not None:
-            return True
         if not session._accessed:  # a late write that went around the session's methods is still refused
             return session._status is NEW and session._phase != NOT_STARTED and length(session) > 0
+        if session._intents is not None:
+            return True
         session._accessed = False  # the next save point need not look unless something happens
         if self._terms.live:
             return not unchanged(session, session._base)
@@ -223,7 +264,8 @@ class Exchange(RequestManager):
         accessed, session._accessed = session._accessed, False
         if accessed and not manager.settled(session):  # what was handed out may change at any time
             session._accessed = True
-        work = session._accessed or session._intents is not None or manager.busy(session) or manager.due(session)
+        intents = session._intents
+        work = session._accessed or intents is not None or manager.busy(session) or manager.due(session)
         while work:
             try:
                 await manager.checkpoint(session, Point.START, discard=status >= 500)
@@ -234,7 +276,7 @@ class Exchange(RequestManager):
             work = manager.busy(session) or (
                 intents is not None and (intents.regenerate or intents.establish or bool(intents.doomed))
             )
-        await self.send(self._dressed(message, status, accessed))
+        await self.send(self._dressed(message, status, accessed=accessed))
 
     def _give_up(self, error: StoreError) -> Awaitable[None]:
         """Answer 503 in the application's place, and unwind the application with the error."""
@@ -260,6 +302,7 @@ class Exchange(RequestManager):
     def _replaced(self, error: StoreError) -> Send:
         """Swallow from here on what the application sends; return the way to the client."""
         self.session._phase = FAILED
+        self.session._accessed = True  # the end has it to raise
         send, self.send = self.send, _swallow
         record_id = self.session._record_id
         self._terms.events.emit(logging.ERROR, "store.unavailable", record_id, "no session was saved: %s", error)
@@ -269,21 +312,14 @@ class Exchange(RequestManager):
         await self._terms.manager.save_late(self)
         await self.send(message)
 
-    def is_done(self) -> bool:
-        """Tell if ``close`` has nothing to do after the application has returned."""
-        session = self.session
-        if session._phase == NOT_STARTED or self.failure is not None:
-            return False
-        at_rest = not session._accessed and session._intents is None and self._scope.get(self._key) is session
-        if not at_rest and self._has_work():
-            return False
-        record = session._record
-        if record is None:
-            return session._status is not NEW or not length(session)
-        now = self._terms.now
-        return now() - record.accessed_at < record.idle_timeout * TOUCH_FRACTION
+    async def close(self) -> None:
+        """Run the last save point after the application has returned, and let go of everything."""
+        try:
+            await self.save_last(raised=False)
+        finally:
+            self.release()
 
-    async def close(self, *, raised: bool) -> None:
+    async def save_last(self, *, raised: bool) -> None:
         """Run the last save point. An error of ours is raised only if the application's own is not on its way."""
         manager, session, answered = self._terms.manager, self.session, self.send is _swallow
         discard = raised and session._phase == NOT_STARTED
@@ -301,19 +337,16 @@ class Exchange(RequestManager):
 
     # --- headers ---
 
-    def _dressed(self, message: Message, status: int, accessed: bool) -> Message:
+    def _dressed(self, message: Message, status: int, *, accessed: bool) -> Message:
         """Return the start message as it leaves: with our headers, or untouched if there are none."""
-        session, cookie = self.session, None
+        session = self.session
+        cookie = None
         if session._secret is not None or session._intents is not None:
             cookie = self._terms.manager.cookie(session)
         session._phase = STARTED if status < 500 else FAILED
         if session._status is NEW:
-            session._guarded, session._refusal = True, LEFT_WITHOUT_COOKIE
-        given = message.get("headers")
-        if not accessed and cookie is None and type(given) is list:
-            for name, _ in given:
-                if name == CONTENT_LENGTH:  # a plain answer that the session has no part in
-                    return message
+            session._guarded = True
+        given = message["headers"] if "headers" in message else None
         headers: Any = given if type(given) is list else list(given or ())
         if cookie is not None:
             headers = self._with_cookie(headers, cookie, accept=status == NO_STATUS)
@@ -347,38 +380,16 @@ class Exchange(RequestManager):
         return [*headers, (b"set-cookie", line)]
 
 
-def begin(terms: Terms, session: Session, scope: dict[str, Any], send: Send) -> Exchange:
-    """Return the exchange of a request, and put it and the session into the copied scope."""
-    exchange = Exchange()  # filled in here: __init__ costs a call more, once per request
-    exchange.session = session
-    exchange.send = send
-    exchange.failure = None
-    exchange._terms = terms
-    exchange._scope = scope
-    exchange._key = terms.scope_key
-    exchange._keeper = None
-    exchange._adopted = False
-    session._request = exchange
-    scope[terms.scope_key] = session
-    scope[APPLIED] = terms.applied if APPLIED not in scope else scope[APPLIED] + terms.applied
-    key, state = terms.state_key, scope.get("state")
-    if state is None:
-        state = scope["state"] = {key: exchange}
-    elif key not in state:
-        state[key] = exchange
-    elif isinstance(state[key], Exchange) and not state[key].is_of(scope):  # the server shares one dict
-        state = scope["state"] = {**state, key: exchange}
-    exchange._state = state
-    exchange._held = record = session._record
-    if record is not None:
-        terms.running.add(exchange)
-        if scope["type"] != "http":
-            record.sockets += 1
-        else:
-            record.requests += 1
-            if not terms.live:
-                exchange._keeper = terms.manager.keep_alive(session)
-    return exchange
+def watching(receive: Any, session: Session) -> Any:
+    """Return a ``receive`` whose WebSocket messages keep the session alive."""
+
+    async def watched() -> Any:
+        message = await receive()
+        if message["type"] == "websocket.receive" and session._request is not None:
+            session._request.note_traffic()
+        return message
+
+    return watched
 
 
 async def _swallow(message: Message) -> None:

@@ -27,10 +27,9 @@ from .tasks import Repeat, Repeats, run_now, shielded
 from .tokens import KeyRing, Ticket, draw, same
 from .values import Values
 
-__all__ = ["RequestManager", "SessionManager"]
+__all__ = ["RequestManager", "SessionManager", "new_session"]
 
 LIVE = Status.LIVE
-NOTHING: dict[str, bytes] = {}
 _PLAIN = nullcontext()
 SUPERSEDED_SECONDS = 60  # how long requests sent before a regeneration may still arrive with the old cookie
 LATE_SECONDS = 5.0  # bound on a save after the headers, retries included
@@ -108,13 +107,13 @@ class SessionManager:
     def open_now(self, candidates: Sequence[bytes] | None) -> Session:
         """Do what ``open`` does, on a live store, faster for the usual single cookie."""
         if candidates is None:
-            return self.new()
+            return new_session(self)
         if len(candidates) != 1:
             return run_now(self.open(candidates))
         pair = self._keys.unsign_pair(candidates[0])
         if pair is None:
             self._reject()
-            return self.new()
+            return new_session(self)
         try:
             load = self._load_now
             record = load(pair[0])
@@ -133,13 +132,13 @@ class SessionManager:
         :raises StoreError: the store failed: better no answer than an answer without the session.
         """
         if candidates is None:
-            return self.new()
+            return new_session(self)
         tickets = [ticket for ticket in map(self._keys.unsign, candidates) if ticket is not None]
         del candidates  # no traceback from here on shall show them
         if tickets:
             return await self._open(tickets)
         self._reject()
-        return self.new()
+        return new_session(self)
 
     async def _open(self, tickets: list[Ticket]) -> Session:
         found, superseded = await self._load(dict.fromkeys(tickets))
@@ -148,30 +147,16 @@ class SessionManager:
         if found:
             self.events.hostile("cookie.ambiguous", "two session cookies are both alive: neither is used")
         elif superseded is not None:
-            return self.new(Status.SUPERSEDED, superseded)
+            return new_session(self, Status.SUPERSEDED, superseded)
         else:
             self._unknown()
-        return self.new()
-
-    def new(self, status: Status = Status.NEW, record_id: bytes | None = None) -> Session:
-        """Return an empty session without a record."""
-        session = Session()
-        session._accessed = session._guarded = False
-        session._base = EMPTY
-        session._host = self
-        session._encoded = NOTHING
-        session._intents = session._lease = session._record = session._refusal = session._request = None
-        session._secret = session._verifier = None
-        session._is_new = True
-        session._phase = NOT_STARTED
-        session._record_id = record_id
-        session._status = status
-        return session
+        return new_session(self)
 
     def foreign(self, origin: str) -> Session:
         """Return the session of a WebSocket from a foreign origin: empty, and refusing every write."""
-        session = self.new(Status.FOREIGN)
-        session._refuse(f"the WebSocket comes from a foreign origin, {origin!r}; allowed_origins may name it")
+        session = new_session(self, Status.FOREIGN)
+        session._guarded = True
+        session._refusal = f"the WebSocket comes from a foreign origin, {origin!r}; allowed_origins may name it"
         return session
 
     async def _load(self, tickets: Iterable[Ticket]) -> tuple[list[Session], bytes | None]:
@@ -199,7 +184,7 @@ class SessionManager:
         session._accessed = session._guarded = False
         session._base = attributes
         session._host = self
-        session._intents = session._lease = session._refusal = session._request = session._secret = None
+        session._intents = session._lease = session._secret = None
         session._is_new = False
         session._phase = NOT_STARTED
         session._record = record
@@ -425,11 +410,29 @@ class SessionManager:
             await self.late(request.session, Point.LATER)
         except FasterSessionError as error:
             request.failure = request.failure or error
+            request.session._accessed = True  # the end has it to raise, if not to save
 
     def unsaved(self, session: Session, names: Iterable[str]) -> None:
         """Warn of attributes that were written after the end of the request and never saved."""
         text = "written after the request had ended, and lost: %s; await session.save() after such a write"
         self.events.emit(logging.WARNING, "session.unsaved", session._record_id, text, ", ".join(map(repr, names)))
+
+
+def new_session(manager: SessionManager, status: Status = Status.NEW, record_id: bytes | None = None) -> Session:
+    """Return an empty session without a record."""
+    session = Session()
+    session._accessed = False  # one by one: chained, an assignment costs a fifth more
+    session._guarded = False
+    session._base = EMPTY
+    session._host = manager
+    session._intents = None
+    session._record = None
+    session._secret = None
+    session._is_new = True
+    session._phase = NOT_STARTED
+    session._record_id = record_id
+    session._status = status
+    return session
 
 
 async def _ended(task: asyncio.Task[Any]) -> None:

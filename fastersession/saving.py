@@ -60,6 +60,7 @@ class Saver:
         self._events = events
         self._lifetime = lifetime
         self._max_age = max_age
+        self._longest = min(lifetime, max_age)  # of a session whose cookie is issued only once
         self._opening: asyncio.Task[None] | None = None
         self._opened = store.live
         self._limit = TimeLimit(STORE_SECONDS)
@@ -72,13 +73,14 @@ class Saver:
         For a direct store, a session without intents and a start that discards nothing. ``plan`` then says CREATE
         for a new session with attributes and UPDATE for a live one, whatever else holds.
         """
-        if not self._is_direct or session._lease is not None:
+        if not self._is_direct:
             return False
         clock = self.clock
         content, now = session._snapshot(), clock()
         if session._status is LIVE:  # if nobody saved since this request loaded, there is nothing to merge with
-            record_id, verifier = session._proof()
-            saved: bool = self._verbs.swap(record_id, verifier, session._base, content, now)
+            if session._lease is not None:
+                return False
+            saved: bool = self._verbs.swap(*session._proof(), session._base, content, now)
         else:
             saved = session._status is NEW and bool(content) and self._create_now(session, content, now)
         if saved:
@@ -87,11 +89,10 @@ class Saver:
 
     def _create_now(self, session: Session, content: dict[str, Any], now: float) -> bool:
         record_id, secret = session._ticket()
-        idle_timeout, not_after = session._host.idle_timeout, self._not_after(now, now)
-        record = self._verbs.create(record_id, secret, now, idle_timeout, not_after, content)
+        record = self._verbs.create(record_id, secret, now, session._host.idle_timeout, now + self._longest, content)
         if record is None:  # taken: the slow way mints another
             return False
-        session._record, session._status, session._verifier = record, LIVE, secret
+        session._record, session._status, session._verifier, session._lease = record, LIVE, secret, None
         if session._request is not None:
             session._request.hold()
         return True
@@ -252,6 +253,7 @@ class Saver:
                 if not carried_out:
                     same_session = session._record_id is record_id
                     session._intents = intents.put_back(session._intents, same_session=same_session)
+                    session._accessed = True
                 elif session._record_id is record_id:
                     _keep_waiting(session, intents, action)
 
@@ -286,15 +288,16 @@ class Saver:
     def _create(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
         idle = session._idle_seconds() if intents is None or intents.idle_timeout is None else intents.idle_timeout
         for _ in range(CREATE_TRIES):
-            ticket = session._ticket()
-            verifier, not_after = self.verifier(ticket.secret), self._not_after(now, now)
-            attributes = self._values.to_create(ticket.record_id, work, (None, now, idle))
-            record = yield self._verbs.create, (ticket.record_id, verifier, now, idle, not_after, attributes)
-            if session._record_id is not ticket.record_id:  # invalidated while the store worked
-                session._plans().doomed.append(ticket.record_id)
+            record_id, secret = session._ticket()
+            verifier, not_after = self.verifier(secret), self._not_after(now, now)
+            attributes = self._values.to_create(record_id, work, (None, now, idle))
+            record = yield self._verbs.create, (record_id, verifier, now, idle, not_after, attributes)
+            if session._record_id is not record_id:  # invalidated while the store worked
+                session._plans().doomed.append(record_id)
                 return
             if record is not None:
                 session._record, session._status, session._verifier = record, LIVE, record.verifier
+                session._lease = None
                 self._values.settle(session, work)
                 if intents is not None:
                     intents.regenerate = False  # the secret is new anyway
@@ -315,7 +318,7 @@ class Saver:
     def _regenerate(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
         record_id, verifier = session._proof()
         change = self._change(session, record_id, work, intents, now)
-        secret = draw().secret
+        _, secret = draw()
         new_verifier = self.verifier(secret)
         created_at = now if session._record is None else session._record.created_at
         arguments = record_id, verifier, new_verifier, self._not_after(created_at, now), change
@@ -354,7 +357,7 @@ class Saver:
 
     def _refuse(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
         self._values.settle(session, work)  # say it once
-        name, why = next(iter(work.content), None), session._refusal or LEFT_WITHOUT_COOKIE
+        name, why = next(iter(work.content), None), session._why_refused() or LEFT_WITHOUT_COOKIE
         yield from ()
         raise SessionNotEstablished(f"session attribute {name!r} cannot be kept: {why}")
 

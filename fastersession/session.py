@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Protocol
 
 from .attributes import Attributes
 from .errors import HeadersSent, SessionNotEstablished
-from .tokens import Ticket
 
 __all__ = [
     "EMPTY",
@@ -78,7 +77,7 @@ class Host(Protocol):
     def now(self) -> float:
         """Return the store's time."""
 
-    def draw(self) -> Ticket:
+    def draw(self) -> tuple[bytes, bytes]:
         """Return a new record id and secret."""
 
     async def save(self, session: Session) -> None:
@@ -105,6 +104,9 @@ class Request(Protocol):
 
     def hold(self) -> None:
         """Note that the session has another record."""
+
+    def note_traffic(self) -> None:
+        """Keep the session of an open WebSocket alive."""
 
 
 class Pending(Coroutine[Any, Any, None]):
@@ -207,21 +209,21 @@ class Session(Attributes):
     _late_as: ClassVar[type[Session]]  # what ``__class__`` becomes when it is written to after the end
 
     _base: Mapping[str, Any]  # the attributes as last loaded or saved
-    _encoded: Mapping[str, bytes]  # the same, as a store of bytes has it
+    _encoded: Mapping[str, bytes]  # the same, as a store of bytes has it; none for a live one
     _host: Host
     _intents: Intents | None
     _is_new: bool  # not loaded: created in this request, or not at all
     _late: dict[str, None]  # names written after the end and not saved
-    _lease: bytes | None  # the owner under which saves are made, inside exclusive()
+    _lease: bytes | None  # the owner under which saves are made, inside exclusive(); only with a record
     _phase: int
     _record: Metadata | None
     _record_id: bytes | None
-    _refusal: str | None  # why nothing may be written
+    _refusal: str  # why nothing may be written to a foreign session
     _request: Request | None  # while it runs
     _secret: bytes | None  # of a new or regenerated session, until its cookie has left
     _status: Status
     _turn: Any  # the lock that makes commits of a suspending store take turns
-    _verifier: bytes | None  # what this request was loaded with: proves its saves
+    _verifier: bytes | None  # what this request was loaded with: proves its saves; only with a record
 
     # --- metadata ---
 
@@ -229,7 +231,7 @@ class Session(Attributes):
     def id(self) -> str:
         """The public record id, 32 lowercase hex digits. Not a credential: nobody can log in with it."""
         self._accessed = True
-        return (self._record_id or self._ticket().record_id).hex()
+        return (self._record_id or self._ticket()[0]).hex()
 
     @property
     def is_new(self) -> bool:
@@ -282,7 +284,7 @@ class Session(Attributes):
         :raises SessionNotEstablished: a WebSocket from a foreign origin cannot have a session.
         """
         if self._status is Status.FOREIGN:
-            raise SessionNotEstablished(self._refusal)
+            raise SessionNotEstablished(self._why_refused())
         if self._status in (Status.NEW, Status.SUPERSEDED):
             self._before_headers("establish()")
             self._become_new()
@@ -362,16 +364,15 @@ class Session(Attributes):
     def _plans(self) -> Intents:
         if self._intents is None:
             self._intents = Intents()
+        self._accessed = True  # last: what a save point meanwhile takes for seen is in the intents
         return self._intents
 
-    def _ticket(self) -> Ticket:
+    def _ticket(self) -> tuple[bytes, bytes]:
         """Return the id and the secret of a new session."""
         if self._record_id is None or self._secret is None:
             draw = self._host.draw
-            ticket = draw()
-            self._record_id, self._secret = ticket
-            return ticket
-        return Ticket(self._record_id, self._secret)
+            self._record_id, self._secret = draw()
+        return self._record_id, self._secret
 
     def _proof(self) -> tuple[bytes, bytes]:
         """Return the record id and the verifier that this request's saves prove themselves with."""
@@ -412,13 +413,15 @@ class Session(Attributes):
             intents.doomed.append(record_id)
             intents.signed_out = intents.signed_out or not self._is_new
         self._intents = intents
+        self._accessed = True
         self._forget_record()
         if self._phase != NOT_STARTED:
-            self._refuse(LEFT_WITHOUT_COOKIE)
+            self._guarded = True
 
-    def _refuse(self, why: str) -> None:
-        """Refuse every attribute from here on, and whatever the end of the request would have it do."""
-        self._guarded, self._refusal = True, why
+    def _why_refused(self) -> str | None:
+        if self._status is Status.NEW and self._phase != NOT_STARTED:
+            return LEFT_WITHOUT_COOKIE
+        return self._refusal if self._status is Status.FOREIGN else None
 
     def _forget_record(self) -> None:
         self._status, self._record, self._base = Status.NEW, None, EMPTY
@@ -450,13 +453,14 @@ class Session(Attributes):
     __str__ = __repr__
 
     def _adding(self, names: Iterable[object]) -> None:
-        if self._refusal is None:
+        refusal = self._why_refused()
+        if refusal is None:
             self._note(names)
-        for name in names if self._refusal is not None else ():
-            raise SessionNotEstablished(f"session attribute {name!r} cannot be kept: {self._refusal}")
+        for name in names if refusal is not None else ():
+            raise SessionNotEstablished(f"session attribute {name!r} cannot be kept: {refusal}")
 
     def _removed(self, names: Iterable[object]) -> None:
-        if self._refusal is None:
+        if self._why_refused() is None:
             self._note(names)
 
     def _note(self, names: Iterable[object]) -> None:

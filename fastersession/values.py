@@ -16,6 +16,9 @@ from .stores.base import Record
 __all__ = ["LiveValues", "PackedValues", "Values", "Work"]
 
 
+NOTHING: Mapping[str, bytes] = {}
+
+
 class Work(NamedTuple):
     """What a save point may store: the content, and how it differs from what the session's request has loaded."""
 
@@ -104,7 +107,7 @@ class PackedValues:
     def work(self, session: Session, source: dict[str, Any]) -> Work:
         """See ``Values``."""
         content = dict(dict.items(source))
-        sets, deletes, faults = self._packer.delta(content, session._base, session._encoded)
+        sets, deletes, faults = self._packer.delta(content, session._base, _encoded(session))
         kept = {name: value for name, value in content.items() if name not in faults} if faults else content
         return Work(kept, sets, deletes, faults)
 
@@ -124,7 +127,7 @@ class PackedValues:
     def settle(self, session: Session, work: Work) -> None:
         """See ``Values``."""
         session._base = work.content
-        encoded = {**session._encoded, **work.sets}
+        encoded = {**_encoded(session), **work.sets}
         for name in work.deletes:
             encoded.pop(name, None)
         session._encoded = encoded
@@ -133,3 +136,8 @@ class PackedValues:
         """See ``Values``."""
         session._base, session._encoded = self._packer.unpack(record_id, record)
         return session._base
+
+
+def _encoded(session: Session) -> Mapping[str, bytes]:
+    encoded: Mapping[str, bytes] = getattr(session, "_encoded", NOTHING)
+    return encoded

@@ -20,6 +20,7 @@ BUCKET_SECONDS = 15  # deadlines are filed this coarsely: a session outlives its
 EXPIRE_AT_ONCE = 16  # entries looked at by one operation: more than the one that an operation can add, so it keeps up
 PURGE_SLICE = 1000  # entries between two pauses of purge(): about a millisecond
 EVICT_LOOK_AT = 64  # records in use that one eviction passes over before it gives up
+NEVER = float("inf")
 NEVER_CAME_BACK, ANONYMOUS, WITH_USER = range(3)  # the order of eviction
 
 logger = logging.getLogger("fastersession")
@@ -89,9 +90,9 @@ class Table:
         self._max_sessions = max_sessions
         self._shards: tuple[dict[bytes, _LiveRecord], ...] = tuple({} for _ in range(SHARDS))
         self._by_use = (_Ring(), _Ring(), _Ring())
-        self._buckets: dict[int, _Ring] = {}
-        self._bucket_order: list[int] = []
-        self._due_at = float("inf")
+        self._buckets: dict[float, _Ring] = {}
+        self._bucket_order: list[float] = []
+        self._due_at = NEVER
         self._warned_full = False
 
     def load(self, record_id: bytes) -> Record | None:
@@ -124,10 +125,8 @@ class Table:
         user: str | None = None,
     ) -> Record | None:
         """See :meth:`Store.create`."""
-        clock = self.clock
-        now = clock()
-        if now >= self._due_at:
-            self._expire(now, EXPIRE_AT_ONCE)
+        if created_at >= self._due_at:
+            self._expire(self.clock(), EXPIRE_AT_ONCE)
         shard = self._shards[record_id[0]]
         if record_id in shard and self._find(record_id) is not None:
             return None
@@ -222,7 +221,7 @@ class Table:
         """Remove what has expired by ``now``, in slices; yield how many each has removed."""
         while now >= self._due_at:
             yield self._expire(now, PURGE_SLICE)
-        number = int(now // BUCKET_SECONDS)  # has come only partly; in the next is what was in use when it was due
+        number = now // BUCKET_SECONDS  # has come only partly; in the next is what was in use when it was due
         buckets = [self._buckets[near] for near in (number, number + 1) if near in self._buckets]
         records = [record for bucket in buckets for record in _records(bucket)]
         for start in range(0, len(records), PURGE_SLICE):
@@ -295,11 +294,12 @@ class Table:
             )
 
     def _file(self, record: _LiveRecord, deadline: float) -> None:
-        if deadline == float("inf"):
+        if deadline == NEVER:
             return
-        number = int(deadline // BUCKET_SECONDS)
-        bucket = self._buckets.get(number)
-        if bucket is None:
+        number = deadline // BUCKET_SECONDS
+        if number in self._buckets:
+            bucket = self._buckets[number]
+        else:
             bucket = self._buckets[number] = _Ring()
             heapq.heappush(self._bucket_order, number)
             self._due_at = (self._bucket_order[0] + 1) * BUCKET_SECONDS
@@ -319,7 +319,7 @@ class Table:
             record = bucket.after
             if not isinstance(record, _LiveRecord):
                 del self._buckets[heapq.heappop(self._bucket_order)]
-                self._due_at = (self._bucket_order[0] + 1) * BUCKET_SECONDS if self._bucket_order else float("inf")
+                self._due_at = (self._bucket_order[0] + 1) * BUCKET_SECONDS if self._bucket_order else NEVER
             elif record.expired(now):
                 self._remove(record)
             else:

@@ -81,7 +81,7 @@ class Exchange(RequestManager):
 
     def leave(self) -> bool:
         """Let go of everything if nothing is left to be saved after the application has returned; tell if so."""
-        session, record, terms = self.session, self._held, self._terms
+        session, record = self.session, self._held
         try:
             at_rest = self._scope[self._key] is session and not session._accessed
         except KeyError:
@@ -89,34 +89,26 @@ class Exchange(RequestManager):
         if not at_rest and (session._phase == NOT_STARTED or self.failure is not None or self._has_work()):
             return False
         if record is not None:
-            now = terms.now
+            now = self._terms.now
             if record is not session._record or now() - record.accessed_at >= record.idle_timeout * TOUCH_FRACTION:
                 return False
-            self._let_go(record)
         elif length(session):
             return False
-        session._phase = ENDED
-        session._guarded = True
-        session._request = None
-        self._withdraw()
+        self.release()
         return True
 
     def release(self) -> None:
         """Let go of everything; needs no event loop."""
-        session = self.session
+        session, state, key = self.session, self._state, self._terms.state_key
         session._phase = ENDED
         session._guarded = True
-        session._request = self.failure = None  # the failure's traceback holds frames that hold this exchange
+        session._request = None
+        self.failure = None  # its traceback holds frames that hold this exchange
         if self._held is not None:
             self._let_go(self._held)
-        self._withdraw()
-
-    def _withdraw(self) -> None:
-        """Take this manager out of the state, whose keys outlive the request on some servers."""
-        state, key = self._state, self._terms.state_key
-        other = state.pop(key, None)
-        if other is not self and other is not None:
-            state[key] = other
+        manager = state.pop(key, None)
+        if manager is not self and manager is not None:
+            state[key] = manager
 
     def settle(self, state: Any) -> None:
         """Put the manager into a ``scope["state"]`` that is missing, or where something has its name."""
@@ -203,7 +195,7 @@ class Exchange(RequestManager):
                         manager.checkpoint_now(session, Point.START, discard=status >= 500)
                 except StoreError as error:
                     return self._give_up(error)
-            return send(self._dressed(message, status, accessed=True))
+            return send(self._dressed(message, status, True))
         session._phase = STARTED if status < 500 else FAILED
         if session._status is NEW:
             session._guarded = True
@@ -211,7 +203,7 @@ class Exchange(RequestManager):
             for name, _ in message["headers"]:
                 if name == CONTENT_LENGTH:  # a plain answer that the session has no part in
                     return send(message)
-        return send(self._dressed(message, status, accessed=False))
+        return send(self._dressed(message, status, False))
 
     def note_traffic(self) -> None:
         """Touch the session if that is due, once however it ends: a failing store must not be asked per message."""
@@ -276,7 +268,7 @@ class Exchange(RequestManager):
             work = manager.busy(session) or (
                 intents is not None and (intents.regenerate or intents.establish or bool(intents.doomed))
             )
-        await self.send(self._dressed(message, status, accessed=accessed))
+        await self.send(self._dressed(message, status, accessed))
 
     def _give_up(self, error: StoreError) -> Awaitable[None]:
         """Answer 503 in the application's place, and unwind the application with the error."""
@@ -337,7 +329,7 @@ class Exchange(RequestManager):
 
     # --- headers ---
 
-    def _dressed(self, message: Message, status: int, *, accessed: bool) -> Message:
+    def _dressed(self, message: Message, status: int, accessed: bool) -> Message:
         """Return the start message as it leaves: with our headers, or untouched if there are none."""
         session = self.session
         cookie = None

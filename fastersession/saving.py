@@ -80,7 +80,7 @@ class Saver:
         if session._status is LIVE:  # if nobody saved since this request loaded, there is nothing to merge with
             if session._lease is not None:
                 return False
-            saved: bool = self._verbs.swap(*session._proof(), session._base, content, now)
+            saved: bool = self._verbs.swap(session._record, session._verifier, session._base, content, now)
         else:
             saved = session._status is NEW and bool(content) and self._create_now(session, content, now)
         if saved:

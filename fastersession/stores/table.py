@@ -158,11 +158,15 @@ class Table:
         return True
 
     def swap(
-        self, record_id: bytes, verifier: bytes, base: Mapping[str, Any], content: Mapping[str, Any], now: float
+        self, record: _LiveRecord, verifier: bytes, base: Mapping[str, Any], content: Mapping[str, Any], now: float
     ) -> bool:
-        """Publish ``content`` if the record is alive, its own, and its attributes are still the very ``base``."""
-        record = self._shards[record_id[0]].get(record_id)
-        if record is None or record.attributes is not base or record.verifier != verifier or record.expired(now):
+        """Publish ``content`` if the record is alive, its own, and its attributes are still the very ``base``.
+
+        ``False`` also where ``update`` must look: when no request runs that keeps the record from idling out.
+        """
+        if record.attributes is not base or record.verifier is not verifier:
+            return False
+        if now >= record.not_after or not record.requests:
             return False
         record.attributes = content
         record.version += 1
@@ -256,6 +260,7 @@ class Table:
         _unlink_use(record)
         _unlink_deadline(record)
         del record.newer, record.older  # a request that still holds the record must not hold its neighbours too
+        record.verifier = b""  # nobody's: it can prove nothing any more
 
     def _use(self, record: _LiveRecord) -> None:
         _unlink_use(record)

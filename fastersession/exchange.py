@@ -82,10 +82,7 @@ class Exchange(RequestManager):
     def leave(self) -> bool:
         """Let go of everything if nothing is left to be saved after the application has returned; tell if so."""
         session, record = self.session, self._held
-        try:
-            at_rest = self._scope[self._key] is session and not session._accessed
-        except KeyError:
-            at_rest = False
+        at_rest = self._scope.get(self._key) is session and not session._accessed
         if not at_rest and (session._phase == NOT_STARTED or self.failure is not None or self._has_work()):
             return False
         if record is not None:
@@ -161,11 +158,9 @@ class Exchange(RequestManager):
             return self.on_start(message)
         if kind in FINALS:
             session = self.session
-            try:
-                at_rest = self._scope[self._key] is session and not session._accessed
-            except KeyError:
-                at_rest = False
-            if at_rest or session._phase == NOT_STARTED or not self._has_work():
+            if self._scope.get(self._key) is session and not session._accessed:
+                return send(message)
+            if session._phase == NOT_STARTED or not self._has_work():
                 return send(message)
             return self._on_final(message)
         if kind == "websocket.send":
@@ -178,11 +173,7 @@ class Exchange(RequestManager):
         status = message["status"] if "status" in message else NO_STATUS
         if status < 200 and status != NO_STATUS:  # informational: the cookie is for the final response
             return send(message)
-        try:
-            in_place = self._scope[self._key] is session
-        except KeyError:
-            in_place = False
-        if not in_place:
+        if self._scope.get(self._key) is not session:
             self.look()
         if not self._terms.live:
             return self._start_later(message, status)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import inprocess, redis, redis_server, report, scale, sockets, truth
+from bench import inprocess, profile, redis, redis_server, report, scale, sockets, truth
 from bench.cases import CASES
 from bench.checks import checks
 from bench.peers import PEERS, Peer, pick
@@ -21,6 +21,7 @@ from bench.redis_peers import REDIS_PEERS
 PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "truth": truth.measure,
     "inprocess": inprocess.measure,
+    "profile": profile.measure,
     "scale": scale.measure,
     "redis": redis.measure,
     "sockets": sockets.measure,

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench import inprocess, report, results, scale  # noqa: E402
+from bench import inprocess, profile, report, results, scale  # noqa: E402
 from bench.app import BrokenPeerError  # noqa: E402
 from bench.cases import CASES  # noqa: E402
 from bench.checks import checks  # noqa: E402
@@ -156,6 +156,22 @@ def test_ratios_are_taken_within_a_round():
     samples = {"bare": [[1.0], [100.0], [1.0]], "floor": [[3.0], [300.0], [3.0]], "a": [[5.0], [500.0], [5.0]]}
     found = inprocess.summary(CASES["read"], samples, {"floor": "bare", "a": "bare"})["peers"]["a"]
     assert found == {"added": 4.0, "least": 4.0, "ratio": {"floor": 2.0}}
+
+
+def test_the_profile_counts_what_a_request_runs():
+    """Functions of the package alone, more of them in a new session than in none; every piece takes its time."""
+    found = profile.measure([], None, lambda line: None)
+    none, new = (found["bytecodes"]["fastersession"][key] for key in ("none", "new"))
+    assert none["FasterSessionMiddleware.__call__"] > 50
+    assert none.keys() - {"Exchange.on_start"} < new.keys()
+    assert "KeyRing.sign" in new
+    assert not any(name.startswith(("App", "Wire")) for name in new)
+    assert set(found["bytecodes"]["floor"]["none"]) == {
+        "FloorMiddleware.__call__",
+        "FloorMiddleware.__call__.<locals>.wrapped",
+        "FloorSession.__init__",
+    }
+    assert all(ns > 0 for ns in found["pieces"].values())
 
 
 @pytest.mark.parametrize("key", ["floor", "fastersession"])

@@ -1,4 +1,4 @@
-"""plan() against DESIGN section 5, written out and over every situation; diff() and unchanged() by property."""
+"""plan() against the table of save points, written out and over every situation; diff() and unchanged() by property."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def unsent(s: Situation) -> bool:
 
 @pytest.mark.parametrize(("situation", "action"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
 def test_the_table_of_save_points(situation: Situation, action: Action) -> None:
-    """Each row of DESIGN section 5 is decided as written there."""
+    """Each row of the table is decided as it is written."""
     assert plan(situation) is action
 
 

@@ -1,4 +1,4 @@
-"""The constructor's arguments: K5, W1, W3 and I2 of SECURITY, and the table of DESIGN section 2."""
+"""The constructor's arguments: K5, W1, W3 and I2 of SECURITY, and what each default is."""
 
 from __future__ import annotations
 

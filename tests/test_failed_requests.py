@@ -1,4 +1,4 @@
-"""What a request that fails keeps (DESIGN section 5): its save() and its invalidate(), and nothing else."""
+"""What a request that fails keeps: its save() and its invalidate(), and nothing else."""
 
 from __future__ import annotations
 

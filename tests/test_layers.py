@@ -1,4 +1,4 @@
-"""The architecture of DESIGN section 3, read from the source: who imports whom, and what stays out."""
+"""The architecture, read from the source: who imports whom, and what stays out."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ def test_k_only_tokens_imports_cryptography(name: str) -> None:
 
 @pytest.mark.parametrize("name", CORE)
 def test_the_core_keeps_its_rules_of_residence(name: str) -> None:
-    """No clock, loop, log, randomness or parser of others where the design says none."""
+    """No clock, loop, log, randomness or parser of others where there shall be none."""
     for target in {target.split(".")[0] for target in imports(name)} & RESERVED.keys():
         assert name in RESERVED[target], f"{name or OURS} imports {target}"
 

@@ -1,4 +1,4 @@
-"""DESIGN section 5 from end to end: when a request saves, what it keeps, and what it discards."""
+"""The save points from end to end: when a request saves, what it keeps, and what it discards."""
 
 from __future__ import annotations
 

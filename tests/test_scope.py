@@ -1,4 +1,4 @@
-"""What the application finds in its scope: DESIGN section 2 (state, exclude, skip); I1 and I2 of SECURITY."""
+"""What the application finds in its scope (state, exclude, skip): I1 and I2 of SECURITY."""
 
 from __future__ import annotations
 

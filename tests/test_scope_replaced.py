@@ -1,4 +1,4 @@
-"""What the application puts in the session's place in the scope: the end of DESIGN section 5."""
+"""What becomes of it when the application puts something else in the session's place in the scope."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DESIGN section 8: a store that fails or hangs, before the start, after it, and at shutdown; and who keeps it busy."""
+"""A store that fails or hangs, before the start, after it, and at shutdown; and who keeps it busy."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ SIGNED = [
 
 @pytest.mark.parametrize(("purpose", "name", "expected"), SUBKEYS)
 def test_k6_subkeys_are_hkdf_sha256(purpose: bytes, name: str, expected: str) -> None:
-    """K6: each subkey is HKDF-SHA256 of the secret with the salt and info of DESIGN section 7."""
+    """K6: each subkey is HKDF-SHA256 of the secret with a fixed salt, and an info of purpose and cookie name."""
     assert subkey(KEY, purpose, name).hex() == expected
 
 

@@ -1,4 +1,4 @@
-"""Several of our cookies in one request (SECURITY P4, DESIGN section 5): one live, none, or two."""
+"""Several of our cookies in one request (SECURITY P4): one live, none, or two."""
 
 from __future__ import annotations
 

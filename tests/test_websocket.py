@@ -1,4 +1,4 @@
-"""WebSockets: H3 of SECURITY, and DESIGN section 6: handshakes, save points, the idle clock, a failing store."""
+"""WebSockets: H3 of SECURITY, and the rest: handshakes, save points, the idle clock, a failing store."""
 
 from __future__ import annotations
 

@@ -102,6 +102,12 @@ async def raising(call: Call) -> None:
     raise BrokenError
 
 
+async def taking_a_turn(call: Call) -> None:
+    async with call.session.exclusive():
+        call.session["b"] = next(NUMBERS)
+    await call.reply()
+
+
 async def raising_in_the_stream(call: Call) -> None:
     await call.start()
     call.session["b"] = next(NUMBERS)
@@ -110,7 +116,7 @@ async def raising_in_the_stream(call: Call) -> None:
 
 @STORES
 @pytest.mark.parametrize(
-    "handler", [ordinary, refused, raising, raising_in_the_stream], ids=lambda handler: handler.__name__
+    "handler", [ordinary, taking_a_turn, refused, raising, raising_in_the_stream], ids=lambda handler: handler.__name__
 )
 @in_loop
 async def test_requests_of_every_day_leave_no_cycle(handler: Any, make: Any) -> None:

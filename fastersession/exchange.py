@@ -103,8 +103,8 @@ class Exchange(RequestManager):
         self.failure = None  # its traceback holds frames that hold this exchange
         if self._held is not None:
             self._let_go(self._held)
-        manager = state.pop(key, None)
-        if manager is not self and manager is not None:
+        manager = state.pop(key, self)
+        if manager is not self:  # it has another's, which may be None
             state[key] = manager
 
     def settle(self, state: Any) -> None:
@@ -186,6 +186,9 @@ class Exchange(RequestManager):
                         manager.checkpoint_now(session, Point.START, discard=status >= 500)
                 except StoreError as error:
                     return self._give_up(error)
+                except BaseException:
+                    session._accessed = True  # the next start has the cookie to send, or the end a record to delete
+                    raise
             return send(self._dressed(message, status, True))
         session._phase = STARTED if status < 500 else FAILED
         if session._status is NEW:
@@ -235,7 +238,7 @@ class Exchange(RequestManager):
             return session._status is NEW and session._phase != NOT_STARTED and length(session) > 0
         if session._intents is not None:
             return True
-        session._accessed = False  # the next save point need not look unless something happens
+        session._accessed = self.failure is not None  # the next save point need not look unless something happens
         if self._terms.live:
             return not unchanged(session, session._base)
         if not self._terms.manager.settled(session):
@@ -254,6 +257,9 @@ class Exchange(RequestManager):
                 await manager.checkpoint(session, Point.START, discard=status >= 500)
             except StoreError as error:
                 await self._give_up(error)
+            except BaseException:
+                session._accessed = True  # it may have been carried out: the end has a record to delete
+                raise
             # What is asked for meanwhile, or is at work in another task: only this start can carry its cookie.
             intents = session._intents
             work = manager.busy(session) or (

@@ -210,6 +210,7 @@ class Exclusive:
         """End the turn; a lease that is kept ends by itself."""
         if self._renewal is not None:
             self._renewal.cancel()
+            self._renewal = None  # it holds this: together they would be a cycle
         async with self._renewing:
             self._record_id, self._session._lease = None, kept
             try:

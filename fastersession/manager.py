@@ -115,11 +115,11 @@ class SessionManager:
         try:
             load = self._load_now
             record = load(pair[0])
+            if record is not None and same(record.verifier, pair[1]):
+                return self._bind(pair[0], record, record.attributes)
         except Exception as error:
             del pair, candidates  # no traceback shall show them
             raise StoreError(f"the store failed: {type(error).__name__}") from error
-        if record is not None and same(record.verifier, pair[1]):
-            return self._bind(pair[0], record, record.attributes)
         return run_now(self._open([Ticket(*pair)]))
 
     async def open(self, candidates: Sequence[bytes] | None) -> Session:

@@ -168,8 +168,6 @@ class FasterSessionMiddleware:
         exchange._scope = scope
         exchange._key = terms.scope_key
         exchange._held = None
-        if session._record is not None:
-            exchange.hold()
         key = terms.state_key
         state = scope["state"] if "state" in scope else None
         if state is not None and key not in state:
@@ -177,15 +175,18 @@ class FasterSessionMiddleware:
             exchange._state = state
         else:
             exchange.settle(state)
+        if session._record is not None:
+            exchange.hold()
         try:
             app = self.app
             await app(scope, receive, exchange.on_message)
+            if exchange.leave():
+                return
         except BaseException as error:
             if await self._failed(exchange, error):
                 raise
-        else:
-            if not exchange.leave():
-                await exchange.close()
+            return
+        await exchange.close()
 
     async def _failed(self, exchange: Exchange, error: BaseException) -> bool:
         """End an exchange whose application raised; tell if the error goes on to the server."""

@@ -403,7 +403,7 @@ class Session(Attributes):
 
     def _become_new(self) -> None:
         if self._status is Status.SUPERSEDED:
-            self._status, self._record_id = Status.NEW, None
+            self._forget_record()
 
     def _start_anew(self) -> None:
         intents, record_id = Intents(), self._record_id
@@ -425,6 +425,7 @@ class Session(Attributes):
 
     def _forget_record(self) -> None:
         self._status, self._record, self._base = Status.NEW, None, EMPTY
+        self._encoded = {}
         self._record_id = self._secret = self._verifier = self._lease = None
         self._is_new = True
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastersession.testing import FaultyStore, Gate
 
-__all__ = ["Gate", "SpyStore", "SuspendingStore", "shorten"]
+__all__ = ["BreakableStore", "Gate", "SpyStore", "SuspendingStore", "shorten"]
 
 SuspendingStore = FaultyStore
 
@@ -22,6 +22,21 @@ class SpyStore(FaultyStore):
 
     async def _run(self, verb: str, *args: Any, **kwargs: Any) -> Any:
         return await self._act(verb, *args, **kwargs)
+
+
+class BreakableStore(SpyStore):
+    """A store in this process whose next updates fail as told."""
+
+    failing = 0
+
+    def fail(self, verb: str, *, times: int = 1) -> None:
+        self.failing = times
+
+    async def update(self, *args: Any) -> bool:
+        if self.failing:
+            self.failing -= 1
+            raise OSError("no")
+        return await super().update(*args)
 
 
 def shorten(monkeypatch: Any, **constants: Any) -> None:

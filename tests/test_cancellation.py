@@ -143,3 +143,23 @@ async def test_a_starlette_stream_that_the_client_leaves_is_saved() -> None:
     await browser.leave("/", after=3)
     assert "tick tick tick " in (await browser.get("/read")).text
     assert "'closed': True" in (await browser.get("/read")).text
+
+
+@in_loop
+async def test_a_record_whose_start_was_given_up_is_deleted_if_no_other_comes() -> None:
+    """An application that bounds its start in time, and then returns without one, leaves no record."""
+
+    async def do(call: Call) -> None:
+        call.session.establish()
+        start = asyncio.ensure_future(call.start())
+        await gate.reached.wait()
+        start.cancel()
+        gate.open.set()
+        await asyncio.wait((start,))
+        assert start.cancelled()
+        assert len(store) == 1
+
+    store = SuspendingStore()
+    gate = store.hold("create")
+    await Browser(serve({"/act": do}, store=store)).get("/act")
+    assert len(store) == 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from clocks import FakeClock
-from driver import in_loop
+from driver import Browser, in_loop
 from routes import Call, content, serve, tab
 from stores import SpyStore, SuspendingStore, shorten
 from turns import Turns, spin
@@ -110,6 +110,32 @@ async def test_what_the_exit_could_not_save_is_saved_at_the_end_unless_another_t
     kept = await content(other)
     assert (kept["a"], turns.order) == (("1", ["theirs"]) if overtaken else ("mine", []))
     assert turns.idle
+
+
+@STORES
+@pytest.mark.parametrize("answer", [True, False])
+@in_loop
+async def test_a_new_session_that_loses_its_lease_at_the_start_gets_its_cookie_or_no_record(
+    answer: bool, make: Make
+) -> None:
+    """The answer that the application gives instead carries the cookie; if it gives none, the record is deleted."""
+    store = make(clock=(clock := FakeClock()))
+
+    async def do(call: Call) -> None:
+        call.session["a"] = 1
+        with pytest.raises(LeaseLost):
+            async with call.session.exclusive():
+                clock.advance(LEASE_SECONDS)
+                call.session["b"] = 1
+                with pytest.raises(LeaseLost):
+                    await call.start()
+        if answer:
+            await call.reply("too late", 409)
+
+    browser = Browser(serve({"/act": do}, store=store))
+    await browser.get("/act")
+    assert await content(browser) == ({"a": 1} if answer else {})
+    assert len(store) == answer
 
 
 @STORES

@@ -155,3 +155,28 @@ async def test_the_idle_timeout_of_a_session_survives(seal: bool) -> None:
     assert await content(browser) == {"a": "1"}
     clock.advance(50)
     assert await content(browser) == {}
+
+
+@pytest.mark.parametrize("way", ["/logout", "/login"])
+@in_loop
+async def test_a_session_begun_anew_keeps_what_the_one_before_had_too(way: str) -> None:
+    """After invalidate(), or in a request whose cookie was replaced, the record is a new one: nothing is in it yet."""
+    other: list[Browser] = []
+
+    async def do(call: Call) -> None:
+        if way == "/logout":
+            call.session.invalidate()
+        else:
+            call.session["a"] = "1"
+            await call.session.save()  # dropped
+            call.session.regenerate_id()
+        call.session.update(a="1", b=2)
+        await call.reply()
+
+    browser = Browser(serve({"/act": do}, store=SuspendingStore()))
+    await browser.get("/set?a=1")
+    if way == "/login":
+        other.append(tab(browser))
+        await other[0].get(way)
+    await browser.get("/act")
+    assert await content(browser) == {"a": "1", "b": 2}

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from driver import Browser, in_loop
 from routes import Call, serve
-from stores import SpyStore, SuspendingStore, shorten
+from stores import BreakableStore, SuspendingStore, shorten
 
-from fastersession import FasterSessionError
+from fastersession import FasterSessionError, MemoryStore
 from fastersession.exchange import Exchange
 
 REQUESTS = 20
@@ -24,21 +24,6 @@ NUMBERS = itertools.count()  # each a value that is not stored yet
 
 class BrokenError(Exception):
     """The application's own failure."""
-
-
-class BreakableStore(SpyStore):
-    """A store in this process whose next updates fail as told."""
-
-    failing = 0
-
-    def fail(self, verb: str, *, times: int = 1) -> None:
-        self.failing = times
-
-    async def update(self, *args: Any) -> bool:
-        if self.failing:
-            self.failing -= 1
-            raise OSError("no")
-        return await super().update(*args)
 
 
 @pytest.fixture
@@ -117,6 +102,12 @@ async def raising(call: Call) -> None:
     raise BrokenError
 
 
+async def taking_a_turn(call: Call) -> None:
+    async with call.session.exclusive():
+        call.session["b"] = next(NUMBERS)
+    await call.reply()
+
+
 async def raising_in_the_stream(call: Call) -> None:
     await call.start()
     call.session["b"] = next(NUMBERS)
@@ -125,7 +116,7 @@ async def raising_in_the_stream(call: Call) -> None:
 
 @STORES
 @pytest.mark.parametrize(
-    "handler", [ordinary, refused, raising, raising_in_the_stream], ids=lambda handler: handler.__name__
+    "handler", [ordinary, taking_a_turn, refused, raising, raising_in_the_stream], ids=lambda handler: handler.__name__
 )
 @in_loop
 async def test_requests_of_every_day_leave_no_cycle(handler: Any, make: Any) -> None:
@@ -189,3 +180,23 @@ async def test_a_cancelled_save_leaves_no_cycle(point: str, fault: str | None, m
     shorten(monkeypatch, LATE_PAUSES=(0,))
     store = SuspendingStore()
     await requests(store, do, cancel_at="update")
+
+
+@in_loop
+async def test_an_error_at_the_very_end_leaves_no_request_running() -> None:
+    """A clock that fails when the last access is looked at is an error of the server; the record is let go."""
+    broken: list[BrokenError] = []
+
+    def clock() -> float:
+        if broken:
+            raise broken.pop()
+        return 1e9
+
+    async def do(call: Call) -> None:
+        await call.reply()
+        broken.append(BrokenError())
+
+    browser = Browser(app := serve({"/act": do}, store=MemoryStore(clock=clock)))
+    await browser.get("/set?a=1")
+    assert isinstance((await browser.get("/act", catch=True)).error, BrokenError)
+    assert app._manager.running == set()

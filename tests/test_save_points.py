@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from driver import Browser, in_loop
 from routes import Call, content, serve, tab
-from stores import SpyStore, SuspendingStore
+from stores import BreakableStore, SpyStore, SuspendingStore, shorten
 
 from fastersession import FasterSessionMiddleware, MemoryStore, StoreError
 
@@ -197,13 +197,34 @@ async def test_a_late_save_error_is_raised_after_the_final_message_has_left() ->
     browser = Browser(serve({"/act": do}, store=store))
     await browser.get("/set?a=1")
     with pytest.MonkeyPatch.context() as patch:
-        from stores import shorten
-
         shorten(patch, LATE_PAUSES=(0, 0, 0))
         answer = await browser.get("/act", catch=True)
     assert isinstance(answer.error, StoreError)
     assert returned == [True]
     assert answer.messages[-1] == {"type": "http.response.body"}
+
+
+@pytest.mark.parametrize("make", [BreakableStore, SuspendingStore])
+@pytest.mark.parametrize("then", ["trailers", "drained"])
+@in_loop
+async def test_a_late_save_error_is_raised_also_if_the_next_save_succeeds(
+    then: str, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither trailers after the final body nor a final body after a drain makes the failure unsaid."""
+    shorten(monkeypatch, LATE_PAUSES=(0,))
+
+    async def do(call: Call) -> None:
+        await call.start()
+        call.session["b"] = 2
+        store.fail("update", times=2 - store.live)
+        await (app._manager.drain() if then == "drained" else call.finish())
+        await (call.finish() if then == "drained" else call.send({"type": "http.response.trailers", "headers": []}))
+
+    store = make()
+    browser = Browser(app := serve({"/act": do}, store=store))
+    await browser.get("/set?a=1")
+    assert isinstance((await browser.get("/act", catch=True)).error, StoreError)
+    assert await content(browser) == {"a": "1", "b": 2}
 
 
 @pytest.mark.parametrize("what", ["removed", "None", "replaced"])

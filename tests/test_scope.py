@@ -146,7 +146,7 @@ async def test_state_is_cleaned_when_the_application_raises() -> None:
     assert state == {}
 
 
-@pytest.mark.parametrize("there", [object(), "a db session", 0, "", False, {}, []], ids=repr)
+@pytest.mark.parametrize("there", [None, object(), "a db session", 0, "", False, {}, []], ids=repr)
 @in_loop
 async def test_a_foreign_object_in_state_is_left_alone(there: Any) -> None:
     """A name that is taken stays taken (SQLAlchemy admin middlewares use state.session); scope["session"] is ours."""

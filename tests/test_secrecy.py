@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from apps import OTHER, SECRET, Clock, SpyStore, cookie, token_of, wrap
+from apps import OTHER, SECRET, Clock, SpyStore, ask, cookie, token_of, wrap
 from driver import Browser, in_loop
 from stores import shorten
 
 import fastersession
-from fastersession import ConfigError
+from fastersession import ConfigError, StoreError
 from fastersession.config import Faults
 from fastersession.testing import Answer
 from fastersession.tokens import KeyRing, subkey
@@ -159,6 +159,24 @@ async def test_k9_no_flow_shows_a_secret(
     texts = [*logged(caplog.records), *(text for error in errors for text in shown(error)), caplog.text]
     assert forbidden.found_in(*texts) == []
     assert [error for error in errors if error is not None]
+
+
+@pytest.mark.parametrize("record", ["no record", object()])
+@in_loop
+async def test_k9_a_store_that_gives_no_record_shows_no_secret(record: Any) -> None:
+    """K9: a 503, as for any failure of the store."""
+
+    class Senseless(SpyStore):
+        async def load(self, *args: Any) -> Any:
+            return record
+
+    forbidden, app = Forbidden(), wrap(late, store=Senseless())
+    token = await token_of(app, "/write")
+    forbidden.issue(token)
+    with pytest.raises(StoreError) as caught:
+        app._manager.open_now([token.encode()])
+    assert forbidden.found_in(*shown(caught.value)) == []
+    assert (await ask(app, headers=cookie(token))).status == 503
 
 
 @in_loop

@@ -83,7 +83,7 @@ class Exchange(RequestManager):
         """Let go of everything if nothing is left to be saved after the application has returned; tell if so."""
         session, record = self.session, self._held
         at_rest = self._scope.get(self._key) is session and not session._accessed
-        if not at_rest and (session._phase == NOT_STARTED or self.failure is not None or self._has_work()):
+        if session._phase == NOT_STARTED or not at_rest and (self.failure is not None or self._has_work()):
             return False
         if record is not None:
             now = self._terms.now
@@ -312,6 +312,8 @@ class Exchange(RequestManager):
         """Run the last save point. An error of ours is raised only if the application's own is not on its way."""
         manager, session, answered = self._terms.manager, self.session, self.send is _swallow
         discard = raised and session._phase == NOT_STARTED
+        if session._phase == NOT_STARTED:
+            session._unanswered = True
         self._has_work()
         try:
             if answered or not isinstance(self.failure, StoreError):

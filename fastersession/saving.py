@@ -78,9 +78,10 @@ class Saver:
         clock = self.clock
         content, now = session._snapshot(), clock()
         if session._status is LIVE:  # if nobody saved since this request loaded, there is nothing to merge with
-            if session._lease is not None:
+            record = session._record  # None, if a thread has invalidated the session this moment
+            if record is None or session._lease is not None:
                 return False
-            saved: bool = self._verbs.swap(session._record, session._verifier, session._base, content, now)
+            saved: bool = self._verbs.swap(record, session._verifier, session._base, content, now)
         else:
             saved = session._status is NEW and bool(content) and self._create_now(session, content, now)
         if saved:

@@ -203,6 +203,7 @@ class Session(Attributes):
         "_secret",
         "_status",
         "_turn",
+        "_unanswered",
         "_verifier",
     )
 
@@ -223,6 +224,7 @@ class Session(Attributes):
     _secret: bytes | None  # of a new or regenerated session, until its cookie has left
     _status: Status
     _turn: Any  # the lock that makes commits of a suspending store take turns
+    _unanswered: bool  # only of a request that ended without an answer: no headers have left
     _verifier: bytes | None  # what this request was loaded with: proves its saves; only with a record
 
     # --- metadata ---
@@ -419,7 +421,7 @@ class Session(Attributes):
             self._guarded = True
 
     def _why_refused(self) -> str | None:
-        if self._status is Status.NEW and self._phase != NOT_STARTED:
+        if self._status is Status.NEW and self._phase != NOT_STARTED and not hasattr(self, "_unanswered"):
             return LEFT_WITHOUT_COOKIE
         return self._refusal if self._status is Status.FOREIGN else None
 

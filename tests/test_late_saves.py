@@ -183,3 +183,22 @@ async def test_what_is_written_while_a_save_after_the_end_is_in_flight_is_warned
     (text,) = texts(caplog, "session.unsaved")
     assert "'missed'" in text
     assert "'saved" not in text
+
+
+@pytest.mark.parametrize("make", [MemoryStore, SuspendingStore])
+@in_loop
+async def test_a_write_after_an_end_without_an_answer_is_warned_of(make: Any, caplog: Any) -> None:
+    """No headers have left, so the text that speaks of them would be wrong: it is a late write like others."""
+    kept: list[Session] = []
+
+    async def give_up(call: Call) -> None:
+        kept.append(call.session)
+
+    browser = Browser(serve({"/give-up": give_up}, store=make()))
+    async with browser.open("/give-up") as request:
+        await request.ended()
+    session = kept.pop()
+    session["late"] = 1
+    del session
+    gc.collect()
+    assert "'late'" in texts(caplog, "session.unsaved")[0]

@@ -83,7 +83,7 @@ class Exchange(RequestManager):
         """Let go of everything if nothing is left to be saved after the application has returned; tell if so."""
         session, record = self.session, self._held
         at_rest = self._scope.get(self._key) is session and not session._accessed
-        if session._phase == NOT_STARTED or not at_rest and (self.failure is not None or self._has_work()):
+        if session._phase == NOT_STARTED or (not at_rest and (self.failure is not None or self._has_work())):
             return False
         if record is not None:
             now = self._terms.now

@@ -187,7 +187,7 @@ class Exchange(RequestManager):
                 except StoreError as error:
                     return self._give_up(error)
                 except BaseException:
-                    session._accessed = True  # the next start has the cookie to send, or the end a record to delete
+                    session._accessed = True  # a next start has a cookie to send, or the end a record to delete
                     raise
             return send(self._dressed(message, status, True))
         session._phase = STARTED if status < 500 else FAILED
@@ -258,7 +258,7 @@ class Exchange(RequestManager):
             except StoreError as error:
                 await self._give_up(error)
             except BaseException:
-                session._accessed = True  # it may have been carried out: the end has a record to delete
+                session._accessed = True  # it may be in the store: the end has a record to delete
                 raise
             # What is asked for meanwhile, or is at work in another task: only this start can carry its cookie.
             intents = session._intents
@@ -291,7 +291,7 @@ class Exchange(RequestManager):
     def _replaced(self, error: StoreError) -> Send:
         """Swallow from here on what the application sends; return the way to the client."""
         self.session._phase = FAILED
-        self.session._accessed = True  # the end has it to raise
+        self.session._accessed = True  # so that the end raises the failure
         send, self.send = self.send, _swallow
         record_id = self.session._record_id
         self._terms.events.emit(logging.ERROR, "store.unavailable", record_id, "no session was saved: %s", error)

@@ -412,7 +412,7 @@ class SessionManager:
             await self.late(request.session, Point.LATER)
         except FasterSessionError as error:
             request.failure = request.failure or error
-            request.session._accessed = True  # the end has it to raise, if not to save
+            request.session._accessed = True  # so that the end raises the failure, if it has nothing to save
 
     def unsaved(self, session: Session, names: Iterable[str]) -> None:
         """Warn of attributes that were written after the end of the request and never saved."""

@@ -206,29 +206,26 @@ class Exchange(RequestManager):
             self._touch_at = now + record.idle_timeout * TOUCH_FRACTION
             self._terms.manager.touch_soon(self.session)
 
-    def _is_in_place(self) -> bool:
-        """Tell if the session is where it was put, or nothing is there."""
-        return self._scope.get(self._key, self.session) is self.session
-
     def is_of(self, scope: dict[str, Any]) -> bool:
         """Tell if this is another middleware's exchange of the same request."""
         return scope.get(self._key) is self.session
 
     def look(self) -> None:
         """Take over what the application put in the session's place."""
-        if not self._is_in_place():
-            scope = self._scope
-            value = scope[self._key]
-            if type(value) is dict and not (value or getattr(self, "_adopted", False) or "litestar_app" in scope):
-                # Session middlewares further in begin with one (Starlette's before 1.0), and would end our session.
-                self._terms.events.once(
-                    "session.replaced",
-                    "an empty dict in the session's place is ignored: if it is another session middleware's, give one "
-                    "of the two a scope_key of its own; to empty the session, call session.clear()",
-                )
-                return
-            self._adopted = True
-            self._terms.manager.adopt(self.session, value)
+        scope, session = self._scope, self.session
+        value = scope.get(self._key, session)
+        if value is session:  # where it was put, or nothing is there
+            return
+        if type(value) is dict and not (value or getattr(self, "_adopted", False) or "litestar_app" in scope):
+            # Session middlewares further in begin with one (Starlette's before 1.0), and would end our session.
+            self._terms.events.once(
+                "session.replaced",
+                "an empty dict in the session's place is ignored: if it is another session middleware's, give one "
+                "of the two a scope_key of its own; to empty the session, call session.clear()",
+            )
+            return
+        self._adopted = True
+        self._terms.manager.adopt(session, value)
 
     def _has_work(self) -> bool:
         """Tell if a save point has anything to do but touch."""
@@ -250,8 +247,7 @@ class Exchange(RequestManager):
         accessed, session._accessed = session._accessed, False
         if accessed and not manager.settled(session):  # what was handed out may change at any time
             session._accessed = True
-        intents = session._intents
-        work = session._accessed or intents is not None or manager.busy(session) or manager.due(session)
+        work = session._accessed or session._intents is not None or manager.busy(session) or manager.due(session)
         while work:
             try:
                 await manager.checkpoint(session, Point.START, discard=status >= 500)

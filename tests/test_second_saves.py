@@ -173,6 +173,7 @@ async def test_a_lost_turn_keeps_nothing_of_its_changes(status: int) -> None:
         async with session.exclusive():
             session["count"] = "of the lost turn"
             session.save()
+            session["count"] = "and what came after the save()"
             clock.advance(11)  # the lease is over
             await other.get("/turn")
 

@@ -7,6 +7,7 @@ import math
 
 from clocks import FakeClock
 from over_sql import Place, numbers
+from servers_redis import until
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from store_subject import ID, OTHER_ID, V1, content, fields, make
@@ -14,6 +15,36 @@ from store_subject import ID, OTHER_ID, V1, content, fields, make
 from fastersession.stores import _sql_mysql, _sql_statements
 from fastersession.stores.base import Change
 from fastersession.stores.sql import SQLStore
+
+CLIENTS = {
+    "PostgreSQL": "select count(*) from pg_stat_activity where backend_type = 'client backend' "
+    "and pid <> pg_backend_pid()",
+    "MariaDB": "select count(*) from information_schema.processlist where user = 't'",
+}
+
+
+def test_closing_closes_every_connection(place: Place) -> None:
+    """After close() the server has none of the store's connections; a later call makes new ones."""
+
+    def clients() -> int:
+        return int(place.server.execute(CLIENTS[type(place.server).__name__]))
+
+    async def main() -> None:
+        before = clients()
+        for _ in range(2):
+            store = place.store()
+            await store.open()
+            await make(store)
+            assert all(await asyncio.gather(*(content_there(store) for _ in range(8))))
+            assert await store.delete(ID)
+            assert clients() > before
+            await store.close()
+            until(lambda: clients() == before, "the end of the connections")
+
+    async def content_there(store: SQLStore) -> bool:
+        return await store.load(ID) is not None
+
+    asyncio.run(main())
 
 
 def test_a_given_engine_keeps_its_settings_and_stays_open(place: Place) -> None:

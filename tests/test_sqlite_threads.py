@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import sqlite3
 import threading
@@ -170,3 +171,40 @@ def test_synchronous_full_takes_effect_on_the_same_connection(path: Path) -> Non
         assert await writer.submit(level) == 1
 
     run(path, scenario)
+
+
+def test_a_group_waits_for_the_disk_whichever_of_its_jobs_must(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A logout that others share a transaction with is on the disk when it is told, as one alone."""
+    statements = traced(monkeypatch)
+
+    async def scenario(store: SQLiteStore) -> None:
+        await make(store)
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("begin immediate")  # the writer waits with its first job: the others become one group
+            jobs = [store.update(ID, V1, Change(store.clock(), {"a": b"%d" % n})) for n in range(10)]
+            jobs = [asyncio.ensure_future(job) for job in [*jobs, store.delete(ID)]]
+            await asyncio.sleep(0)
+            other.execute("rollback")
+            await asyncio.gather(*jobs)
+
+    run(path, scenario)
+    deleted = next(n for n, statement in enumerate(statements) if "DELETE FROM session WHERE id" in statement)
+    begun = max(n for n, statement in enumerate(statements[:deleted]) if statement == "BEGIN IMMEDIATE")
+    assert sum("UPDATE session" in statement for statement in statements[begun:deleted]) > 0
+    assert [s for s in statements[:begun] if "synchronous" in s][-1:] == ["PRAGMA synchronous=FULL"]
+
+
+def test_closing_ends_both_threads(path: Path) -> None:
+    """When close() has returned, nothing of the store runs any more, and what was handed over is in the file."""
+    before = set(threading.enumerate())
+
+    async def main() -> None:
+        store = SQLiteStore(path)
+        await make(store)
+        handed = [asyncio.ensure_future(store.update(ID, V1, Change(store.clock(), {"a": b"1"}))) for _ in range(50)]
+        await asyncio.sleep(0)
+        await store.close()
+        assert not [thread for thread in set(threading.enumerate()) - before if "fastersession" in thread.name]
+        assert all(await asyncio.gather(*handed))
+
+    asyncio.run(main())

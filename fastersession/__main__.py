@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from fastersession.tokens import keygen
@@ -131,6 +132,10 @@ def _demo(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             closing.set()
             await super().shutdown(sockets)
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if not self.should_exit:  # a second Ctrl+C would cut off what ends within moments
+                super().handle_exit(sig, frame)
 
     try:
         model = _model(options)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from browsers import KINDS, Browser
+from demo_pages import run_demo
 from serving import Server, serve, until
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
@@ -164,3 +165,24 @@ def test_what_becomes_of_a_secure_cookie_over_plain_http(browser: Browser, tmp_p
         tab = browser.open(page(server, host))
         fetch(browser, tab, "/login?name=Ada")
         assert fetch(browser, tab, "/session") == {"name": "Ada", "count": 0}
+
+
+def test_the_demos_page_works(browser: Browser) -> None:
+    """The chat asks, streams, follows another tab and begins anew in each browser, not in the tests' own only."""
+    with run_demo() as demo:
+        tab, other = browser.open(demo.url), browser.open(demo.url)
+        browser.run(
+            tab,
+            """document.getElementById("message").value = "My name is Ada";
+            document.getElementById("form").requestSubmit();""",
+        )
+        answers = (
+            "return [...document.querySelectorAll('.answer[data-status=done] .text')].map((node) => node.textContent)"
+        )
+        for place in (tab, other):
+            until(lambda place=place: browser.run(place, answers), "the answer")
+            assert browser.run(place, answers)[0].startswith("Nice to meet you, Ada!")
+        browser.run(tab, "for (const id of ['new', 'delete']) document.getElementById(id).click()")
+        for place in (tab, other):
+            until(lambda place=place: browser.run(place, answers) == [], "the new chat")
+        assert browser.run(other, "return document.getElementById('notice').textContent").endswith("begins a new one.")

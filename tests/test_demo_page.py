@@ -293,6 +293,17 @@ def test_an_open_tab_follows_another(visitor: BrowserContext, tmp_path: Path, ki
         assert [*page.faults, *other.faults] == []  # type: ignore[attr-defined]
 
 
+def test_a_new_chat_in_another_tab_ends_the_answer(visitor: BrowserContext, demo: Server) -> None:
+    """The answer that streams in one tab stops when another deletes its conversation, and the page says why."""
+    page, other = visit(visitor, demo), visit(visitor, demo)
+    begin(page)
+    expect(other.locator(".answer[data-status=running]")).to_be_visible()
+    new_chat(other)
+    expect(page.get_by_role("alert")).to_contain_text("has ended")
+    expect(page.locator(".bubble")).to_have_count(0)
+    expect(page.get_by_label("Stop the answer")).to_be_hidden()
+
+
 def test_what_is_there_is_not_written_anew(visitor: BrowserContext, demo: Server) -> None:
     """A refresh touches nothing that stays as it was: a selection stays, and a screen reader does not begin again."""
     page, other = visit(visitor, demo), visit(visitor, demo)

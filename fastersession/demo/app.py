@@ -48,12 +48,12 @@ def create_app(
         Chat(model, closing or asyncio.Event()),
         secret_key=secret_key or keygen(),
         store=MemoryStore() if store is None else store,
-        secure=False,  # plain http on localhost: browsers would not send a Secure cookie back
+        secure=False,  # plain http on localhost, from where Safari takes no Secure cookie
     )
 
 
 class Chat:
-    """Keeps each `Turn` of a conversation as an attribute of its own, see `_add`."""
+    """Keeps each `Turn` of a conversation as an attribute of its own, see `_add`. Served by one process."""
 
     def __init__(self, model: Model, closing: asyncio.Event) -> None:
         self._model, self._closing = model, closing

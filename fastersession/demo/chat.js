@@ -9,7 +9,7 @@ const OVER = "The conversation that stood here has ended: the session expired, a
 const tabs = new BroadcastChannel("chat"); // our other tabs have the same session
 
 let stream = null; // the AbortController of the answer being read
-let polling = 0;
+let polling = 0, looks = 0; // of several looks at the server the last one counts
 let era = 0; // counts new chats: what was asked for in an earlier one is not shown any more
 let views = [], panel = null, panelAt = 0;
 
@@ -237,17 +237,17 @@ function explain(error) {
 async function refresh() {
   clearTimeout(polling);
   if (stream) return;
-  const began = era;
+  const look = ++looks;
   try {
     const state = await (await call("/history")).json();
-    if (stream || began !== era) return;
+    if (stream || look !== looks) return;
     $("model").textContent = state.model === "built-in" ? "built-in model" : state.model;
     show(state);
     unsay("away");
     // Another tab is being answered, or the server has not noticed yet that we left.
     if (state.turns.some((turn) => turn.status === "running")) polling = setTimeout(refresh, 500);
   } catch (error) {
-    if (!stream && began === era) notify(explain(error), "away");
+    if (!stream && look === looks) notify(explain(error), "away");
   }
 }
 
@@ -273,6 +273,7 @@ async function startAnew() {
   stream = null;
   clearTimeout(polling);
   era += 1;
+  looks += 1;
   try {
     const state = await (await post("/new", {})).json();
     panel = null; // we end it ourselves, that is no news
@@ -318,10 +319,14 @@ $("new").addEventListener("click", () => {
 });
 $("keep").addEventListener("click", () => confirmation.close());
 $("delete").addEventListener("click", () => { confirmation.close(); startAnew(); });
-tabs.addEventListener("message", refresh);
+tabs.addEventListener("message", ({ data }) => {
+  if (data === "new") stream?.abort(); // the session of this answer is gone
+  refresh();
+});
 document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
 addEventListener("focus", refresh);
-// What no other tab tells of: an end by the clock, by the server, or by an administrator.
+// What no other tab tells of: an end by the clock, by the server, or by an administrator. While the page is in sight
+// this keeps its session from idling out.
 setInterval(() => { if (!document.hidden) refresh(); }, 10_000);
 setInterval(tick, 1000);
 

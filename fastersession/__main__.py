@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from fastersession.tokens import keygen
@@ -125,6 +126,17 @@ def _demo(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
 
     from fastersession.demo.app import create_app
 
+    class Server(uvicorn.Server):
+        """Ends running answers first; uvicorn alone would wait for them, and cancel them with a traceback each."""
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            closing.set()
+            await super().shutdown(sockets)
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if not self.should_exit:  # a second Ctrl+C would cut off what ends within moments
+                super().handle_exit(sig, frame)
+
     try:
         model = _model(options)
     except ValueError as error:
@@ -137,7 +149,8 @@ def _demo(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         asyncio.run(_try(options.store))
     except Exception as error:  # of any driver: whatever it is, the store cannot be used
         return _fail(f"the store cannot be used: {str(error) or type(error).__name__}")
-    app = create_app(model, store=store, secret_key=os.environ.get(options.secret_env))
+    closing = asyncio.Event()
+    app = create_app(model, store=store, secret_key=os.environ.get(options.secret_env), closing=closing)
     try:
         listener = _listen(options.host, options.port)
     except (OSError, UnicodeError) as error:  # UnicodeError: a host name that is none, like "a..b"
@@ -149,7 +162,7 @@ def _demo(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         config = uvicorn.Config(app, log_level="warning", ws="none", lifespan="on", timeout_graceful_shutdown=2)
         # uvicorn has stopped in order by then; it raises the signal again for whoever runs it.
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
+            Server(config).run(sockets=[listener])
     return 0
 
 

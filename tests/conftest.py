@@ -25,7 +25,7 @@ from fastersession.stores.sqlite import SQLiteStore
 
 Folders = pytest.TempPathFactory
 
-pytest_plugins = ["fuzzing"]
+pytest_plugins = ["demo_pages", "fuzzing"]
 
 settings.register_profile("here", deadline=None)  # machines are noisy: no test is about how long an example takes
 settings.load_profile("here")

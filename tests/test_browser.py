@@ -3,63 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-from serving import Server, free_port, launch
-
-ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-ARGUMENTS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-
-
-@pytest.fixture(scope="module")
-def demo() -> Iterator[Server]:
-    port = free_port()
-    command = [sys.executable, "-m", "fastersession", "demo", "--port", str(port)]
-    with launch(command, port, ready="/") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visitor(chromium: Browser) -> Iterator[BrowserContext]:
-    context = chromium.new_context(viewport={"width": 1280, "height": 800})
-    yield context
-    context.close()
-
-
-def visit(context: BrowserContext, demo: Server) -> Page:
-    """Open the demo; whatever the page itself does wrong is collected in `page.faults`."""
-    page = context.new_page()
-    page.faults = []  # type: ignore[attr-defined]
-    page.on("pageerror", lambda error: page.faults.append(str(error)))  # type: ignore[attr-defined]
-    page.on("console", lambda message: page.faults.append(message.text) if message.type == "error" else None)  # type: ignore[attr-defined]
-    page.goto(demo.url)
-    expect(page.locator("#model")).not_to_be_empty()
-    return page
-
-
-def say(page: Page, text: str) -> None:
-    """Send a message and wait for the whole answer."""
-    before = page.locator(".answer[data-status=done]").count()
-    page.get_by_label("Your message").fill(text)
-    page.get_by_label("Send").click()
-    expect(page.locator(".answer[data-status=done]")).to_have_count(before + 1)
-
-
-def read(page: Page, who: str) -> list[str]:
-    return page.locator(f".{who} .text").all_text_contents()
+from demo_pages import PHONE, begin, new_chat, read, run_demo, say, visit
+from playwright.sync_api import Browser, BrowserContext, expect
+from serving import Server
 
 
 def test_three_turns_survive_a_reload(visitor: BrowserContext, demo: Server, tmp_path: Path) -> None:
@@ -135,10 +84,8 @@ def test_new_chat_forgets(visitor: BrowserContext, demo: Server) -> None:
     page = visit(visitor, demo)
     say(page, "hello")
     public_id = page.locator("#session-id").inner_text()
-    page.get_by_label("Your message").fill("count to 500")
-    page.keyboard.press("Enter")
-    expect(page.locator(".answer .text").last).to_contain_text("1 2 3 ")
-    page.get_by_role("button", name="New chat").click()
+    begin(page)
+    new_chat(page)
     expect(page.locator(".bubble")).to_have_count(0)
     expect(page.get_by_text("No session yet")).to_be_visible()
     page.reload()
@@ -196,11 +143,11 @@ def test_a_phone_is_enough(chromium: Browser, demo: Server, tmp_path: Path, sche
 
 def test_a_lost_server_is_said_and_the_question_kept(visitor: BrowserContext) -> None:
     """When the server is gone, the page says so and puts the question back."""
-    port = free_port()
-    with launch([sys.executable, "-m", "fastersession", "demo", "--port", str(port)], port, ready="/") as server:
+    with run_demo() as server:
         page = visit(visitor, server)
         server.terminate()
         page.get_by_label("Your message").fill("Are you there?")
         page.keyboard.press("Enter")
-        expect(page.locator(".answer[data-status=error]")).to_contain_text("cannot be reached")
+        expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
+        expect(page.locator(".bubble")).to_have_count(0)
         expect(page.get_by_label("Your message")).to_have_value("Are you there?")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import signal
@@ -9,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -125,24 +128,53 @@ def test_without_uvicorn_the_remedy_is_named(
     assert 'pip install "fastersession[demo]"' in capsys.readouterr().err
 
 
-def test_the_demo_says_where_it_is_and_ends_on_interrupt() -> None:
-    """Port 0 takes a free one; the first line is the URL, the rest says what to know; Ctrl+C ends it in order."""
+@contextlib.contextmanager
+def running_demo(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run the demo on a free port, as from a terminal; gives the process and its URL."""
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    command = [*COMMAND, "demo", "--port", "0"]
+    command = [*COMMAND, "demo", "--port", "0", *arguments]
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             assert process.stdout
-            assert process.stderr
             url = re.fullmatch(r"fastersession demo: (http://127\.0\.0\.1:[1-9]\d*)\n", process.stdout.readline())
             assert url
-            assert httpx.get(url[1], timeout=30).status_code == 200
-            process.send_signal(signal.SIGINT)
-            status = process.wait(30)
-            out, err = process.stdout.read(), process.stderr.read()
+            yield process, url[1]
         finally:
             process.kill()
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Wait for the end; returns the exit status and what was still printed, both streams."""
+    assert process.stdout
+    assert process.stderr
+    status = process.wait(30)
+    return status, process.stdout.read(), process.stderr.read()
+
+
+def test_the_demo_says_where_it_is_and_ends_on_interrupt() -> None:
+    """Port 0 takes a free one; the first line is the URL, the rest says what to know; Ctrl+C ends it in order."""
+    with running_demo() as (process, url):
+        assert httpx.get(url, timeout=30).status_code == 200
+        process.send_signal(signal.SIGINT)
+        status, out, err = ended(process)
     assert (status, err) == (0, "")
     assert "secure=False" in out
     assert "memory" in out
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_in_mid_answer_ends_in_order(times: int) -> None:
+    """The reader gets the end of the answer, the terminal no word, the shell a 0; an impatient hand changes nothing."""
+    with running_demo() as (process, url):
+        with httpx.stream("POST", f"{url}/chat", json={"message": "count to 500"}, timeout=30) as answer:
+            lines = answer.iter_lines()
+            while "event: token" not in next(lines):
+                pass
+            for _ in range(times):
+                process.send_signal(signal.SIGINT)
+            *_, name, data, _ = lines
+        assert (name, json.loads(data.removeprefix("data: "))["status"]) == ("event: end", "stopped")
+        status, _, err = ended(process)
+    assert (status, err) == (0, "")

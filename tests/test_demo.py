@@ -144,6 +144,21 @@ async def test_shutdown_keeps_the_partial_answer() -> None:
 
 
 @in_loop
+async def test_a_closing_server_ends_answers_in_order() -> None:
+    """Who is being answered when the server stops gets the end of the answer, and keeps what there is of it."""
+    closing, model = asyncio.Event(), Scripted("one ", "two ", asyncio.Event())
+    browser = Browser(create_app(model, closing=closing))
+    async with browser.open("/chat", **asking("go")) as reader:
+        await reader.until(lambda: len(reader.answer.chunks) >= 3)
+        closing.set()
+        answer = await reader.ended()
+    assert (answer.error, model.closed) == (None, 1)
+    assert [(name, data["status"]) for name, data in events(answer)[-1:]] == [("end", "stopped")]
+    assert answer.messages[-1] == {"type": "http.response.body"}
+    assert [(turn["answer"], turn["status"]) for turn in await turns(browser)] == [("one two ", "stopped")]
+
+
+@in_loop
 async def test_a_model_error_is_a_sentence_in_the_chat() -> None:
     """When the model fails, question, partial answer and reason are streamed and kept."""
     browser = chat(Scripted("half", ModelError("The server is tired.")))

@@ -18,8 +18,10 @@ from test_demo import Scripted, asking, turns
 from test_demo import say as say_in_process
 
 from fastersession.__main__ import main
+from fastersession.demo import app
 from fastersession.demo.app import create_app
 from fastersession.stores.sqlite import SQLiteStore
+from fastersession.testing import FaultyStore
 
 SECRET = "the secret of the demo's tests: long, and of nothing else"
 
@@ -79,6 +81,7 @@ def test_a_demo_killed_within_an_answer_keeps_the_turns_before(tmp_path: Path) -
         kept = client.get("/history").json()["turns"]
         assert [turn["question"] for turn in kept] == ["My name is Ada", "Tell me more"]
         assert (kept[0]["answer"], kept[0]["status"]) == (whole, "done")
+        assert kept[1]["status"] == "stopped"  # nobody is answering it any more
         say(client, "Again")
         assert questions(client) == ["My name is Ada", "Tell me more", "Again"]
 
@@ -145,3 +148,41 @@ async def test_two_tabs_at_once_each_keep_their_turn(tmp_path: Path) -> None:
     assert sorted(turn["question"] for turn in kept[1:]) == ["left", "right"]
     assert [(turn["answer"], turn["status"]) for turn in kept] == [("one two", "done")] * 3
     await store.close()
+
+
+@in_loop
+async def test_another_tab_sees_the_answer_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The question is in the store when the answer begins, and the words of the answer while it goes on."""
+    monkeypatch.setattr(app, "SAVE_SECONDS", -1)
+    first, second = asyncio.Event(), asyncio.Event()
+    store = FaultyStore(SQLiteStore(tmp_path / "chat.db"))
+    browser = Browser(create_app(Scripted(first, "one ", second, "two"), store=store, secret_key=SECRET))
+    async with browser.open("/chat", **asking("go")) as reader:
+        await reader.until(lambda: reader.answer.chunks)
+        seen = [await turns(browser)]
+        save = store.hold("update", after=True)
+        first.set()
+        await asyncio.wait_for(save.reached.wait(), 10)
+        seen.append(await turns(browser))
+        save.open.set()
+        second.set()
+        await reader.ended()
+    seen.append(await turns(browser))
+    assert [[(turn["question"], turn["answer"], turn["status"]) for turn in view] for view in seen] == [
+        [("go", "", "running")],
+        [("go", "one ", "running")],
+        [("go", "one two", "done")],
+    ]
+    await store.close()
+
+
+@in_loop
+async def test_a_store_that_is_away_in_mid_answer_ends_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be saved while the answer goes on is saved at its end."""
+    monkeypatch.setattr(app, "SAVE_SECONDS", -1)
+    store = FaultyStore()
+    store.fail("update", "raise", times=2)
+    browser = Browser(create_app(Scripted("one ", "two"), store=store, secret_key=SECRET))
+    assert await say_in_process(browser, "go") == "one two"
+    assert "update!" in store.calls
+    assert [(turn["answer"], turn["status"]) for turn in await turns(browser)] == [("one two", "done")]

@@ -8,7 +8,7 @@ import re
 import pytest
 from driver import Browser, in_loop
 
-from fastersession.demo.app import create_app
+from fastersession.demo.app import MAX_QUESTION, create_app
 from fastersession.demo.model import BuiltinModel
 
 JSON = (b"content-type", b"application/json")
@@ -41,6 +41,7 @@ def message(text: str) -> bytes:
         ("POST", "/chat", [JSON], b'{"message": " "}', 400),
         ("POST", "/chat", [JSON], b'{"message": 7}', 400),
         ("POST", "/chat", [JSON], b" " * (64 * 1024 + 1), 413),
+        ("POST", "/chat", [JSON], b'{"message": "%b"}' % (b"x" * 16_001), 413),
         ("GET", "/chat", [], b"", 405),
         ("DELETE", "/history", [], b"", 405),
         ("POST", "/", [JSON], b"{}", 405),
@@ -74,6 +75,16 @@ async def test_any_text_survives() -> None:
     browser, odd = chat(), "\ud800 \x00 \r\n\u2028 <b>é🙂"
     await browser.post("/chat", body=message(odd), headers=[JSON])
     assert [turn["question"] for turn in (await browser.get("/history")).json()["turns"]] == [odd]
+
+
+@pytest.mark.parametrize("letter", ["x", "\u0634", "\u6f22", "\U0001f642"])
+@in_loop
+async def test_the_longest_question_is_as_long_in_any_script(letter: str) -> None:
+    """The bound counts characters, not bytes, and white space around them is not counted."""
+    browser = chat()
+    body = json.dumps({"message": f" {letter * MAX_QUESTION}\n"}, ensure_ascii=False).encode()
+    assert (await browser.post("/chat", body=body, headers=[JSON])).status == 200
+    assert (await browser.get("/history")).json()["turns"][0]["question"] == letter * MAX_QUESTION
 
 
 @in_loop

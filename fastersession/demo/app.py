@@ -5,15 +5,17 @@ answers come from a `Model`; nothing here knows about cookies or stores, but for
 which puts the middleware around it.
 """
 
+import asyncio
 import json
 import secrets
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from importlib import resources
+from time import monotonic
 from typing import Any
 
-from fastersession import FasterSessionMiddleware, MemoryStore
+from fastersession import FasterSessionMiddleware, MemoryStore, StoreError
 from fastersession.demo import wire
 from fastersession.demo.model import Model, ModelError, Turn
 from fastersession.demo.wire import Receive, Scope, Send
@@ -23,6 +25,11 @@ __all__ = ["Chat", "create_app"]
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+# Characters, as the page counts them too: a question, not a book, and in any script below `wire.MAX_BODY`.
+MAX_QUESTION = 16_000
+# So far behind may another tab be, and so much of an answer is lost with a killed server.
+SAVE_SECONDS = 0.5
+
 _FILES = {
     "/": ("page.html", b"text/html; charset=utf-8"),
     "/chat.css": ("chat.css", b"text/css; charset=utf-8"),
@@ -30,21 +37,27 @@ _FILES = {
 }
 
 
-def create_app(model: Model, *, store: Any = None, secret_key: str | None = None) -> FasterSessionMiddleware:
-    """Put sessions around the chat; without a store and a key both are fresh, so nothing outlives the process."""
+def create_app(
+    model: Model, *, store: Any = None, secret_key: str | None = None, closing: asyncio.Event | None = None
+) -> FasterSessionMiddleware:
+    """Put sessions around the chat; without a store and a key both are fresh, so nothing outlives the process.
+
+    Who runs the server may set `closing`: answers stop then, as if each reader had stopped his own.
+    """
     return FasterSessionMiddleware(
-        Chat(model),
+        Chat(model, closing or asyncio.Event()),
         secret_key=secret_key or keygen(),
         store=MemoryStore() if store is None else store,
-        secure=False,  # plain http on localhost: browsers would not send a Secure cookie back
+        secure=False,  # plain http on localhost, from where Safari takes no Secure cookie
     )
 
 
 class Chat:
-    """Keeps each `Turn` of a conversation as an attribute of its own, see `_add`."""
+    """Keeps each `Turn` of a conversation as an attribute of its own, see `_add`. Served by one process."""
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
+    def __init__(self, model: Model, closing: asyncio.Event) -> None:
+        self._model, self._closing = model, closing
+        self._running: set[str] = set()  # the turns that are being answered
         self._routes: dict[str, dict[str, Handler]] = {
             "/history": {"GET": self._history},
             "/chat": {"POST": self._chat},
@@ -86,7 +99,14 @@ class Chat:
         """Give the page what it needs to be as it was; reading makes no session."""
         session = scope["session"]
         panel = None if session.is_new else _panel(session)
-        await wire.reply_json(send, 200, {"model": self._model.name, "turns": _turns(session), "session": panel})
+        turns = [self._as_it_is(name, session[name]) for name in sorted(session)]
+        await wire.reply_json(send, 200, {"model": self._model.name, "turns": turns, "session": panel})
+
+    def _as_it_is(self, name: str, turn: Turn) -> Turn:
+        """Show as stopped what was running when its server was killed."""
+        if turn["status"] == "running" and name not in self._running:
+            return {**turn, "status": "stopped"}
+        return turn
 
     async def _new(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forget the conversation: the record is deleted, the cookie cleared, with this response."""
@@ -99,25 +119,37 @@ class Chat:
         question = (await wire.read_json(scope, receive)).get("message")
         if not isinstance(question, str) or not question.strip():
             raise wire.RefusedError(400, "The message is empty.")
+        if len(question.strip()) > MAX_QUESTION:
+            raise wire.RefusedError(413, f"The message is longer than {MAX_QUESTION:,} characters.")
         turn: Turn = {"question": question.strip(), "answer": "", "status": "running", "error": ""}
         # The question is in the session before the response starts: the record is made and the
         # cookie leaves with the headers. All that follows changes this one dict in place.
         session = scope["session"]
-        _add(session, turn)
-        await send(wire.start(200, b"text/event-stream; charset=utf-8", (b"cache-control", b"no-store")))
-        await send(wire.event("session", _panel(session)))
-        if await wire.while_connected(receive, self._answer(_turns(session), turn, send)):
-            ending = {"status": turn["status"], "error": turn["error"], "session": _panel(session)}
-            await send(wire.event("end", ending))
-            await send({"type": "http.response.body"})
-
-    async def _answer(self, turns: list[Turn], turn: Turn, send: Send) -> None:
-        """Fill ``turn`` and stream it; the session is saved when the request ends, so no save here."""
+        name = _add(session, turn)
+        self._running.add(name)
         try:
-            async with aclosing(self._model.answer(turns)) as pieces:
+            await send(wire.start(200, b"text/event-stream; charset=utf-8", (b"cache-control", b"no-store")))
+            await send(wire.event("session", _panel(session)))
+            if not await wire.while_connected(receive, self._answer(session, turn, send), self._closing):
+                return
+        finally:
+            self._running.discard(name)
+        ending = {"status": turn["status"], "error": turn["error"], "session": _panel(session)}
+        await send(wire.event("end", ending))
+        await send({"type": "http.response.body"})
+
+    async def _answer(self, session: Any, turn: Turn, send: Send) -> None:
+        """Fill ``turn`` and stream it. The end of the request saves it; what is saved here is for other tabs to see."""
+        try:
+            saved = monotonic()
+            async with aclosing(self._model.answer(_turns(session))) as pieces:
                 async for piece in pieces:
                     turn["answer"] += piece
                     await send(wire.event("token", piece))
+                    if monotonic() - saved > SAVE_SECONDS:
+                        with suppress(StoreError):  # a store that is away for a moment ends no answer
+                            await session.save()
+                        saved = monotonic()
             turn["status"] = "done"
         except ModelError as error:
             turn["status"], turn["error"] = "error", str(error)
@@ -129,14 +161,16 @@ class Chat:
                 turn["status"] = "stopped"
 
 
-def _add(session: Any, turn: Turn) -> None:
-    """Put a turn into the session, last of all.
+def _add(session: Any, turn: Turn) -> str:
+    """Put a turn into the session, last of all, and return its name there.
 
     Attributes are saved one by one, so two tabs that talk at once each keep their turn, on any store, and a turn
     costs what it says, not what the conversation says. In a list of turns the tab that ends last would win. The
     random part tells tabs apart that count to the same number.
     """
-    session[f"turn {len(_turns(session)) + 1:06d} {secrets.token_hex(4)}"] = turn
+    name = f"turn {len(session) + 1:06d} {secrets.token_hex(4)}"
+    session[name] = turn
+    return name
 
 
 def _turns(session: Any) -> list[Turn]:

@@ -130,24 +130,25 @@ def event(name: str, data: object) -> Message:
     }
 
 
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> bool:
-    """Do ``work`` until it ends or the client leaves, whichever is first; say whether it ended.
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, None], closing: asyncio.Event) -> bool:
+    """Do ``work`` until it ends, the client leaves or the server closes; say whether the client is still there.
 
     No server cancels an application when the client leaves, and ``send`` does not fail either:
     only ``receive`` tells. The work is cancelled then, and has ended when this returns.
     """
     working, leaving = asyncio.create_task(work), asyncio.create_task(_disconnect(receive))
+    stopping = asyncio.create_task(closing.wait())
     try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        ended = working.done()
+        await asyncio.wait((working, leaving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        left = leaving.done() and not working.done()
     finally:
-        working.cancel()
-        leaving.cancel()
-        outcome, _ = await asyncio.gather(working, leaving, return_exceptions=True)
+        for task in (working, leaving, stopping):
+            task.cancel()
+        outcome, *_ = await asyncio.gather(working, leaving, stopping, return_exceptions=True)
     # From ASGI 2.4 on ``send`` may raise an OSError to a client that left; the model raises none.
-    if isinstance(outcome, OSError) or not ended:
+    if left or isinstance(outcome, OSError):
         return False
-    if outcome is not None:
+    if isinstance(outcome, Exception):
         raise outcome
     return True
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from over_sql import KINDS, Place
-from servers_redis import RedisServer, cluster, standalone
+from servers_redis import KEEPS, RedisServer, cluster, standalone
 from servers_sql import MariaDB, PostgreSQL
 from store_subject import Factory
 from stores import shorten
@@ -101,8 +101,8 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis that a test may kill; it keeps its data."""
-    with standalone(tmp_path, "--appendonly", "yes") as server:
+    """A Redis that a test may kill; it keeps what it has acknowledged."""
+    with standalone(tmp_path, *KEEPS) as server:
         yield server
 
 

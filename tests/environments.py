@@ -10,22 +10,29 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["ROOT", "environment"]
+__all__ = ["ROOT", "environment", "install"]
 
 ROOT = Path(__file__).parent.parent
 
 
-def environment(name: str, *steps: Sequence[str]) -> Path:
+def environment(name: str, *steps: Sequence[str], python: str | Path = sys.executable) -> Path:
     """Return the Python of the environment; each step is what one call of pip installs.
 
     A stamp says that every step was done, so a broken build is begun anew, and so is one that had other steps.
+
+    :param python: what makes it, and so its version.
     """
     folder = ROOT / f".venv-{name}"
-    python, stamp, done = folder / "bin" / "python", folder / "complete", repr(steps)
+    made, stamp, done = folder / "bin" / "python", folder / "complete", repr((str(python), steps))
     if not stamp.exists() or stamp.read_text() != done:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+        subprocess.run([python, "-m", "venv", "--clear", folder], check=True)
         for packages in steps:
-            command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
-            subprocess.run(command, check=True, cwd=ROOT)
+            install(made, *packages)
         stamp.write_text(done)
-    return python
+    return made
+
+
+def install(python: Path, *arguments: str) -> None:
+    """Run pip, at the repository's root."""
+    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
+    subprocess.run(command, check=True, cwd=ROOT)

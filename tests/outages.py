@@ -24,7 +24,7 @@ import psycopg
 import redis.asyncio
 import servers_redis
 from connections import Crowd, Proxy
-from servers_redis import RedisServer, until
+from servers_redis import KEEPS, RedisServer, until
 from servers_sql import MariaDB, PostgreSQL, Server
 
 from fastersession.stores.redis import RedisStore
@@ -35,7 +35,6 @@ __all__ = ["PLACES", "Fault", "Faults", "Watched"]
 
 CLIENTS = "select id from information_schema.processlist where user = 't'"
 CROWD = "select 1 from pg_stat_activity where application_name = 'crowd'"
-ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
 MEGABYTE = 2**20
 
 
@@ -77,7 +76,7 @@ class Watched:
 
 @contextmanager
 def one_redis(folder: Path) -> Iterator[Faults]:
-    with servers_redis.standalone(folder, *ALWAYS) as server, Proxy(server.port) as proxy:
+    with servers_redis.standalone(folder, *KEEPS) as server, Proxy(server.port) as proxy:
         far = partial(RedisStore, f"redis://127.0.0.1:{proxy.port}/0")
         yield {
             **_of_redis([server], partial(RedisStore, server.url)),
@@ -88,7 +87,7 @@ def one_redis(folder: Path) -> Iterator[Faults]:
 
 @contextmanager
 def redis_cluster(folder: Path) -> Iterator[Faults]:
-    with servers_redis.cluster(folder, *ALWAYS) as servers:
+    with servers_redis.cluster(folder, *KEEPS) as servers:
         yield _of_redis(servers, partial(RedisStore, servers[0].cluster_url))
 
 

@@ -20,10 +20,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["RedisServer", "cluster", "free_port", "replicated", "sentinel", "standalone", "stop", "until"]
+__all__ = ["KEEPS", "RedisServer", "cluster", "free_port", "replicated", "sentinel", "standalone", "stop", "until"]
 
 BUS = 10_000  # a cluster node listens on its port plus this one too
 SECONDS = 30.0
+KEEPS = ("--appendonly", "yes", "--appendfsync", "always")
+"""For a server that is killed and must keep what it has acknowledged: with `everysec` it may put off the write to its
+file while an fsync runs in the background, as on a slow disk (redis.conf, appendfsync)."""
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = SECONDS) -> None:
@@ -59,7 +62,7 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """One server process. It keeps its data over `kill` and `start` if it has been told ``--appendonly yes``."""
+    """One server process. It keeps over `kill` and `start` what it has acknowledged if it was given `KEEPS`."""
 
     def __init__(self, folder: Path, *options: str, mode: str = "") -> None:
         self.port = free_port()
@@ -134,7 +137,7 @@ def standalone(folder: Path, *options: str) -> Iterator[RedisServer]:
 def cluster(folder: Path, *more: str, replicas: int = 0) -> Iterator[list[RedisServer]]:
     """A cluster of three masters, each with so many replicas."""
     options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-announce-ip", "127.0.0.1")
-    servers = [RedisServer(folder, *options, "--appendonly", "yes", *more) for _ in range(3 + 3 * replicas)]
+    servers = [RedisServer(folder, *options, *KEEPS, *more) for _ in range(3 + 3 * replicas)]
     with _running(*servers):
         addresses = [f"127.0.0.1:{server.port}" for server in servers]
         said = servers[0].cli("--cluster", "create", *addresses, "--cluster-replicas", str(replicas), "--cluster-yes")

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
-from servers_redis import RedisServer, standalone
+from servers_redis import KEEPS, RedisServer, standalone
 from serving import UVICORN, Kind, Wire, free_port, launch
 from soak_faults import Fault, of_memory, of_redis
 from soak_guests import Gathering
@@ -120,7 +120,7 @@ def store_of(kind: str, folder: Path) -> Iterator[tuple[str, RedisServer | None]
     if kind == "memory":
         yield "memory://", None
     else:
-        keep = ("--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-min-size", "8mb")
+        keep = (*KEEPS, "--auto-aof-rewrite-min-size", "8mb")
         with standalone(folder, *keep) as server:  # a small log, so that it is read in a second
             yield server.url, server
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from test_bench import _frozen  # noqa: F401 - each measurement would look through all that was collected
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -23,10 +22,8 @@ from bench.redis_peers import REDIS_PEERS  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
-def _few(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis, "TASKS", 5)
-    yield
-    gc.unfreeze()
 
 
 def measure(*peers: Peer, cases=tuple(redis.CASES)):

@@ -19,7 +19,7 @@ class OnOurServers:
     """Takes the stores from the suite's own fixture, which knows every kind."""
 
     @pytest.fixture
-    def factory(self, factory: Factory) -> Factory:
+    def factory(self, kind: str, factory: Factory) -> Factory:
         """Give what the fixture of this name outside of the class gives."""
         return factory
 

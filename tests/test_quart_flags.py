@@ -8,20 +8,20 @@ from typing import Any
 import pytest
 from driver import Browser, in_loop
 from framework_contract import SECRET
-from quart import Quart, session, stream_with_context, websocket
+from quart import Quart, request, session, stream_with_context, websocket
 from stores import SuspendingStore
 
 from fastersession import FasterSessionMiddleware, MemoryStore, SessionNotEstablished
 from fastersession.integrations.quart import FasterSessionInterface
 
 STORES = pytest.mark.parametrize("make", [MemoryStore, SuspendingStore])
-FLAGS = ("new", "modified", "permanent")
+FLAGS = ("new", "accessed", "modified", "permanent")
 
 
 def flags(own: Any) -> tuple[bool, ...]:
     """Read and write them all, as code for Flask does."""
     before = tuple(getattr(own, name) for name in FLAGS)
-    own.modified = own.permanent = True
+    own.accessed = own.modified = own.permanent = True
     assert tuple(getattr(own, name) for name in FLAGS) == before
     return before
 
@@ -64,14 +64,14 @@ def make_app(seen: list[Any], store: Any) -> Quart:
 @pytest.mark.parametrize("new", [True, False], ids=["anonymous", "loaded"])
 @in_loop
 async def test_the_flags_are_there_in_the_stream_and_after_the_end(new: bool, make: Any) -> None:
-    """new, modified and permanent answer alike before the start, after it and when the request is over."""
+    """The flags answer alike before the start, after it and when the request is over."""
     seen: list[Any] = []
     browser = Browser(make_app(seen, make()))
     if not new:
         await browser.get("/write")
     await browser.get("/stream")
     before, (own, after) = seen
-    assert before == after == flags(own) == (new, False, False)
+    assert before == after == flags(own) == (new, False, False, False)
     assert dict(own) == ({} if new else {"a": 1})
 
 
@@ -85,11 +85,30 @@ async def test_the_flags_are_there_after_a_late_write(make: Any) -> None:
     await browser.get("/stream")
     own = seen.pop()[0]
     own["late"] = 1
-    assert flags(own) == (False, False, False)
+    assert flags(own) == (False, False, False, False)
     await own.save()
-    assert flags(own) == (False, False, False)
+    assert flags(own) == (False, False, False, False)
     await browser.get("/stream")
     assert dict(seen.pop()[0]) == {"a": 1, "late": 1}
+
+
+@STORES
+@pytest.mark.parametrize("new", [True, False], ids=["anonymous", "loaded"])
+@in_loop
+async def test_what_quart_notes_is_no_access(new: bool, make: Any) -> None:
+    """Quart 0.23 assigns `accessed` after every request: the answer to one that left the session alone has no Vary."""
+    app = make_app([], make())
+
+    @app.get("/plain")
+    async def plain() -> str:
+        request.scope["session"].accessed = True
+        return ""
+
+    browser = Browser(app)
+    if not new:
+        await browser.get("/write")
+    answer = await browser.get("/plain")
+    assert (answer.status, answer.header("vary"), answer.header("set-cookie")) == (200, None, None)
 
 
 @STORES
@@ -102,4 +121,4 @@ async def test_the_flags_are_there_on_a_websocket(make: Any) -> None:
         await socket.ended()
     assert socket.answer.error is None
     own, inside = seen.pop()
-    assert inside == flags(own) == (True, False, False)
+    assert inside == flags(own) == (True, False, False, False)

@@ -28,6 +28,7 @@ from fastersession.testing import fuzz, plugin
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SECRET = "a secret of the README's examples, and of nothing else"
 SETTINGS = 'SECRET_KEY = "of Django itself"\nALLOWED_HOSTS = ["127.0.0.1"]\nROOT_URLCONF = "mysite.urls"\n'
 URLS = 'from django.urls import path\n\nfrom . import views\n\nurlpatterns = [path("chat", views.chat)]\n'
@@ -233,12 +234,43 @@ def events() -> Iterator[tuple[str, str]]:
                 yield names[0], "WARNING, once"
 
 
-def test_what_is_linked_is_there() -> None:
-    """Files exist, and so do the headings that anchors name."""
-    headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
-    for link in re.findall(r"\]\(([^)]+)\)", README):
-        assert link[1:] in anchors if link.startswith("#") else (ROOT / link).is_file(), link
+def anchors(text: str) -> set[str]:
+    """Return what headings are called in links."""
+    return {
+        re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")
+        for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    }
+
+
+LINKS = re.findall(r"(!?)\[[^\]]*\]\(([^)]+)\)", README)
+
+
+@pytest.mark.parametrize(("picture", "link"), LINKS, ids=[link for _, link in LINKS])
+def test_a_link_leads_somewhere_from_everywhere(picture: str, link: str) -> None:
+    """A package index shows the README without its files: a link is absolute, or a heading. What it names exists."""
+    source = PROJECT["urls"]["Source"]
+    target, _, anchor = link.removeprefix(f"{source}/{'raw' if picture else 'blob'}/main/").partition("#")
+    if link.startswith("#"):
+        assert anchor in anchors(README)
+    elif target == link.partition("#")[0]:  # nothing of ours
+        assert re.match(r"https://(?!github\.com/fastersession/)", link), link
+    else:
+        assert (ROOT / target).is_file(), link
+        assert not anchor or anchor in anchors((ROOT / target).read_text()), link
+
+
+def test_the_project_s_addresses_are_one() -> None:
+    """Each begins with that of the source, and what is in the tree exists."""
+    source = PROJECT["urls"]["Source"]
+    for url in PROJECT["urls"].values():
+        assert re.match(rf"{source}(/|$)", url), url
+        assert "/blob/" not in url or (ROOT / url.removeprefix(f"{source}/blob/main/")).is_file(), url
+
+
+def test_the_installation_comes_first() -> None:
+    """The first thing under "Use it" is the command that installs what pyproject.toml calls the package."""
+    assert blocks(section("Use it").partition("\n### ")[0], "sh") == [f"pip install {PROJECT['name']}\n"]
+    assert section("Use it").lstrip().startswith("```sh")
 
 
 def commands() -> list[str]:
@@ -279,11 +311,10 @@ def test_the_test_command_knows_its_tiers() -> None:
 
 def test_the_extras_exist() -> None:
     """What is installed in brackets is an extra of the package."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert set(re.findall(r"'\.\[(\w+)\]'", README)) <= set(project["optional-dependencies"])
-    version = project["requires-python"].removeprefix(">=")
+    assert set(re.findall(r"'\.\[(\w+)\]'", README)) <= set(PROJECT["optional-dependencies"])
+    version = PROJECT["requires-python"].removeprefix(">=")
     assert f"Python {version} or newer" in README
-    assert {re.split(r"\W", name)[0] for name in project["dependencies"]} == {"asgiref", "cryptography"}
+    assert {re.split(r"\W", name)[0] for name in PROJECT["dependencies"]} == {"asgiref", "cryptography"}
 
 
 def test_the_bench_command_exists() -> None:

@@ -18,6 +18,13 @@ from fastersession.stores import _redis_link as link_module
 from fastersession.stores.base import Change
 
 
+def test_what_a_test_may_kill_keeps_what_it_has_acknowledged(own: RedisServer, three: list[RedisServer]) -> None:
+    """An answer follows the fsync: under load, too, a SIGKILL loses nothing that the store was told."""
+    for server in (own, *three):
+        assert b"aof_enabled:1" in server.cli("info", "persistence")
+        assert server.cli("config", "get", "appendfsync").split() == [b"appendfsync", b"always"]
+
+
 @in_loop
 async def test_kill_and_restart(own: RedisServer) -> None:
     """Killed: an error at once for all who wait. Restarted: the next call works, and what was acknowledged is there."""

@@ -79,6 +79,25 @@ async def test_a_cancelled_call_ends_where_it_stands() -> None:
     assert (answer.chunks, type(answer.error), SENT[-1]) == ([b"0", b"1"], asyncio.CancelledError, "CancelledError")
 
 
+@pytest.mark.parametrize("last", ["websocket.close", "websocket.http.response.body"])
+@in_loop
+async def test_an_application_that_closes_a_websocket_is_told_that_it_is_closed(last: str) -> None:
+    """A disconnect, once (ASGI, "Disconnect": also when the server's side closes); who waits for it comes to an end."""
+    told: list[Any] = []
+
+    async def closing(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": last.replace("body", "start"), "status": 403, "headers": [], "code": 4000})
+        if last.endswith("body"):
+            await send({"type": last, "body": b"n", "more_body": True})
+            await send({"type": last, "body": b"o"})
+        told.append(await receive())
+
+    async with Browser(closing).websocket("/ws") as socket:
+        await socket.ended()
+    assert told == [{"type": "websocket.disconnect", "code": 1006 if last.endswith("body") else 4000, "reason": ""}]
+
+
 @in_loop
 async def test_a_websocket() -> None:
     """Messages go both ways, the cookie of the accept is kept, and leaving tells the close code."""

@@ -30,6 +30,15 @@ class _Flags(Session):
         return self.is_new
 
     @property
+    def accessed(self) -> bool:
+        """Settable without effect: Quart 0.23 sets it at every request, whether or not somebody used the session."""
+        return False
+
+    @accessed.setter
+    def accessed(self, value: bool) -> None:
+        pass
+
+    @property
     def modified(self) -> bool:
         """Settable without effect: what changed is found by comparing."""
         return False

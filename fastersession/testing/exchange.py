@@ -103,13 +103,17 @@ class Exchange:
         self.answer.messages.append(message)
         if message["type"] in STARTS:
             self.jar.take(message.get("headers") or (), self.url)
-        if self._final():
-            self.feed({"type": "http.disconnect"})
+        self._after(message)
         if self.leave_after is not None and len(self.answer.chunks) >= self.leave_after:
             self.leave_after = None
             (self.half_close if self.half else self.disconnect)()
         async with self._changed:
             self._changed.notify_all()
+
+    def _after(self, message: Message) -> None:
+        """Tell the application, as servers do, that with its last message the exchange is over."""
+        if self._final():
+            self.feed({"type": "http.disconnect"})
 
     async def until(self, condition: Callable[[], Any]) -> None:
         """Wait until the condition holds or the application call has ended.
@@ -206,6 +210,12 @@ class Socket(Exchange):
         message = self._sent()[self._read - 1]
         text: str | None = message.get("text")
         return text if text is not None else message.get("bytes")
+
+    def _after(self, message: Message) -> None:
+        denied = message["type"] == "websocket.http.response.body" and not message.get("more_body")
+        if denied or message["type"] == "websocket.close":
+            code = 1006 if denied else message.get("code", 1000)
+            self.feed({"type": "websocket.disconnect", "code": code, "reason": ""})
 
     def _sent(self) -> list[Message]:
         return [message for message in self.answer.messages if message["type"] in ("websocket.send", "websocket.close")]

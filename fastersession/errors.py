@@ -30,6 +30,10 @@ class AttributeNotSerializable(FasterSessionError, TypeError):  # noqa: N818 - p
     """An attribute cannot be kept by a store outside the process; the others are saved all the same."""
 
 
+class CodecError(FasterSessionError, ValueError):
+    """A codec does not keep a value, or cannot read bytes. Its text is logged: it never quotes the value."""
+
+
 class ExclusiveTimeout(FasterSessionError, TimeoutError):  # noqa: N818 - part of the public interface
     """``session.exclusive()`` could not be entered in time: other requests of the session hold it."""
 

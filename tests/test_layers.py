@@ -25,7 +25,8 @@ ALLOWED: dict[str, set[str]] = {
     "tasks": set(),
     "cookies": set(),
     "tokens": set(),
-    "codecs": {"errors"},
+    "tagged": {"errors"},
+    "codecs": {"errors", "tagged"},
     "attributes": set(),
     "session": {"attributes", "errors", "tokens"},
     "commit": {"session"},
@@ -158,6 +159,7 @@ DRIVERS: dict[str, set[str]] = {
     "h11": {"demo.upstream"},
     "uvicorn": {"__main__"},
     "msgspec": {"codecs"},
+    "markupsafe": {"tagged"},
     "redis": {"stores.redis", "stores._redis_link", "stores._redis_route"},
     "hiredis": {"stores._redis_link"},
     "sqlalchemy": {
@@ -172,9 +174,9 @@ RESERVED: dict[str, set[str]] = {
     "hmac": CRYPTO,
     "secrets": CRYPTO | {"exclusive"},
     "random": {"exclusive"},
-    "uuid": set(),
+    "uuid": {"tagged"},
     "pickle": {"codecs"},
-    "marshal": set(),
+    "marshal": {"codecs"},
     "http": set(),
     "socket": set(),
     "threading": {"stores._sqlite_threads"},
@@ -198,7 +200,7 @@ RESERVED: dict[str, set[str]] = {
         "stores.memory",
         "stores.table",
     },
-    "json": {"codecs", "packing"},
+    "json": {"codecs", "packing", "tagged"},
 }
 OUTSIDE = ("demo", "integrations", "testing", "__main__")  # nothing of the core imports these
 

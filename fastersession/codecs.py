@@ -106,6 +106,7 @@ class MsgspecCodec:
             raise ConfigError('MsgspecCodec needs msgspec: pip install "fastersession[msgspec]"') from error
         self._encode = msgspec.msgpack.Encoder(enc_hook=_dump_model).encode
         self._plain = msgspec.msgpack.Decoder()
+        self._malformed = msgspec.DecodeError
         self._decoders = {
             name: msgspec.msgpack.Decoder(type_, dec_hook=_load_model) for name, type_ in (types or {}).items()
         }
@@ -115,11 +116,11 @@ class MsgspecCodec:
 
         :raises CodecError: the value would not come back equal.
         """
-        data: bytes = self._encode(value)
+        data = self._bytes(value)
         if isinstance(value, str | int | float | bytes | None) and attribute not in self._decoders:
             return data
-        while self.decode(attribute, data) != value:
-            before, data = data, self._encode(value)
+        while self._read(attribute, data) != value:
+            before, data = data, self._bytes(value)
             if data == before:  # else another thread has written between the two
                 kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
                 raise CodecError(
@@ -131,6 +132,21 @@ class MsgspecCodec:
     def decode(self, attribute: str, data: bytes) -> Any:
         """See ``Codec``."""
         return self._decoders.get(attribute, self._plain).decode(data)
+
+    def _bytes(self, value: Any) -> bytes:
+        try:
+            data: bytes = self._encode(value)
+        except SystemError as error:  # of a set that grew while a hook ran
+            raise error.__cause__ or error from None
+        return data
+
+    def _read(self, attribute: str, data: bytes) -> Any:
+        try:
+            return self.decode(attribute, data)
+        except self._malformed as error:
+            if type(error) is not self._malformed:  # of what is not of the type that was named
+                raise
+            raise RuntimeError("a dict was changed during iteration") from None  # a hook ran, and it has another length
 
 
 class PickleCodec:
@@ -197,7 +213,12 @@ def _dump_model(value: Any) -> Any:
     dump = getattr(value, "model_dump", None)  # pydantic
     if dump is None:
         raise NotImplementedError(f"{type(value).__name__} has no encoding")
-    return dump(mode="json")
+    try:
+        return dump(mode="json")
+    except BaseException as error:
+        if type(error).__module__ != "pyo3_runtime":
+            raise
+        raise RuntimeError(str(error)) from None  # pydantic-core panics at a dict that grows
 
 
 def _load_model(type_: Any, value: Any) -> Any:

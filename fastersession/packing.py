@@ -24,7 +24,7 @@ ABOUT = "!"
 PLAIN = b"\x00"
 MAX_NAME = 255  # characters: what every store can index
 SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
-LOOKS = 100  # at a value that other threads change: each takes less than they may run for at a stretch, mostly
+LOOKS = 100  # at a value that other threads change: they get a turn every 5 ms only, so few looks are disturbed
 KEPT_NAMES = 1024  # whose context is at hand: applications have few, and each costs a microsecond
 _MISSING = object()
 

@@ -71,7 +71,8 @@ ALLOWED: dict[str, set[str]] = {
         *("errors", "stores.base", "stores._rows", "stores._sqlite_file", "stores._sqlite_jobs"),
         "stores._sqlite_threads",
     },
-    "stores._sql_engine": {"errors"},
+    "stores._words": set(),
+    "stores._sql_engine": {"errors", "stores._words"},
     "stores._sql_statements": {"stores._rows"},
     "stores._sql_mysql": {"stores._sql_statements"},
     "stores._sql_postgresql": {"stores._sql_statements"},
@@ -82,10 +83,10 @@ ALLOWED: dict[str, set[str]] = {
     "stores._redis_link": set(),
     "stores._redis_scripts": set(),
     "stores._redis_record": {"stores.base"},
-    "stores._redis_route": {"errors", "stores._redis_link", "stores._redis_scripts"},
+    "stores._redis_route": {"errors", "stores._redis_link", "stores._redis_scripts", "stores._words"},
     "stores.redis": {
         *("errors", "stores.base", "stores._redis_link", "stores._redis_record", "stores._redis_route"),
-        "stores._redis_scripts",
+        *("stores._redis_scripts", "stores._words"),
     },
     "middleware": {
         *("config", "cookies", "errors", "events", "exchange", "headers", "manager", "session"),
@@ -153,7 +154,7 @@ ALLOWED: dict[str, set[str]] = {
 DRIVERS: dict[str, set[str]] = {
     "cryptography": {"tokens"},
     "asgiref": {"middleware", "testing.exchange", "testing.observer"},
-    "hypothesis": {"testing.check", "testing.machine", "testing.story", "testing.strategies"},
+    "hypothesis": {"testing.stores", "testing.check", "testing.machine", "testing.story", "testing.strategies"},
     "pytest": {"testing.contract", "testing.contract_values", "testing.plugin", "testing.stores"},
     "quart": {"integrations.quart"},
     "h11": {"demo.upstream"},

@@ -135,8 +135,6 @@ def _demo(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         parser.error(f"--store: {error}")
     try:
         asyncio.run(_try(options.store))
-    except TimeoutError:
-        return _fail(f"the store cannot be used: it did not answer within {_TRY_SECONDS:g} s")
     except Exception as error:  # of any driver: whatever it is, the store cannot be used
         return _fail(f"the store cannot be used: {str(error) or type(error).__name__}")
     app = create_app(model, store=store, secret_key=os.environ.get(options.secret_env))

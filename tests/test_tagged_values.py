@@ -196,6 +196,19 @@ def test_s6_bytes_that_are_not_ours_raise_the_codecs_own_error(data: bytes) -> N
         CODEC.decode("a", data)
 
 
+MALFORMED = [
+    '{"$bytes":"eA"}', '{"$bytes":"e!A=="}', '{"$date":"2024-02-30"}', '{"$uuid":"7"}', '{"$timedelta":[1e99]}',
+    '{"$set":[[]]}', '{"$tuple":1}', '{"$datetime":["2024-01-01",2,null]}', '{"$time":7}', '{"$later":1}', '{"$":1}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", MALFORMED)
+def test_s6_a_tag_with_another_content_is_not_ours(text: str) -> None:
+    """S6: a tag of a later version too; nothing is guessed."""
+    with pytest.raises(CodecError):
+        CODEC.decode("a", b"\x01" + text.encode())
+
+
 SUBCLASSES = [
     Role.USER, Level.LOW, OrderedDict(a=1), defaultdict(list, a=1), Counter("a"), Point(1, 2), Word("w"), Ratio(1.5),
     Moment(2024, 1, 1), type("Number", (int,), {})(1), type("Rows", (list,), {})([1]), type("Bag", (set,), {})([1]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -166,6 +167,26 @@ async def test_a_thread_that_writes_all_the_time_ends_no_save() -> None:
         assert answer.error is None
         async with session_of(browser) as session:
             assert all(one == other for one, other in session["value"].values())
+
+
+@pytest.mark.parametrize("turn", range(8))
+def test_json_that_is_in_motion_stays_plain_json(turn: int) -> None:
+    """Other bytes for the same value would be taken for a change, and older versions could not read them."""
+    value, codec, calls = [{"a": 1}], JsonCodec(), 0
+
+    def profile(frame: Any, event: str, called: Any) -> None:
+        nonlocal calls
+        if event == "c_call":
+            if calls == turn:  # a thread gets its turn where the encoder calls into C
+                value.append({"a": 2})
+            calls += 1
+
+    sys.setprofile(profile)
+    try:
+        data = codec.encode("a", value)
+    finally:
+        sys.setprofile(None)
+    assert data in (b'[{"a":1}]', b'[{"a":1},{"a":2}]')
 
 
 @in_loop

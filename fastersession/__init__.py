@@ -6,6 +6,7 @@ Rules of residence: public names only, and nothing that needs an extra.
 from .codecs import Codec, JsonCodec, MsgspecCodec, PickleCodec
 from .errors import (
     AttributeNotSerializable,
+    CodecError,
     ConfigError,
     ExclusiveTimeout,
     FasterSessionError,
@@ -25,6 +26,7 @@ from .stores.memory import MemoryStore
 __all__ = [
     "AttributeNotSerializable",
     "Codec",
+    "CodecError",
     "ConfigError",
     "ExclusiveTimeout",
     "FasterSessionError",

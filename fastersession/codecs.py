@@ -7,14 +7,18 @@ caller names the attribute. ``name`` stands beside each value, so no value is ev
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import marshal
+from collections.abc import Iterable, Mapping
+from enum import Enum
 from typing import Any, Protocol
 
-from .errors import ConfigError
+from .errors import CodecError, ConfigError
 
 __all__ = ["Codec", "JsonCodec", "MsgspecCodec", "PickleCodec", "from_json"]
 
-_PLAIN = (str, int, type(None))
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+_MARK = 1  # the first byte of what has tags: no JSON begins with it (RFC 8259, section 2)
+_VERSION = 2  # of marshal: the newest that writes equal values of equal types as equal bytes, whoever shares them
 _to_json = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
 _read_json = json.JSONDecoder().raw_decode
 
@@ -27,34 +31,60 @@ class Codec(Protocol):
     stable: bool  # what is decoded and encoded again gives the same bytes, so other bytes are another value
 
     def encode(self, attribute: str, value: Any) -> bytes:
-        """Return the bytes of a value; any exception means that it cannot be kept."""
+        """Return the bytes of a value; any exception means that it cannot be kept.
+
+        The text of a ``CodecError`` is passed on to the application and its logs, of any other only the class.
+        """
 
     def decode(self, attribute: str, data: bytes) -> Any:
         """Return the value; any exception means that the bytes are not this codec's."""
 
 
 class JsonCodec:
-    """JSON (RFC 8259), strict: what would come back different is refused when it is saved."""
+    """JSON (RFC 8259), and tags for what JSON does not have; strict: all comes back as it was, type and value.
+
+    Tagged are tuple, bytes, date, time, datetime, timedelta, UUID, Decimal, set, markupsafe's ``Markup``, and the
+    members of ``enums``. Keys of dicts are ``str``, time zones are ``datetime.timezone``. A subclass of any of these
+    types is refused, for it would come back as its base.
+
+    :param enums: Enum classes whose members are kept, under the class's qualified name and the member's name. Only a
+        codec that has the class can read them: give it to every worker before one keeps a member.
+    :raises ConfigError: ``enums`` are no Enum classes, or two have one name.
+    """
 
     name = "json"
     unsafe = False
     stable = True
 
+    def __init__(self, enums: Iterable[type[Enum]] = ()) -> None:
+        self._classes = _enums_by_name(enums)
+        self._names = {kind: name for name, kind in self._classes.items()}
+
     def encode(self, attribute: str, value: Any) -> bytes:
         """See ``Codec``.
 
-        :raises ValueError: the value would not come back equal (a tuple, a key that is no string, NaN).
+        :raises CodecError: the value would not come back as it was; says where, which class, and what to do.
         """
-        text = str(value) if type(value) is int else _to_json(value)
-        while not isinstance(value, _PLAIN) and json.loads(text) != value:
-            before, text = text, _to_json(value)
-            if text == before:  # else another thread has written between the two
-                raise ValueError("does not come back equal from JSON")
-        return text.encode("utf-8", "surrogatepass")
+        text = _json_of(value)
+        if text is not None:
+            return text.encode("utf-8", "surrogatepass")
+        from .tagged import to_tagged
+
+        return bytes((_MARK,)) + to_tagged(attribute, value, self._names).encode("utf-8", "surrogatepass")
 
     def decode(self, attribute: str, data: bytes) -> Any:
-        """See ``Codec``."""
-        return from_json(data)
+        """See ``Codec``.
+
+        :raises CodecError: the bytes are none of this codec's, or name an Enum that it was not given.
+        """
+        try:
+            if data[0] != _MARK:
+                return from_json(data)
+            from .tagged import from_tagged
+
+            return from_tagged(data[1:].decode("utf-8", "surrogatepass"), self._classes)
+        except Exception as error:
+            raise CodecError(f"not written by this codec: {type(error).__name__}") from None
 
 
 class MsgspecCodec:
@@ -76,6 +106,7 @@ class MsgspecCodec:
             raise ConfigError('MsgspecCodec needs msgspec: pip install "fastersession[msgspec]"') from error
         self._encode = msgspec.msgpack.Encoder(enc_hook=_dump_model).encode
         self._plain = msgspec.msgpack.Decoder()
+        self._malformed = msgspec.DecodeError
         self._decoders = {
             name: msgspec.msgpack.Decoder(type_, dec_hook=_load_model) for name, type_ in (types or {}).items()
         }
@@ -83,20 +114,39 @@ class MsgspecCodec:
     def encode(self, attribute: str, value: Any) -> bytes:
         """See ``Codec``.
 
-        :raises ValueError: the value would not come back equal.
+        :raises CodecError: the value would not come back equal.
         """
-        data: bytes = self._encode(value)
+        data = self._bytes(value)
         if isinstance(value, str | int | float | bytes | None) and attribute not in self._decoders:
             return data
-        while self.decode(attribute, data) != value:
-            before, data = data, self._encode(value)
+        while self._read(attribute, data) != value:
+            before, data = data, self._bytes(value)
             if data == before:  # else another thread has written between the two
-                raise ValueError("does not come back equal: name its type in MsgspecCodec(types=...)")
+                kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+                raise CodecError(
+                    f"{attribute!r}, of class {kind}, does not come back equal: name its type in "
+                    f"MsgspecCodec(types={{{attribute!r}: ...}})"
+                )
         return data
 
     def decode(self, attribute: str, data: bytes) -> Any:
         """See ``Codec``."""
         return self._decoders.get(attribute, self._plain).decode(data)
+
+    def _bytes(self, value: Any) -> bytes:
+        try:
+            data: bytes = self._encode(value)
+        except SystemError as error:  # of a set that grew while a hook ran
+            raise error.__cause__ or error from None
+        return data
+
+    def _read(self, attribute: str, data: bytes) -> Any:
+        try:
+            return self.decode(attribute, data)
+        except self._malformed as error:
+            if type(error) is not self._malformed:  # of what is not of the type that was named
+                raise
+            raise RuntimeError("a dict was changed during iteration") from None  # a hook ran, and it has another length
 
 
 class PickleCodec:
@@ -129,11 +179,46 @@ def from_json(data: bytes) -> Any:
     return value
 
 
+def _json_of(value: Any) -> str | None:
+    """Return the JSON of a value; ``None`` if it would not come back as it was, type and value.
+
+    Equality sees no subclass (``True == 1``) and not the sign of zero; ``marshal`` does, and refuses what is not
+    exactly a builtin type. Another thread may write between the first two looks: then the third is at a copy.
+    """
+    try:
+        if type(value) is int:
+            return str(value)
+        text = _to_json(value)
+        if type(value) in _SCALARS or marshal.dumps(_read_json(text)[0], _VERSION) == marshal.dumps(value, _VERSION):
+            return text
+        kept = marshal.dumps(value, _VERSION)
+        text = _to_json(marshal.loads(kept))  # noqa: S302 - made in the line above
+        return text if marshal.dumps(_read_json(text)[0], _VERSION) == kept else None
+    except Exception:
+        return None
+
+
+def _enums_by_name(enums: Iterable[type[Enum]]) -> dict[str, type[Enum]]:
+    given: list[Any] = list(enums) if isinstance(enums, Iterable) and not isinstance(enums, type) else [None]
+    by_name: dict[str, type[Enum]] = {}
+    for kind in given:
+        if not (isinstance(kind, type) and issubclass(kind, Enum) and kind.__members__):
+            raise ConfigError("enums: must be a list of Enum classes that have members")
+        if by_name.setdefault(kind.__qualname__, kind) is not kind:
+            raise ConfigError(f"enums: two classes have the name {kind.__qualname__}, under which members are kept")
+    return by_name
+
+
 def _dump_model(value: Any) -> Any:
     dump = getattr(value, "model_dump", None)  # pydantic
     if dump is None:
         raise NotImplementedError(f"{type(value).__name__} has no encoding")
-    return dump(mode="json")
+    try:
+        return dump(mode="json")
+    except BaseException as error:
+        if type(error).__module__ != "pyo3_runtime":
+            raise
+        raise RuntimeError(str(error)) from None  # pydantic-core panics at a dict that grows
 
 
 def _load_model(type_: Any, value: Any) -> Any:

@@ -27,7 +27,14 @@ class StoreError(FasterSessionError):
 
 
 class AttributeNotSerializable(FasterSessionError, TypeError):  # noqa: N818 - part of the public interface
-    """An attribute cannot be kept by a store outside the process; the others are saved all the same."""
+    """An attribute cannot be kept by a store outside the process; the others are saved all the same.
+
+    The text says where in it, which class, and what to do; it never quotes the value.
+    """
+
+
+class CodecError(FasterSessionError, ValueError):
+    """A codec does not keep a value, or cannot read bytes. Its text is logged: it never quotes the value."""
 
 
 class ExclusiveTimeout(FasterSessionError, TimeoutError):  # noqa: N818 - part of the public interface

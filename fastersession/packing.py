@@ -14,6 +14,7 @@ from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from .codecs import Codec, from_json
+from .errors import CodecError
 from .stores.base import Record
 from .tokens import RecordSealer, Sealer
 
@@ -23,6 +24,7 @@ ABOUT = "!"
 PLAIN = b"\x00"
 MAX_NAME = 255  # characters: what every store can index
 SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
+LOOKS = 100  # at a value that other threads change: they get a turn every 5 ms only, so few looks are disturbed
 KEPT_NAMES = 1024  # whose context is at hand: applications have few, and each costs a microsecond
 _MISSING = object()
 
@@ -62,7 +64,7 @@ class Packer:
             try:
                 data = self._encode(name, value)
             except Exception as error:
-                faults[name] = f"{name!r} ({type(value).__name__}, {type(error).__name__})"
+                faults[name] = _words(name, value, error)
                 continue
             if data != encoded.get(name) and not self._same_value(name, data, encoded.get(name)):
                 sets[name] = data
@@ -107,9 +109,17 @@ class Packer:
 
     def _encode(self, name: object, value: Any) -> bytes:
         if not isinstance(name, str) or len(name) > MAX_NAME or "\x00" in name:
-            raise ValueError(f"a name must be a str of at most {MAX_NAME} characters, without NUL")
+            raise CodecError(f"{name!r} is no name: it must be a str of at most {MAX_NAME} characters, without NUL")
         name.encode()  # a lone surrogate has no place in a store
-        return self._codec.encode(name, value)
+        for _ in range(LOOKS):
+            try:
+                return self._codec.encode(name, value)
+            except RuntimeError as error:
+                if not _in_motion(error):
+                    raise
+        raise CodecError(
+            f"{name!r} was changed by another thread each time it was looked at: give it a lock, or a copy"
+        )
 
     def _for(self, record_id: bytes) -> RecordSealer | None:
         return None if self._sealer is None else self._sealer.record(record_id)
@@ -136,6 +146,18 @@ def _context(codec: bytes, stored_name: str) -> bytes:
     """Return what a sealed value is bound to: the codec's name and the stored one, each after its length."""
     encoded = b"" if stored_name == ABOUT else stored_name.encode()
     return codec + len(encoded).to_bytes(4, "big") + encoded
+
+
+def _in_motion(error: RuntimeError) -> bool:
+    """Tell if another thread has changed a dict, set or deque while it was walked: CPython has no class for that."""
+    return type(error) is RuntimeError and "during iteration" in str(error)
+
+
+def _words(name: object, value: object, error: Exception) -> str:
+    """Tell what is wrong with an attribute. A library's own text may quote the value."""
+    if isinstance(error, CodecError):
+        return str(error)
+    return f"{name!r} ({type(value).__name__}, {type(error).__name__})"
 
 
 def _attribute(stored_name: str) -> str:

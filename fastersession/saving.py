@@ -247,8 +247,8 @@ class Saver:
                 yield from _CARRY_OUT[action](self, session, work, intents, now)
             carried_out = True
             if work.faults:
-                what = ", ".join(work.faults.values())
-                raise AttributeNotSerializable(f"the codec cannot give these session attributes back equal: {what}")
+                what = "; ".join(work.faults.values())
+                raise AttributeNotSerializable(f"session attributes that cannot come back as they were: {what}")
         finally:
             if intents is not None:
                 if not carried_out:

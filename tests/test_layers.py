@@ -25,7 +25,8 @@ ALLOWED: dict[str, set[str]] = {
     "tasks": set(),
     "cookies": set(),
     "tokens": set(),
-    "codecs": {"errors"},
+    "tagged": {"errors"},
+    "codecs": {"errors", "tagged"},
     "attributes": set(),
     "session": {"attributes", "errors", "tokens"},
     "commit": {"session"},
@@ -70,7 +71,8 @@ ALLOWED: dict[str, set[str]] = {
         *("errors", "stores.base", "stores._rows", "stores._sqlite_file", "stores._sqlite_jobs"),
         "stores._sqlite_threads",
     },
-    "stores._sql_engine": {"errors"},
+    "stores._words": set(),
+    "stores._sql_engine": {"errors", "stores._words"},
     "stores._sql_statements": {"stores._rows"},
     "stores._sql_mysql": {"stores._sql_statements"},
     "stores._sql_postgresql": {"stores._sql_statements"},
@@ -81,10 +83,10 @@ ALLOWED: dict[str, set[str]] = {
     "stores._redis_link": set(),
     "stores._redis_scripts": set(),
     "stores._redis_record": {"stores.base"},
-    "stores._redis_route": {"errors", "stores._redis_link", "stores._redis_scripts"},
+    "stores._redis_route": {"errors", "stores._redis_link", "stores._redis_scripts", "stores._words"},
     "stores.redis": {
         *("errors", "stores.base", "stores._redis_link", "stores._redis_record", "stores._redis_route"),
-        "stores._redis_scripts",
+        *("stores._redis_scripts", "stores._words"),
     },
     "middleware": {
         *("config", "cookies", "errors", "events", "exchange", "headers", "manager", "session"),
@@ -152,12 +154,13 @@ ALLOWED: dict[str, set[str]] = {
 DRIVERS: dict[str, set[str]] = {
     "cryptography": {"tokens"},
     "asgiref": {"middleware", "testing.exchange", "testing.observer"},
-    "hypothesis": {"testing.check", "testing.machine", "testing.story", "testing.strategies"},
+    "hypothesis": {"testing.stores", "testing.check", "testing.machine", "testing.story", "testing.strategies"},
     "pytest": {"testing.contract", "testing.contract_values", "testing.plugin", "testing.stores"},
     "quart": {"integrations.quart"},
     "h11": {"demo.upstream"},
     "uvicorn": {"__main__"},
     "msgspec": {"codecs"},
+    "markupsafe": {"tagged"},
     "redis": {"stores.redis", "stores._redis_link", "stores._redis_route"},
     "hiredis": {"stores._redis_link"},
     "sqlalchemy": {
@@ -172,9 +175,9 @@ RESERVED: dict[str, set[str]] = {
     "hmac": CRYPTO,
     "secrets": CRYPTO | {"exclusive"},
     "random": {"exclusive"},
-    "uuid": set(),
+    "uuid": {"tagged"},
     "pickle": {"codecs"},
-    "marshal": set(),
+    "marshal": {"codecs"},
     "http": set(),
     "socket": set(),
     "threading": {"stores._sqlite_threads"},
@@ -198,7 +201,7 @@ RESERVED: dict[str, set[str]] = {
         "stores.memory",
         "stores.table",
     },
-    "json": {"codecs", "packing"},
+    "json": {"codecs", "packing", "tagged"},
 }
 OUTSIDE = ("demo", "integrations", "testing", "__main__")  # nothing of the core imports these
 

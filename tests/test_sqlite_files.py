@@ -82,7 +82,7 @@ def test_a_file_of_something_else_is_refused(path: Path) -> None:
             run(path, lambda store, verb=verb: getattr(store, verb)(*([] if verb == "open" else [ID])))
     assert path.read_bytes() == before
     path.write_bytes(b"no database " * 1000)
-    with pytest.raises(StoreError, match="not a database"):
+    with pytest.raises(StoreError, match="no SQLite database"):
         run(path, lambda store: store.open())
     assert path.read_bytes() == b"no database " * 1000
 

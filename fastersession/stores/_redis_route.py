@@ -29,6 +29,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from ..errors import ConfigError, StoreError
 from ._redis_link import SECONDS, Link, pack
 from ._redis_scripts import PROBE
+from ._words import ENCODED, UNREADABLE, remedy, shown, told
 
 __all__ = ["BULK", "FAILED", "FAST", "SURE", "Build", "Client", "Node", "Route", "client_of"]
 
@@ -37,11 +38,27 @@ Build = Callable[[bytes], bytes]  # packs what to send, given b"" at first and b
 
 FAST, BULK, SURE = "fast", "bulk", "sure"
 PAUSES = (0.01, 0.1)  # before the retries after a lost connection: two fit into the 2 s that a store call may take
+OPEN_SECONDS = 1.8  # below the 2 s that the first request waits for the opening, so that it is told why
 REDIRECTIONS = 6  # a slot moves once per resharding: more than a few in a row is a cluster that is being rebuilt
 TOO_OLD = "the server must be Redis 7.0 or newer"
 OLDEST = (7, 0)  # PEXPIRE and EVAL as they are used here, and what is still maintained
 ASKING = pack((b"ASKING",))
 SCHEMES = re.compile(r"(?is)(rediss?|unix|(rediss?)\+cluster)(://.+)")
+DATABASE = re.compile(r"(?is)rediss?://[^/?#]*/+([^/?#]*[^/?#0-9][^/?#]*)")  # what redis-py takes for 0
+REMEDIES = {
+    "already authenticated|NOAUTH|Authentication required": "it wants a password: redis://:PASSWORD@host, or "
+    "redis://USER:PASSWORD@host",
+    "WRONGPASS|username-password|invalid password|without any password": f"check user and password; {ENCODED}",
+    "NOPERM|no permissions": "give its account the right to that (ACL SETUSER)",
+    "DB index": "the number behind the last / must be below the server's setting databases (16 if not set)",
+    "CERTIFICATE_VERIFY_FAILED": "name the certificate's authority with ?ssl_ca_certs=FILE",
+    "SSL|TLS": "does it speak TLS on this port? redis:// is for a port without",
+    "reset by peer|Connection closed|Protocol Error": "does it speak TLS on this port, which is rediss://, or is it no "
+    "Redis?",
+    "Cluster mode is not enabled|cluster support disabled": "redis:// is for a server that is no cluster",
+    "(?i)refused|Connect call failed|No such file": "is a server running there?",
+    "(?i)not known|resolution|resolve|No address": "check the name of the host",
+}
 FAILED = (RedisError, RedisClusterException, OSError)
 LOST = (RedisConnectionError, OSError, ReadOnlyError, MasterDownError)  # after each of these, the next server may do
 DENIED = (AuthenticationError, AuthorizationError)
@@ -55,12 +72,21 @@ def client_of(url: str) -> Client:
     match = SCHEMES.fullmatch(url)
     if match is None:
         raise ConfigError("store: the URL must start with redis://, rediss://, unix:// or redis+cluster://")
+    wrong = DATABASE.match(url)
+    if wrong is not None:
+        raise ConfigError(f"store: the database in {shown(url)}, behind the last /, must be a number; {ENCODED}")
     try:
         if match[2]:
             return RedisCluster.from_url(match[2].lower() + match[3], socket_connect_timeout=SECONDS)
-        return Redis.from_url(match[1].lower() + match[3], socket_connect_timeout=SECONDS)
-    except (ValueError, TypeError, RedisError):
-        raise ConfigError("store: redis-py cannot read the URL, which is not shown: it may hold a password") from None
+        client = Redis.from_url(match[1].lower() + match[3], socket_connect_timeout=SECONDS)
+        make = cast(Callable[[], object], client.connection_pool.make_connection)
+        make()  # for an unknown option is told here only
+        return client
+    except (ValueError, TypeError, RedisError) as error:
+        place, option = shown(url), re.search(r"unexpected keyword argument ('\w+')", str(error))
+        if option is None or place.endswith("..."):
+            raise ConfigError(f"store: {place}: redis-py cannot read it; {UNREADABLE}") from None
+        raise ConfigError(f"store: {place}: redis-py knows no option {option[1]}") from None
 
 
 class Node:
@@ -71,9 +97,13 @@ class Node:
 
 
 class Route:
-    """Sends to the server that has the key. For one event loop."""
+    """Sends to the server that has the key. For one event loop.
 
-    def __init__(self, client: Client) -> None:
+    :param place: what to call the server in errors.
+    """
+
+    def __init__(self, client: Client, place: str) -> None:
+        self._place = place
         self.loop = asyncio.get_running_loop()
         self._client = client
         self._cluster = client if isinstance(client, RedisCluster) else None
@@ -90,13 +120,19 @@ class Route:
             if self._cluster is not None:
                 async with asyncio.timeout(SECONDS * 2):
                     await self._cluster.initialize()
-            _check(await self.ask(key, lambda _: pack((b"HELLO",))), self._cluster is not None)
-            await self.ask(key, lambda _: pack((b"EVAL", PROBE, b"2", key, key + b":hold")))
+            async with asyncio.timeout(None if self._cluster else OPEN_SECONDS):
+                _check(await self.ask(key, lambda _: pack((b"HELLO",))), self._cluster is not None)
+                await self.ask(key, lambda _: pack((b"EVAL", PROBE, b"2", key, key + b":hold")))
         except FAILED as error:
-            text = str(error) or type(error).__name__
+            said = str(error) or type(error).__name__
+            text = told(error, [self._client.get_connection_kwargs().get("password")])
             if "unknown command" in text:
                 raise ConfigError(f"store: {TOO_OLD}: {text}") from error
-            raise StoreError(f"Redis cannot be used: {text}") from error
+            if said.endswith("TimeoutError"):
+                text, said = "it does not answer", "TLS" if self._place.startswith("rediss") else ""
+            raise StoreError(
+                f"Redis cannot be used: {self._place}: {text.removesuffix('.')}{remedy(said, REMEDIES)}"
+            ) from error
 
     async def close(self) -> None:
         """Close every connection of this route; the client stays open."""

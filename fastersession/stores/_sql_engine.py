@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from ..errors import ConfigError
+from ._words import ENCODED, UNREADABLE, remedy, shown, told
 
 __all__ = ["CONNECTIONS", "engine_of", "error_code", "error_text", "opening_text"]
 
@@ -21,6 +22,20 @@ DRIVERS = {  # of a URL that names none; the drivers that may be named
     "postgresql": ("asyncpg", "psycopg"),
     "mysql": ("asyncmy",),
     "mariadb": ("asyncmy",),
+}
+DENIED = "password authentication failed|no password supplied|Access denied .*using password"
+MISSING = {DENIED: "the URL has no password: write USER:PASSWORD@host"}
+REMEDIES = {
+    DENIED: f"check user and password; {ENCODED}",
+    "(?i)database .* does not exist|unknown database|to database": "make the database, and let the user in; the store "
+    "makes its tables only",
+    "rejected SSL|does not support SSL|does not support secure|doesn.t support SSL": "the server speaks no TLS: leave "
+    "ssl and sslmode out of the URL, or turn it on there",
+    "no encryption": "it wants TLS: ?ssl=require with asyncpg, ?sslmode=require with psycopg",
+    "(?i)refused|Connect call failed|Can't connect": "is a server running there?",
+    "(?i)resolve|not known": "check the name of the host",
+    "(?i)unexpected keyword|connection option": "the driver does not know an option behind the ? of the URL",
+    "does not answer": "is it the port of this kind of database?",
 }
 POOL: dict[str, Any] = {
     "pool_size": CONNECTIONS,
@@ -44,6 +59,8 @@ def engine_of(given: object) -> AsyncEngine:
         url = make_url(given)  # type: ignore[arg-type]
     except ArgumentError:
         raise ConfigError("engine_or_url: must be an AsyncEngine or a URL like postgresql://user@host/db") from None
+    except ValueError:
+        raise ConfigError(f"engine_or_url: {shown(str(given))} cannot be read; {UNREADABLE}") from None
     if "+" not in url.drivername and url.drivername in DRIVERS:
         url = url.set(drivername=f"{url.drivername}+{DRIVERS[url.drivername][0]}")
     _check_driver(url)
@@ -80,8 +97,19 @@ def error_text(error: BaseException) -> str:
 
 
 def opening_text(error: BaseException, url: URL) -> str:
-    """Tell a failure in the driver's words: before the tables are there no statement has any content to quote."""
-    words = " ".join(str(error).split())
-    if not words or (url.password and str(url.password) in words):
-        return error_text(error)
-    return f"the database cannot be used: {type(error).__name__}: {words}"
+    """Tell a failure with the place and what to do: before there are tables no statement has any content to quote."""
+    options = [str(value) for name, value in url.query.items() if "pass" in name.lower()]
+    words, said = told(error, [None if url.password is None else str(url.password), *options]), str(error)
+    if isinstance(error, TimeoutError):
+        words = said = "it does not answer"
+    elif words == type(error).__name__:
+        words = f"{words}{'' if (code := error_code(error)) is None else f' {code}'}"
+    else:
+        words = f"{type(error).__name__}: {words}"
+    missing = "" if url.password or options else remedy(said, MISSING)
+    return f"the database cannot be used: {place_of(url)}: {words}{missing or remedy(said, REMEDIES)}"
+
+
+def place_of(url: URL) -> str:
+    """Return a URL as a log may show it: without its password and its options."""
+    return url.set(query={}).render_as_string(hide_password=True)

@@ -18,6 +18,10 @@ APPLICATION_ID = 0x46734573  # "FsEs" in the header of the file: it is ours, and
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 1.5  # as in the threads: below the 2 s after which a request gives up
 CACHE_KIB = 8192  # of pages, for each connection
+_READ_ONLY = (
+    "this process may not write there: it needs the rights to read and write the file, and to make files in its folder "
+    "(-wal and -shm stand beside it)"
+)
 
 # No STRICT tables: SQLite >= 3.37 only, and distributions of today still carry 3.34.
 # Names are kept as bytes: compared as they are, with NULs and lone surrogates.
@@ -48,12 +52,40 @@ TABLES = (
 
 def connect_writer(path: str) -> sqlite3.Connection:
     """Connect for writing. The thread waits for locks itself, in shorter steps than SQLite."""
-    return _connect(path, "busy_timeout=0")
+    return _told(path, os.R_OK | os.W_OK, "busy_timeout=0")
 
 
 def connect_reader(path: str) -> sqlite3.Connection:
     """Connect for reading only."""
-    return _connect(path, "query_only=ON")
+    return _told(path, os.R_OK, "query_only=ON")
+
+
+def _told(path: str, access: int, role: str) -> sqlite3.Connection:
+    """Connect, and tell a failure with the path and what to do."""
+    try:
+        connection = _connect(path, role)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(f"SQLite cannot use {path}: {_reason(path, error)}") from error
+    if not os.access(path, access):  # SQLite reads such a file, and fails at the first write
+        connection.close()
+        raise StoreError(f"SQLite cannot use {path}: {_READ_ONLY}")
+    return connection
+
+
+def _reason(path: str, error: Exception) -> str:
+    """Say what is wrong with the place; it is looked at anew, for SQLite's words are the same for most of it."""
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        return f"{folder} is no folder" if os.path.exists(folder) else f"the folder {folder} is missing: make it"
+    if os.path.isdir(path):
+        return "it is a folder: name a file in it"
+    if os.path.exists(path) and not os.path.isfile(path):
+        return "it is no regular file"
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
+        return "it is no SQLite database: name another file, or remove this one"
+    if not os.access(folder, os.W_OK | os.X_OK) or (os.path.exists(path) and not os.access(path, os.R_OK | os.W_OK)):
+        return _READ_ONLY
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _connect(path: str, role: str) -> sqlite3.Connection:

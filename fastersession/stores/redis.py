@@ -23,6 +23,7 @@ try:
     from ._redis_link import pack
     from ._redis_record import RECORD_ID, field, number, to_fields, to_record
     from ._redis_route import BULK, FAILED, FAST, SURE, Build, Client, Node, Route, client_of
+    from ._words import shown
 except ImportError as missing:
     raise ImportError('RedisStore needs redis-py and hiredis: pip install "fastersession[redis]"') from missing
 
@@ -196,7 +197,7 @@ class RedisStore:
 
     async def _new_route(self) -> Route:
         client = client_of(self._given) if isinstance(self._given, str) else self._given
-        route = Route(client)
+        route = Route(client, shown(self._given) if isinstance(self._given, str) else "the client that was given")
         try:
             await route.open(self._prefix + b"{open}")
         except BaseException:

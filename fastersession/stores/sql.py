@@ -39,6 +39,7 @@ COLLISIONS = {"40001", "40P01", 1213, 1205}  # serialization failure, deadlock; 
 ABANDON_SECONDS = 0.25  # after its caller has given up: a call takes milliseconds; a repetition must not be overtaken
 SILENT_SECONDS = 1.0  # of a call that its caller has given up: so much longer than usual that the network is in doubt
 PURGE_BATCH = 500  # sessions of one transaction
+OPEN_SECONDS = 9.0  # to connect and make the tables: below the 10 s of the middleware, which cannot say where
 OPEN_TRIES = 3  # several workers may make the tables at the same time
 
 
@@ -119,7 +120,10 @@ class SQLStore:
         """
         if not self._ready:
             try:
-                await self._do(self._prepare)
+                async with asyncio.timeout(OPEN_SECONDS):
+                    await self._do(self._prepare)
+            except TimeoutError as error:
+                raise StoreError(opening_text(error, self._engine.url)) from error
             except StoreError as error:
                 cause = error.__cause__
                 if cause is None:

@@ -3,11 +3,16 @@
 Rules of residence: public names only. Needs hypothesis, the extra ``testing``.
 """
 
-from .check import check_app
-from .legality import illegal
-from .stage import StoryError
-from .story import Step, Target, clients
-from .strategies import asgi_messages, cookie_headers, scopes, session_data
+try:
+    from .check import check_app
+    from .legality import illegal
+    from .stage import StoryError
+    from .story import Step, Target, clients
+    from .strategies import asgi_messages, cookie_headers, scopes, session_data
+except ModuleNotFoundError as missing:
+    if missing.name != "hypothesis":
+        raise
+    raise ImportError('fuzzing needs hypothesis: pip install "fastersession[testing]"') from missing
 
 __all__ = [
     "Step",

@@ -5,7 +5,14 @@ Rules of residence: public names only. Needs pytest and hypothesis, the extra ``
 
 import sys
 
-import pytest
+try:
+    import hypothesis  # noqa: F401 - what is below needs it, and would name no remedy
+    import pytest
+except ModuleNotFoundError as missing:
+    if missing.name not in ("hypothesis", "pytest"):
+        raise
+    text = f'the contract of a store needs {missing.name}: pip install "fastersession[testing]"'
+    raise ImportError(text) from missing
 
 _PARTS = ("", "_cancelled", "_leases", "_races", "_times", "_values")
 for _name in (*(f"contract{part}" for part in _PARTS), "machine"):

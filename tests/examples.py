@@ -29,28 +29,8 @@ def name_of(code: str) -> str | None:
     return named and named[1]
 
 
+README = (ROOT / "README.md").read_text()
 GUIDED = {name_of(code) or f"unnamed, {code[:60]!r}": code for code in blocks(GUIDE)}
-
-
-def guided(name: str, folder: Path) -> ModuleType:
-    """Import an example of GUIDE anew, from a folder of the test; it may import the others."""
-    for other, code in GUIDED.items():
-        (folder / other).write_text(code)
-    sys.path.insert(0, str(folder))
-    kept = dict(sys.modules)
-    try:
-        spec = importlib.util.spec_from_file_location(name.removesuffix(".py"), folder / name)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # a framework looks annotations up there
-        spec.loader.exec_module(module)
-        return module
-    finally:
-        sys.path.remove(str(folder))
-        for loaded in set(sys.modules) - set(kept):
-            if f"{loaded}.py" in GUIDED:
-                del sys.modules[loaded]
 
 
 def headed(text: str) -> Iterator[tuple[str, str]]:
@@ -65,7 +45,7 @@ def headed(text: str) -> Iterator[tuple[str, str]]:
 
 def everything(folder: Path) -> list[Path]:
     """Write every example of both files into a folder, and return the files."""
-    for heading, code in headed((ROOT / "README.md").read_text()):
+    for heading, code in headed(README):
         name = "example.py" if heading == "No framework" else name_of(code)
         if name is None:
             name = f"readme_{heading.lower().replace(' ', '_')}_{len(list(folder.iterdir()))}.py"
@@ -73,3 +53,24 @@ def everything(folder: Path) -> list[Path]:
     for name, code in GUIDED.items():
         (folder / name).write_text(code)
     return sorted(folder.iterdir())
+
+
+def guided(name: str, folder: Path) -> ModuleType:
+    """Import an example of GUIDE anew, from a folder of the test; it may import the others, and ``example``."""
+    everything(folder)
+    spec = importlib.util.spec_from_file_location(name.removesuffix(".py"), folder / name)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    ours = {path.stem for path in folder.iterdir()}
+    kept = {loaded: sys.modules.pop(loaded) for loaded in ours & sys.modules.keys()}
+    sys.modules[spec.name] = module  # frameworks look annotations up there
+    sys.path.insert(0, str(folder))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(folder))
+        for loaded in ours & sys.modules.keys():
+            del sys.modules[loaded]
+        sys.modules.update(kept)
+    return module

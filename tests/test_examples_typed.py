@@ -21,9 +21,7 @@ def test_mypy_has_nothing_to_say(tmp_path: Path) -> None:
     assert len(files) > 8
     command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(ROOT / ".mypy_cache"), "--config-file", ""]
     environment = {**os.environ, "MYPYPATH": str(ROOT)}
-    run = subprocess.run(
-        [*command, *files], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=110
-    )
+    run = subprocess.run([*command, *files], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=110)
     assert run.returncode == 0, run.stdout + run.stderr
 
 

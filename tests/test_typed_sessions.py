@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio.to_thread
 import litestar
 import litestar.testing
 import pytest
@@ -138,6 +139,18 @@ async def test_no_query_parameter_chooses_the_session() -> None:
     assert parameters == [[]]
     browser = Browser(FasterSessionMiddleware(app, SECRET, secure=False))
     assert (await browser.get("/count?scope_key=other&connection=1&session=2")).json()["count"] == 1
+
+
+@pytest.mark.parametrize("make", APPS)
+@in_loop
+async def test_no_worker_thread_is_asked_for_the_session(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frameworks run a dependency that is a plain function in a thread, which costs ten times the session."""
+
+    async def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("a worker thread is asked for")
+
+    monkeypatch.setattr(anyio.to_thread, "run_sync", refuse)
+    assert (await Browser(make(secret_key=SECRET, secure=False)).get("/count")).json()["count"] == 1
 
 
 def test_no_integration_is_loaded_by_another() -> None:

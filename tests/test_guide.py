@@ -13,15 +13,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import litestar
 import pytest
+import quart
 from driver import in_loop
 from examples import GUIDED, ROOT, everything, guided
+from litestar.background_tasks import BackgroundTask
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
 from fastersession import FasterSessionMiddleware, MemoryStore, Session
+from fastersession.integrations.litestar import FasterSessionPlugin
+from fastersession.integrations.litestar import SessionDep as LitestarDep
 from fastersession.stores.base import Store
 from fastersession.stores.sqlite import SQLiteStore
 from fastersession.testing import Browser, session_of
@@ -146,6 +151,47 @@ async def test_a_task_that_does_not_save_is_lost(store: Store, caplog: pytest.Lo
     assert "late" in said[0]
     assert "nested" not in said[0]
     assert await contents(browser) == {"nested": {"inside": 1} if isinstance(store, MemoryStore) else {}}
+
+
+@in_loop
+async def test_which_background_tasks_outlive_the_request(store: Store) -> None:
+    """Litestar's runs inside the call, as Starlette's; Quart's is one that must save by itself."""
+
+    async def write(session: Session) -> None:
+        session["written"] = True
+
+    @litestar.get("/")
+    async def inside(session: LitestarDep) -> litestar.Response[str]:
+        session["begun"] = True
+        return litestar.Response("done", background=BackgroundTask(write, session))
+
+    plugin = FasterSessionPlugin(SECRET, store)
+    browser = Browser(litestar.Litestar([inside], plugins=[plugin], openapi_config=None, logging_config=None))
+    await browser.get("/")
+    assert await contents(browser) == {"begun": True, "written": True}
+
+    app = quart.Quart(__name__)
+    ended = asyncio.Event()
+
+    @app.get("/")
+    async def beyond() -> str:
+        session = quart.request.scope["session"]
+        session["begun"] = True
+
+        async def task() -> None:
+            await ended.wait()
+            session["written"] = True
+            await session.save()
+
+        app.add_background_task(task)
+        return "done"
+
+    browser = Browser(FasterSessionMiddleware(app, SECRET, store))
+    await browser.get("/")
+    assert await contents(browser) == {"begun": True}
+    ended.set()
+    await asyncio.gather(*app.background_tasks)
+    assert await contents(browser) == {"begun": True, "written": True}
 
 
 @in_loop
@@ -315,6 +361,8 @@ async def test_keys_are_rotated_in_two_steps(load: Load, tmp_path: Path, monkeyp
     assert not await remembered(workers[2], workers[0])  # the one step that is none
     early.app = last
     assert await contents(early) == {}
+    early.app = workers[2]  # a key that was taken out and put back
+    assert await contents(early) == {"user": "ada"}
 
 
 MOVING = "ignore:Using `httpx` with `starlette.testclient` is deprecated"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -54,6 +55,11 @@ async def crash(request: Request) -> Response:
     raise LookupError
 
 
+async def slow(request: Request) -> Response:
+    await request.app.state.go_on.wait()
+    return Response("slow")
+
+
 async def talk(socket: WebSocket) -> None:
     await socket.accept()
     await socket.send_json(dict(socket.session))
@@ -75,7 +81,7 @@ class Expiring(InMemoryStore):
         return await super().write(session_id, data, lifetime, ttl)
 
 
-VIEWS = [Route(f"/{view.__name__}", view) for view in (login, show, logout, fail, crash)]
+VIEWS = [Route(f"/{view.__name__}", view) for view in (login, show, logout, fail, crash, slow)]
 your_app = Starlette(routes=[*VIEWS, WebSocketRoute("/talk", talk)])
 
 
@@ -234,6 +240,21 @@ async def test_requests_at_the_same_moment_take_over_each(move: Move) -> None:
     async with tabs[0], tabs[1], tabs[2]:
         answers = [await tab.ended() for tab in tabs]
     assert [answer.json() for answer in answers] == [HELD] * 3
+    assert (await browser.get("/show")).json() == HELD
+
+
+@in_loop
+async def test_one_that_is_at_work_at_the_logout_logs_in_again(move: Move) -> None:
+    """The limit that GUIDE speaks of: it has taken the content over before, and its answer comes after the logout."""
+    your_app.state.go_on = asyncio.Event()
+    browser = await move.user()
+    async with browser.open("/slow") as slow_one:
+        await asyncio.sleep(0)
+        await browser.get("/show")
+        await browser.get("/logout")
+        assert not browser.jar
+        your_app.state.go_on.set()
+        await slow_one.ended()
     assert (await browser.get("/show")).json() == HELD
 
 

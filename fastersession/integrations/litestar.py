@@ -20,7 +20,6 @@ from litestar import Litestar
 from litestar.config.app import AppConfig
 from litestar.connection import ASGIConnection
 from litestar.di import NamedDependency, Provide
-from litestar.params import SkipValidation
 from litestar.plugins import InitPlugin
 from litestar.types import ASGIApp, Receive, Scope, Send
 
@@ -32,7 +31,7 @@ __all__ = ["FasterSessionPlugin", "SessionDep", "get_session"]
 NEXT = "fastersession.next"  # scope key: what stands inside the middleware on this route
 LIFE = "fastersession.life"  # scope key of a lifespan: the run that it is
 
-SessionDep = NamedDependency[SkipValidation[Session]]  # as it is: a validated dict would be another dict
+SessionDep = NamedDependency[Session]
 
 
 def get_session(connection: ASGIConnection[Any, Any, Any, Any], scope_key: str = "session") -> Session:

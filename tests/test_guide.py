@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import itertools
 import os
 import re
@@ -394,6 +395,12 @@ def test_other_clients_over_plain_http_forget(name: str, tmp_path: Path) -> None
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", name]
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
     assert ("failed" in run.stdout) == (name != "test_quart.py"), run.stdout + run.stderr
+
+
+def test_the_client_of_django_goes_around_asgi_py() -> None:
+    """It calls a handler of its own, so no ASGI middleware is in its way."""
+    handler = importlib.import_module("django.test.client").AsyncClientHandler
+    assert not issubclass(handler, importlib.import_module("django.core.handlers.asgi").ASGIHandler)
 
 
 @in_loop

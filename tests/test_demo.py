@@ -209,7 +209,7 @@ async def test_new_chat_forgets() -> None:
     await say(browser, "tea")
     old = Browser(browser.app)
     old.jar = browser.jar.copy()
-    answer = await browser.post("/new", json_body={})
+    answer = await browser.post("/new", json={})
     assert (answer.json(), dict(browser.jar)) == ({"turns": [], "session": None}, {})
     assert await turns(browser) == await turns(old) == []
     await say(browser, "cake")
@@ -224,7 +224,7 @@ async def test_a_late_answer_does_not_bring_a_forgotten_chat_back() -> None:
     async with browser.open("/chat", **asking("tea")) as held:
         await held.until(lambda: len(held.answer.chunks) >= 2)
         old = browser.jar.copy()
-        await browser.post("/new", json_body={})
+        await browser.post("/new", json={})
         gate.set()
         await held.ended()
     browser.jar = old

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -28,6 +29,7 @@ from fastersession.testing import fuzz, plugin
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "GUIDE.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SECRET = "a secret of the README's examples, and of nothing else"
 SETTINGS = 'SECRET_KEY = "of Django itself"\nALLOWED_HOSTS = ["127.0.0.1"]\nROOT_URLCONF = "mysite.urls"\n'
@@ -66,8 +68,8 @@ def table(text: str, heading: str) -> dict[str, list[str]]:
 EXAMPLES = [title for title in re.findall(r"^### (.+)$", section("Use it"), re.MULTILINE) if title != "ChatStream"]
 
 
-def write(example: str, folder: Path) -> str:
-    """Write an example as the files it says it is, and return what a server is told to serve."""
+def write(example: str, folder: Path, change: Callable[[str], str] = str) -> str:
+    """Write an example as the files it says it is, each changed, and return what a server is told to serve."""
     target = "example:app"
     for name, text in MODULES.get(example, {}).items():
         (folder / name).parent.mkdir(exist_ok=True)
@@ -75,9 +77,9 @@ def write(example: str, folder: Path) -> str:
     for code in blocks(section(example), "python"):
         named = re.match(r"# (\w+\.py)\n", code)
         if named is None:
-            (folder / "example.py").write_text(code)
+            (folder / "example.py").write_text(change(code))
         else:
-            (folder / "mysite" / named[1]).write_text(code)
+            (folder / "mysite" / named[1]).write_text(change(code))
             target = "mysite.asgi:application"
     return target
 
@@ -123,6 +125,29 @@ def test_an_example_streams_and_remembers(example: tuple[str, Any]) -> None:
 def test_another_visitor_of_an_example_begins_anew(example: tuple[str, Any]) -> None:
     """Without the cookie there is nothing to see."""
     assert ask(example[1]).text == ask(example[1]).text
+
+
+def on_sqlite(code: str) -> str:
+    """Change the one line that says where sessions live."""
+    key = 'secret_key=os.environ["SESSION_SECRET"]'
+    code = code.replace(", store=MemoryStore()", "").replace(key, f'{key}, store=SQLiteStore("sessions.db")')
+    return f"from fastersession.stores.sqlite import SQLiteStore\n\n{code}"
+
+
+@pytest.mark.parametrize("change", [str, on_sqlite], ids=["memory", "sqlite"])
+@pytest.mark.parametrize("title", EXAMPLES)
+def test_two_tabs_of_an_example_lose_nothing(title: str, change: Callable[[str], str], tmp_path: Path) -> None:
+    """Both answers stream at the same time, and each is kept as it was seen, in the order in which they began."""
+    target = write(title, tmp_path, change)
+    environment = {**os.environ, "SESSION_SECRET": SECRET, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    command = [sys.executable, str(Path(__file__).parent / "two_tabs.py"), target]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "sessions.db").exists() == (change is on_sqlite)
+    told = json.loads(run.stdout)
+    kept = [told["kept"][name] for name in sorted(told["kept"])]
+    assert [turn["answer"] if isinstance(turn, dict) else turn for turn in kept] == told["seen"]
+    assert len(kept) == 3
 
 
 TESTING = blocks(section("Testing your application"), "python")
@@ -271,6 +296,15 @@ def test_the_installation_comes_first() -> None:
     """The first thing under "Use it" is the command that installs what pyproject.toml calls the package."""
     assert blocks(section("Use it").partition("\n### ")[0], "sh") == [f"pip install {PROJECT['name']}\n"]
     assert section("Use it").lstrip().startswith("```sh")
+
+
+def test_what_the_guide_links_to_is_there() -> None:
+    """Files exist, and so do the headings that anchors name."""
+    for link in re.findall(r"\]\(([^)]+)\)", GUIDE):
+        target, _, anchor = link.partition("#")
+        path = ROOT / (target or "GUIDE.md")
+        assert path.is_file(), link
+        assert not anchor or anchor in anchors(path.read_text()), link
 
 
 def commands() -> list[str]:

@@ -6,6 +6,7 @@ sleeps. Every wait has a deadline, every application call that it began it ends.
     browser = Browser(app)
     answer = await browser.get("/chat")                    # whole exchange; raises what the app raised
     answer = await browser.get("/chat", catch=True)        # ... or keeps it in answer.error
+    answer = await browser.post("/login", data={"name": "ada"}, headers={"origin": "https://testserver"})
     answer = await browser.leave("/chat", after=2)         # http.disconnect after two chunks
     answer = await browser.half_close("/chat", after=2)    # ... and read on to the end
     answer = await browser.cancel("/chat", after=2, times=2)
@@ -24,16 +25,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
+from json import dumps
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from .answer import Answer
 from .exchange import DEADLINE, App, Exchange, Socket
 from .jar import Headers, Jar
 
 __all__ = ["Browser", "lifespan"]
+
+Text = str | bytes
+Given = Mapping[Text, Text] | Iterable[tuple[Text, Text]]  # headers as a caller may give them
+Form = Mapping[str, Any] | Iterable[tuple[str, Any]]
+FORM, JSON = b"application/x-www-form-urlencoded", b"application/json"
 
 
 class Browser:
@@ -71,7 +77,7 @@ class Browser:
         """Return the address of a path, which is not quoted."""
         return f"{self.scheme}://{self.host}{quote(path)}"
 
-    def scope(self, method: str, target: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> dict[str, Any]:
+    def scope(self, method: str, target: str, headers: Given = ()) -> dict[str, Any]:
         """Make the scope of a request as uvicorn would make it, the jar's cookies included."""
         url = urlsplit(target)
         path = unquote(url.path)
@@ -86,7 +92,7 @@ class Browser:
             "raw_path": url.path.encode(),
             "query_string": url.query.encode(),
             "root_path": "",
-            "headers": own + list(headers),
+            "headers": own + _raw(headers),
             "client": ("127.0.0.1", 50000),
             "server": (self.host, 443 if self.scheme == "https" else 80),
         }
@@ -100,12 +106,24 @@ class Browser:
         *,
         method: str = "GET",
         body: bytes = b"",
-        headers: Iterable[tuple[bytes, bytes]] = (),
+        data: Form | None = None,
+        json: Any = None,
+        headers: Given = (),
         paced: bool = False,
         closing: type[OSError] | None = None,
     ) -> Exchange:
-        """Make an exchange to be held open: ``async with browser.open("/stream") as held``. See ``Exchange``."""
+        """Make an exchange to be held open: ``async with browser.open("/stream") as held``. See ``Exchange``.
+
+        :param body: is sent as it is; or one of
+        :param data: a form, a mapping or pairs; a list as a value is a field with several values.
+        :param json: is encoded. With both comes their content type, unless ``headers`` have one.
+        :param headers: a mapping or pairs, of ``str`` or ``bytes``; names given as ``str`` are lowered, as servers do.
+        :raises TypeError: more than one of the three is given.
+        """
         scope = self.scope(method, target, headers)
+        body, declared = _content(body, data, json)
+        names = {name for name, _ in scope["headers"]}
+        scope["headers"] += [header for header in declared if header[0] not in names]
         exchange = Exchange(self.app, scope, self.jar, self.url(scope["path"]), paced=paced, closing=closing)
         exchange.feed({"type": "http.request", "body": body, "more_body": False})
         return exchange
@@ -122,11 +140,8 @@ class Browser:
         """GET; see ``request``."""
         return await self.request("GET", target, **options)
 
-    async def post(self, target: str, *, json_body: Any = None, **options: Any) -> Answer:
-        """POST; ``json_body`` is encoded and declared, else give ``body`` and ``headers``. See ``request``."""
-        if json_body is not None:
-            options["body"] = json.dumps(json_body).encode()
-            options["headers"] = [*options.get("headers", ()), (b"content-type", b"application/json")]
+    async def post(self, target: str, **options: Any) -> Answer:
+        """POST, with ``data=``, ``json=`` or ``body=``; see ``open`` and ``request``."""
         return await self.request("POST", target, **options)
 
     async def leave(self, target: str, *, after: int = 1, half: bool = False, **options: Any) -> Answer:
@@ -146,7 +161,7 @@ class Browser:
                 await exchange.chunk()
             return await exchange.cancel(times)
 
-    def websocket(self, target: str, *, headers: Iterable[tuple[bytes, bytes]] = (), **extra: Any) -> Socket:
+    def websocket(self, target: str, *, headers: Given = (), **extra: Any) -> Socket:
         """Make a WebSocket to be held open; ``extra`` goes into the scope (say ``extensions``)."""
         scope = self.scope("GET", target, headers) | {"type": "websocket", "subprotocols": []} | extra
         scope["scheme"] = "wss" if self.scheme == "https" else "ws"
@@ -182,3 +197,27 @@ async def lifespan(app: App, state: dict[str, Any] | None = None) -> AsyncIterat
 
 def _answered(answer: Answer, event: str) -> bool:
     return any(event in message["type"] for message in answer.messages)
+
+
+def _raw(headers: Given) -> Headers:
+    pairs: Iterable[tuple[Text, Text]] = headers.items() if isinstance(headers, Mapping) else headers
+    return [
+        (
+            name if isinstance(name, bytes) else name.lower().encode("latin-1"),
+            value if isinstance(value, bytes) else value.encode("latin-1"),
+        )
+        for name, value in pairs
+    ]
+
+
+def _content(body: bytes, data: Form | None, json: Any) -> tuple[bytes, Headers]:
+    """Return the body and the headers that declare it; a body that is given as it is declares nothing."""
+    if bool(body) + (data is not None) + (json is not None) > 1:
+        raise TypeError("give one of body, data and json: a request has one body")
+    if data is not None:
+        body, kind = urlencode(data if isinstance(data, Mapping) else list(data), doseq=True).encode(), FORM
+    elif json is not None:
+        body, kind = dumps(json).encode(), JSON
+    else:
+        return body, []
+    return body, [(b"content-type", kind), (b"content-length", str(len(body)).encode())]

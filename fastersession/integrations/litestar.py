@@ -1,0 +1,157 @@
+"""One middleware for a whole Litestar application, and its session as a dependency with its type.
+
+Rules of residence: makes the middleware, puts it around every route, tells it of the application's lifespan. Litestar
+builds what stands in ``middleware=[...]`` anew for every route and passes it no lifespan.
+
+    @post("/chat")
+    async def chat(session: SessionDep) -> Stream: ...
+
+    app = Litestar([chat], plugins=[FasterSessionPlugin(secret_key=...)])
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from litestar import Litestar
+from litestar.config.app import AppConfig
+from litestar.connection import ASGIConnection
+from litestar.di import NamedDependency, Provide
+from litestar.plugins import InitPlugin
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from .. import FasterSessionMiddleware, Session
+from ._scope import session_in
+
+__all__ = ["FasterSessionPlugin", "SessionDep", "get_session"]
+
+NEXT = "fastersession.next"  # scope key: what stands inside the middleware on this route
+LIFE = "fastersession.life"  # scope key of a lifespan: the run that it is
+
+SessionDep = NamedDependency[Session]
+
+
+def get_session(connection: ASGIConnection[Any, Any, Any, Any], scope_key: str = "session") -> Session:
+    """Return the session of a ``Request`` or a ``WebSocket``.
+
+    :param scope_key: the middleware's ``scope_key``.
+    :raises ConfigError: there is none, or it is another middleware's.
+    """
+    return session_in(connection.scope, scope_key)
+
+
+class FasterSessionPlugin(InitPlugin):
+    """Puts one ``FasterSessionMiddleware`` around every route, outside of all other middlewares.
+
+    A handler with a parameter ``session: SessionDep`` gets the session, unless the application has a dependency of
+    that name itself.
+    Answers that no route makes (404, 405) have no session. Serves one application.
+
+    :param arguments: those of ``FasterSessionMiddleware``.
+    :raises ConfigError: arguments that cannot work.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self._middleware = FasterSessionMiddleware(_inside, *arguments, **named)
+        self._scope_key: str = named.get("scope_key", "session")
+
+    def on_app_init(self, app_config: AppConfig) -> AppConfig:
+        """Put the middleware around what the application has."""
+        life = _Life(self._middleware)
+        app_config.middleware.insert(0, self._around)
+        app_config.dependencies.setdefault("session", Provide(self._session))
+        app_config.lifespan = [life.open, *app_config.lifespan, life.drained]
+        return app_config
+
+    def _around(self, app: ASGIApp) -> ASGIApp:
+        middleware = self._middleware
+
+        async def bound(scope: Any, receive: Receive, send: Send) -> None:
+            scope[NEXT] = app
+            await middleware(scope, receive, send)
+
+        return bound
+
+    async def _session(self, scope: Scope) -> Session:
+        return session_in(scope, self._scope_key)
+
+
+async def _inside(scope: Any, receive: Any, send: Any) -> None:
+    """Go on to what stands inside the middleware, on a route or in the lifespan."""
+    if scope["type"] == "lifespan":
+        await scope[LIFE].hold(receive, send)
+    else:
+        await scope[NEXT](scope, receive, send)
+
+
+class _Life:
+    """Tells the middleware of startup and shutdown, in the words of ASGI, while Litestar runs the rest of its lifespan.
+
+    The store opens before anything else starts, the drain comes before anything else stops, and the store closes when
+    the other lifespans have ended, before the ``on_shutdown`` hooks run.
+    """
+
+    def __init__(self, middleware: FasterSessionMiddleware) -> None:
+        self._middleware = middleware
+        self._error: Exception | None = None
+
+    @asynccontextmanager
+    async def open(self, app: Litestar) -> AsyncIterator[None]:
+        """Have the store open inside; whatever ends the block, it is closed."""
+        self._started, self._stopping, self._drained, self._ending = (anyio.Event() for _ in range(4))
+        self._asked, self._error = False, None
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._run)
+                await self._started.wait()
+                if self._error is None:
+                    try:
+                        yield
+                    finally:
+                        self._stopping.set()
+                        self._ending.set()
+        except BaseExceptionGroup as errors:  # of one: nothing else runs in the group
+            raise errors.exceptions[0] from None
+        if self._error is not None:
+            raise self._error
+
+    @asynccontextmanager
+    async def drained(self, app: Litestar) -> AsyncIterator[None]:
+        """At the exit, save what running requests hold."""
+        yield
+        self._stopping.set()
+        await self._drained.wait()
+
+    async def hold(self, receive: Receive, send: Any) -> None:
+        """Be the application of the middleware's lifespan."""
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        self._started.set()
+        await receive()
+        self._drained.set()
+        await self._ending.wait()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _run(self) -> None:
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}, LIFE: self}
+        try:
+            await self._middleware(scope, self._receive, _ignore)
+        except Exception as error:
+            self._error = error
+        finally:
+            self._started.set()
+            self._drained.set()
+
+    async def _receive(self) -> dict[str, str]:
+        if not self._asked:
+            self._asked = True
+            return {"type": "lifespan.startup"}
+        await self._stopping.wait()
+        return {"type": "lifespan.shutdown"}
+
+
+async def _ignore(message: Any) -> None:
+    """Take what the middleware answers: an error is raised, too."""

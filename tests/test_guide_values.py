@@ -9,27 +9,21 @@ from typing import Any
 
 import pytest
 from driver import in_loop
+from examples import guided
 from routes import SECRET, Call, serve
 from stores import SuspendingStore
 
 from fastersession.testing import Browser, session_of
 
-SECTION = re.search(
-    r"^## What a session may hold\n(.*?)(?=^## )", (Path(__file__).parent.parent / "GUIDE.md").read_text(), re.M | re.S
-)
-
 
 def test_the_example_of_the_guide_keeps_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is run as it stands there, and asked twice."""
-    assert SECTION is not None
-    (code,) = re.findall(r"```python\n(.*?)```", SECTION[1], re.DOTALL)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SESSION_SECRET", SECRET)
-    names: dict[str, Any] = {}
-    exec(code, names)
+    app = guided("kept.py", tmp_path).app
 
     async def story() -> list[str]:
-        browser = Browser(names["app"])
+        browser = Browser(app)
         return [(await browser.post(f"/say?q={word}")).text for word in ("one", "two")]
 
     first, second = asyncio.run(story())

@@ -132,24 +132,21 @@ class Chat:
             await send(wire.event("session", _panel(session)))
             if not await wire.while_connected(receive, self._answer(session, turn, send), self._closing):
                 return
+            ending = {"status": turn["status"], "error": turn["error"], "session": _panel(session)}
+            await send(wire.event("end", ending))
+            await send({"type": "http.response.body"})  # the turn is saved before this leaves
         finally:
             self._running.discard(name)
-        ending = {"status": turn["status"], "error": turn["error"], "session": _panel(session)}
-        await send(wire.event("end", ending))
-        await send({"type": "http.response.body"})
 
     async def _answer(self, session: Any, turn: Turn, send: Send) -> None:
-        """Fill ``turn`` and stream it. The end of the request saves it; what is saved here is for other tabs to see."""
+        """Fill ``turn`` and stream it; what becomes of it in the end is saved when the request ends."""
+        saved = monotonic()
         try:
-            saved = monotonic()
             async with aclosing(self._model.answer(_turns(session))) as pieces:
                 async for piece in pieces:
                     turn["answer"] += piece
                     await send(wire.event("token", piece))
-                    if monotonic() - saved > SAVE_SECONDS:
-                        with suppress(StoreError):  # a store that is away for a moment ends no answer
-                            await session.save()
-                        saved = monotonic()
+                    saved = await _save_now_and_then(session, saved)
             turn["status"] = "done"
         except ModelError as error:
             turn["status"], turn["error"] = "error", str(error)
@@ -159,6 +156,15 @@ class Chat:
         finally:
             if turn["status"] == "running":
                 turn["status"] = "stopped"
+
+
+async def _save_now_and_then(session: Any, saved: float) -> float:
+    """Let other tabs see how far the answer is, if that is news; return when it was saved last."""
+    if monotonic() - saved < SAVE_SECONDS:
+        return saved
+    with suppress(StoreError):  # a store that is away for a moment ends no answer
+        await session.save()
+    return monotonic()
 
 
 def _add(session: Any, turn: Turn) -> str:

@@ -121,6 +121,29 @@ async def test_one_attribute_is_the_last_writer_s(store: Store) -> None:
 
 
 @in_loop
+async def test_the_first_requests_of_a_page(store: Store) -> None:
+    """Without a cookie each begins a session, of which one is left; not where the page has established it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/page":
+            scope["session"].establish()
+        else:
+            scope["session"][scope["path"]] = True
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"."})
+
+    for page, kept in ((False, 1), (True, 3)):
+        browser = Browser(FasterSessionMiddleware(app, SECRET, store))
+        if page:
+            await browser.get("/page")
+        tabs = [browser.open(f"/{number}", paced=True) for number in range(3)]  # each has its cookies from here on
+        async with tabs[0], tabs[1], tabs[2]:
+            for tab in tabs:
+                await tab.ended()
+        assert len(await contents(browser)) == kept
+
+
+@in_loop
 async def test_background_tasks_are_kept(load: Load, on_store: Store) -> None:
     """One that the request waits for without more ado, one that outlives it by its own save()."""
     example = load("background.py")

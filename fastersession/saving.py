@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from .commit import Action, Point, Situation, plan
 from .errors import AttributeNotSerializable, FasterSessionError, LeaseLost, SessionNotEstablished, StoreError
 from .events import EventLog
-from .session import FAILED, LEFT_WITHOUT_COOKIE, NOT_STARTED, Intents, Metadata, Session, Status
+from .session import FAILED, NOT_STARTED, Intents, Metadata, Session, Status
 from .stores.base import Change, Record, Store
 from .tasks import TimeLimit, run_now
 from .tokens import draw, same, verifier_of
@@ -23,7 +23,7 @@ from .values import Values, Work
 
 __all__ = ["TOUCH_FRACTION", "Foreseen", "Saver", "touch_due"]
 
-STORE_SECONDS = 2.0  # bound on one store call
+STORE_SECONDS = 2.0  # bound on one store call, times the patience that was asked for
 TOUCH_FRACTION = 0.1  # of the idle timeout: how coarsely the last access is recorded
 OPEN_SECONDS = 10.0  # bound on opening and closing the store
 CREATE_TRIES = 3  # a taken id is a broken random generator, not bad luck
@@ -46,9 +46,12 @@ class Saver:
 
     :param lifetime: seconds from creation to the absolute end of a session; infinity for none.
     :param max_age: seconds from the issue of a cookie to the absolute end; infinity for none.
+    :param patience: what the bound on a store call is multiplied by.
     """
 
-    def __init__(self, store: Store, values: Values, events: EventLog, lifetime: float, max_age: float) -> None:
+    def __init__(
+        self, store: Store, values: Values, events: EventLog, lifetime: float, max_age: float, patience: float
+    ) -> None:
         self._store = store
         self.live = store.live
         self.clock = store.clock
@@ -63,7 +66,7 @@ class Saver:
         self._longest = min(lifetime, max_age)  # of a session whose cookie is issued only once
         self._opening: asyncio.Task[None] | None = None
         self._opened = store.live
-        self._limit = TimeLimit(STORE_SECONDS)
+        self._limit = TimeLimit(STORE_SECONDS * patience)
 
     # --- drivers: the steps of a commit, at once or awaited ---
 
@@ -358,7 +361,7 @@ class Saver:
 
     def _refuse(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
         self._values.settle(session, work)  # say it once
-        name, why = next(iter(work.content), None), session._why_refused() or LEFT_WITHOUT_COOKIE
+        name, why = next(iter(work.content), None), session._why_refused() or session._without_cookie()
         yield from ()
         raise SessionNotEstablished(f"session attribute {name!r} cannot be kept: {why}")
 

@@ -54,7 +54,7 @@ class InsecureSecretKeyWarning(FasterSessionWarning):
 
 
 class InsecureCookieWarning(FasterSessionWarning):
-    """A cookie attribute weakens the session or makes browsers refuse the cookie."""
+    """A cookie attribute weakens the session, or makes browsers refuse the cookie or never send it."""
 
 
 class LifetimeWarning(FasterSessionWarning):

@@ -155,6 +155,25 @@ def test_a_url_that_cannot_work_names_the_argument(url: str, says: str, monkeypa
         assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize("in_environment", [True, False])
+def test_k9_an_error_of_the_configuration_shows_no_password_and_no_key(
+    in_environment: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K9: an error reporter that sends the locals of our frames learns neither, wherever they came from."""
+    url = "postgres://user:hunter2@host/db"
+    if in_environment:
+        monkeypatch.setenv("FASTERSESSION_SECRET", KEY)
+        monkeypatch.setenv("FASTERSESSION_STORE", url)
+    given = {} if in_environment else {"secret_key": [SecretStr(KEY), StarletteSecret(OLD)], "store": url}
+    with pytest.raises(ConfigError) as caught:
+        FasterSessionMiddleware(site, path="x", **given)
+    report = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    frames = [frame for frame in report.stack if "fastersession/" in frame.filename and "/tests/" not in frame.filename]
+    shown = [f"{name}={value}" for frame in frames for name, value in (frame.locals or {}).items()]
+    assert len(frames) == 2
+    assert not [text for text in [*shown, str(caught.value)] if "hunter2" in text or KEY in text or OLD in text]
+
+
 # --- the environment ---
 
 

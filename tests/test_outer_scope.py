@@ -197,8 +197,8 @@ async def test_what_stands_there_stays(theirs: Any) -> None:
 
 
 @in_loop
-async def test_a_scope_used_twice_never_shows_another_requests_session() -> None:
-    """A server, or a middleware that tries again, gives one dict to two requests: each has its own session."""
+async def test_i1_a_scope_used_twice_never_shows_another_requests_session() -> None:
+    """I1: a server, or a middleware that tries again, gives one dict to two requests: each has its own session."""
     store = SpyStore()
     app = wrap(site, store=store, exclude=["/health"])
     scope = scope_of("/read", await token_of(app))
@@ -218,8 +218,8 @@ async def test_a_scope_used_twice_never_shows_another_requests_session() -> None
 @pytest.mark.parametrize("kind", ["http", "websocket"])
 @pytest.mark.parametrize("how", ["excluded", "store down", "headers of another kind"])
 @in_loop
-async def test_a_request_without_a_session_shows_none_of_a_request_before(how: str, kind: str) -> None:
-    """Where a call makes no session, what an earlier one has left in the same scope goes, outside and inside."""
+async def test_i1_a_request_without_a_session_shows_none_of_a_request_before(how: str, kind: str) -> None:
+    """I1: where a call makes no session, what an earlier one has left in the same scope goes, outside and inside."""
     store, seen = SpyStore(), []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -216,7 +216,7 @@ async def test_i1_a_scope_used_twice_never_shows_another_requests_session() -> N
 
 
 @pytest.mark.parametrize("kind", ["http", "websocket"])
-@pytest.mark.parametrize("how", ["excluded", "store down", "headers of another kind"])
+@pytest.mark.parametrize("how", ["excluded", "store down", "store down for all", "headers of another kind"])
 @in_loop
 async def test_i1_a_request_without_a_session_shows_none_of_a_request_before(how: str, kind: str) -> None:
     """I1: where a call makes no session, what an earlier one has left in the same scope goes, outside and inside."""
@@ -226,7 +226,7 @@ async def test_i1_a_request_without_a_session_shows_none_of_a_request_before(how
         seen.append(scope.get("session"))
         await page()(scope, receive, send)
 
-    ours = wrap(app, store=store, exclude=["/health"])
+    ours = wrap(app, store=store, exclude=[] if how == "store down for all" else ["/health"])
     token = await token_of(wrap(site, store=store))
     scope = scope_of("/read", token)
     await ours(scope, nothing, swallow)
@@ -234,7 +234,7 @@ async def test_i1_a_request_without_a_session_shows_none_of_a_request_before(how
     scope["type"] = kind
     if how == "excluded":
         scope["path"] = "/health"
-    elif how == "store down":
+    elif how.startswith("store down"):
         store.broken.add("load")
     else:
         scope["headers"] = iter([])

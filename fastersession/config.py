@@ -40,7 +40,10 @@ HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.
 
 
 class Hidden(Protocol):
-    """A text that its ``repr`` does not show, as Starlette's ``Secret`` and pydantic's ``SecretStr`` are."""
+    """A text that its ``repr`` does not show, as Starlette's ``Secret`` and pydantic's ``SecretStr`` are.
+
+    Type checkers take anything for one, for these two have nothing else in common; what it is, is checked at run time.
+    """
 
     def __str__(self) -> str: ...
 

@@ -11,7 +11,7 @@ class FasterSessionError(Exception):
 
 
 class ConfigError(FasterSessionError, ValueError):
-    """One or more arguments cannot work; raised at construction, naming all faults at once."""
+    """Arguments cannot work; raised at construction, naming all faults at once, each on a line of its own."""
 
 
 class SessionNotEstablished(FasterSessionError, RuntimeError):  # noqa: N818 - the name is part of the public interface

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum
 from typing import Any
 
 from .commit import Point, unchanged
@@ -379,12 +379,6 @@ class Exchange(RequestManager):
         return [*headers, (b"set-cookie", line)]
 
 
-class Unset(Enum):
-    """Stands for what Litestar's ``Empty`` stands for."""
-
-    UNSET = auto()
-
-
 def _is_set_by_litestar(scope: dict[str, Any]) -> bool:
     """Tell if a dict in the session's place is of Litestar's ``set_session``, and not of its session middleware.
 
@@ -393,8 +387,8 @@ def _is_set_by_litestar(scope: dict[str, Any]) -> bool:
     """
     if "litestar_app" not in scope:
         return False
-    state = (scope.get("state") or {}).get("_ls_connection_state")
-    return issubclass(type(getattr(state, "session_id", Unset.UNSET)), Enum)
+    state: Any = (scope.get("state") or {}).get("_ls_connection_state")
+    return not hasattr(state, "session_id") or issubclass(type(state.session_id), Enum)
 
 
 def watching(receive: Any, session: Session) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from .commit import Action, Point, Situation, plan
 from .errors import AttributeNotSerializable, FasterSessionError, LeaseLost, SessionNotEstablished, StoreError
 from .events import EventLog
-from .session import FAILED, NOT_STARTED, Intents, Metadata, Session, Status
+from .session import FAILED, LEFT_WITHOUT_COOKIE, NOT_STARTED, Intents, Metadata, Session, Status
 from .stores.base import Change, Record, Store
 from .tasks import TimeLimit, run_now
 from .tokens import draw, same, verifier_of
@@ -361,7 +361,7 @@ class Saver:
 
     def _refuse(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
         self._values.settle(session, work)  # say it once
-        name, why = next(iter(work.content), None), session._why_refused() or session._without_cookie()
+        name, why = next(iter(work.content), None), session._why_refused() or LEFT_WITHOUT_COOKIE
         yield from ()
         raise SessionNotEstablished(f"session attribute {name!r} cannot be kept: {why}")
 

@@ -422,11 +422,8 @@ class Session(Attributes):
 
     def _why_refused(self) -> str | None:
         if self._status is Status.NEW and self._phase != NOT_STARTED and not hasattr(self, "_unanswered"):
-            return self._without_cookie()
+            return getattr(self, "_refusal", LEFT_WITHOUT_COOKIE)
         return self._refusal if self._status is Status.FOREIGN else None
-
-    def _without_cookie(self) -> str:
-        return getattr(self, "_refusal", LEFT_WITHOUT_COOKIE)
 
     def _forget_record(self) -> None:
         self._status, self._record, self._base = Status.NEW, None, EMPTY

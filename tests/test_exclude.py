@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,18 @@ async def test_a_mounted_application_excludes_its_own_paths(mount: str, make: An
     """The same arguments work wherever the application is mounted."""
     browser = Browser(make())
     assert {path: (await browser.get(mount + path)).json() for path in EXPECTED} == EXPECTED
+
+
+@pytest.mark.parametrize("before", ["", "/api"])
+@in_loop
+async def test_behind_the_root_path_that_fastapi_is_told(before: str) -> None:
+    """`FastAPI(root_path=…)` is for proxies that take it off and for those that do not: both are understood."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # newer versions want the server to be told instead
+        app = FastAPI(routes=ROUTES, root_path="/api")
+    app.add_middleware(FasterSessionMiddleware, secret_key=SECRET, secure=False, exclude=["/health", "/static/*"])
+    browser = Browser(app)
+    assert {path: (await browser.get(before + path)).json() for path in EXPECTED} == EXPECTED
 
 
 SERVED = """

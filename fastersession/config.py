@@ -7,24 +7,30 @@ and the remedy, never the value of a secret.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from .cookies import CookiePolicy
 from .errors import ConfigError, InsecureCookieWarning, InsecureSecretKeyWarning, LifetimeWarning
 from .headers import normal_origin
 from .session import seconds
+from .stores import from_url
+from .stores.base import Store
 from .tokens import Secret
 
-__all__ = ["IDLE_TIMEOUT", "LIFETIME", "Faults", "default_cookie_name"]
+__all__ = ["IDLE_TIMEOUT", "LIFETIME", "STORE_TIMEOUT", "Faults", "Hidden", "default_cookie_name", "path_below"]
 
 MAX_KEYS = 4  # the current one and three rotations; each is tried at most once per cookie
 SHORT_KEY = 32  # characters: 128 bits even as hex digits
 IDLE_TIMEOUT = timedelta(hours=12)  # recognised by identity: only what was not given may follow max_age
 LIFETIME = timedelta(days=7)
+STORE_TIMEOUT = 2.0  # seconds: a user waits no longer, and the stores' own bounds, which say more, are below it
+KEY_VARIABLE = "FASTERSESSION_SECRET"
+STORE_VARIABLE = "FASTERSESSION_STORE"
 PLACEHOLDERS = re.compile(
     r"(?i)your[-_ ]?(session[-_ ]?)?secret|change[-_ ]?(me|this|it)|insecure|placeholder|password|"
     r"super[-_ ]?secret|secret[-_ ]?key|0123456789|(?P<same>.)(?P=same){15}"
@@ -33,10 +39,23 @@ STORE_MEMBERS = ("live", "clock", "open", "close", "load", "create", "update", "
 HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.1
 
 
+class Hidden(Protocol):
+    """A text that its ``repr`` does not show, as Starlette's ``Secret`` and pydantic's ``SecretStr`` are.
+
+    Type checkers take anything for one, for these two have nothing else in common; what it is, is checked at run time.
+    """
+
+    def __str__(self) -> str: ...
+
+
 class Faults:
-    """Collects what is wrong with the arguments; each method returns the usable value, or a harmless one."""
+    """Collects what is wrong with the arguments; each method returns the usable value, or a harmless one.
+
+    ``taken`` names the arguments that came from the environment, with their variables.
+    """
 
     def __init__(self) -> None:
+        self.taken: list[tuple[str, str]] = []
         self._faults: list[str] = []
         self._warnings: list[Warning] = []
 
@@ -45,22 +64,33 @@ class Faults:
         self._faults += faults
 
     def settle(self) -> None:
-        """Raise all faults in one ``ConfigError``; give the warnings if there are none."""
+        """Raise all faults in one ``ConfigError``, each on a line of its own; give the warnings if there are none."""
+        if len(self._faults) == 1:
+            raise ConfigError(self._faults[0])
         if self._faults:
-            raise ConfigError("; ".join(self._faults))
+            raise ConfigError("\n  ".join([f"{len(self._faults)} faults:", *self._faults]))
         for warning in self._warnings:
             warnings.warn(warning, stacklevel=3)
 
     def secret_keys(self, given: object) -> list[Secret]:
-        """Accept ``str``, ``bytes``, or a sequence of up to four of them; none of what is wrong comes back."""
-        keys: list[Any] = list(given) if isinstance(given, Sequence) and not isinstance(given, str | bytes) else [given]
+        """Accept what is one key, or a sequence of up to four; none of what is wrong comes back."""
+        if given is None:
+            given = self._variable("secret_key", KEY_VARIABLE)
+        if given is None:
+            self.add(f"secret_key: give one, or set {KEY_VARIABLE}; `python -m fastersession keygen` makes one")
+            return []
+        several = isinstance(given, Sequence) and not isinstance(given, str | bytes | bytearray | memoryview)
+        keys: list[Any] = list(map(_revealed, given)) if several else [_revealed(given)]  # type: ignore[call-overload]
         if not 1 <= len(keys) <= MAX_KEYS:
             self.add(f"secret_key: give one to {MAX_KEYS} keys, the signing one first")
             return []
         encoded = [key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key for key in keys]
-        if not all(isinstance(key, bytes) and key for key in encoded):
+        wrong = [key for key in encoded if not (isinstance(key, bytes) and key)]
+        if wrong:
+            named = "an empty one" if isinstance(wrong[0], bytes) else _class_of(wrong[0])
             self.add(
-                "secret_key: each key must be a non-empty str or bytes; `python -m fastersession keygen` makes one"
+                "secret_key: each key must be a non-empty str or bytes, or a Secret or SecretStr of one, "
+                f"not {named}; `python -m fastersession keygen` makes one"
             )
             return []
         if any(_weak(key) for key in encoded):
@@ -74,8 +104,12 @@ class Faults:
         if policy.http_only is False:
             text = "http_only=False: any script on the page can read the session's token"
             self._warnings.append(InsecureCookieWarning(text))
-        if isinstance(policy.same_site, str) and policy.same_site.lower() == "none" and policy.secure is False:
+        cross_site = isinstance(policy.same_site, str) and policy.same_site.lower() == "none"
+        if cross_site and policy.secure is False:
             text = "same_site='none' without secure=True: browsers refuse the cookie"
+            self._warnings.append(InsecureCookieWarning(text))
+        if policy.partitioned is True and not cross_site:
+            text = "partitioned=True without same_site='none': no browser sends the cookie in a frame of another site"
             self._warnings.append(InsecureCookieWarning(text))
         return policy
 
@@ -95,6 +129,13 @@ class Faults:
             text = f"{' and '.join(short)}: shorter than max_age={age}, so sessions end before their cookie does"
             self._warnings.append(LifetimeWarning(text))
         return idle, life
+
+    def store_timeout(self, given: object) -> float:
+        """Accept seconds or ``timedelta``, return seconds."""
+        bound = seconds(given)
+        if bound is None:
+            self.add("store_timeout: must be a positive number of seconds or a positive timedelta")
+        return bound or STORE_TIMEOUT
 
     def skip_headers(self, given: object) -> tuple[tuple[bytes, bytes | None], ...]:
         """Accept a dict or list of dicts with ``header_name`` and ``header_value``; ``"*"`` becomes ``None``."""
@@ -140,15 +181,34 @@ class Faults:
         if not callable(given):
             self.add("app: must be an ASGI application")
 
-    def store(self, given: object) -> None:
-        """Check that it is a store, not a class of stores or something else."""
+    def store(self, given: Any) -> Store | None:
+        """Accept a store or a URL, not a class of stores or something else; ``None`` for none, here and outside."""
+        named = "store"
         if given is None:
-            return
+            given, named = self._variable("store", STORE_VARIABLE), STORE_VARIABLE
+        if given is None:
+            return None
+        if isinstance(given, str):
+            try:
+                return from_url(given)
+            except ConfigError as error:
+                self.add(f"{named}: {str(error).removeprefix('url: ')}")
+                return None
         missing = [name for name in STORE_MEMBERS if not hasattr(given, name)]
         if isinstance(given, type) or missing:
             self.add(
-                f"store: must be a store such as MemoryStore(), or None (missing: {', '.join(missing) or 'the call'})"
+                "store: must be a store such as MemoryStore(), a URL such as 'sqlite:///sessions.db', or None "
+                f"(missing: {', '.join(missing) or 'the call'})"
             )
+        store: Store = given
+        return store
+
+    def _variable(self, argument: str, name: str) -> str | None:
+        """Return an environment variable that stands for an argument; an empty one is none."""
+        value = os.environ.get(name)
+        if value:
+            self.taken.append((argument, name))
+        return value or None
 
     def codec(self, codec: object, seal: object) -> None:
         """Check that a codec can be used, and is not one that needs a seal without having it."""
@@ -172,6 +232,24 @@ class Faults:
         return logging.getLogger("fastersession")
 
 
+def _revealed(key: Any) -> Any:
+    """Return the text that a wrapper hides from its ``repr``; anything else as it is.
+
+    A text that the ``repr`` shows is no secret: a path, or a UUID that should be given as ``str``.
+    """
+    if isinstance(key, str | bytes | type):
+        return key
+    reveal = getattr(key, "get_secret_value", None)
+    if callable(reveal):
+        return reveal()
+    text = str(key)
+    return key if text and text in repr(key) else text
+
+
+def _class_of(value: object) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else f"an object of class {type(value).__name__}"
+
+
 def _weak(key: bytes) -> bool:
     return len(key.decode("utf-8", "replace")) < SHORT_KEY or PLACEHOLDERS.search(key.decode("latin-1")) is not None
 
@@ -187,6 +265,20 @@ def _is_skip_entry(entry: Any) -> bool:
         and value.isprintable()
         and value.isascii()
     )
+
+
+def path_below(path: str, root_path: str | None) -> str:
+    """Return the path as the application mounted at ``root_path`` knows it, as users write it in ``exclude``.
+
+    Servers and routers keep the mount in ``path`` (uvicorn's ``--root-path``, Starlette's ``Mount``), others take it
+    off: a path that does not begin with it is taken as it is. ``/api`` is no beginning of ``/apiary``.
+    """
+    if not root_path or not path.startswith(root_path):
+        return path
+    below = path[len(root_path) :]
+    if below.startswith("/"):
+        return below
+    return "/" + below if not below or root_path.endswith("/") else path
 
 
 def default_cookie_name(given: str | None, *, secure: bool, path: str, domain: str | None) -> str:

@@ -23,7 +23,7 @@ MAX_COOKIE_BYTES = 64 * 1024
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2, the grammar of a cookie name
 PATH = re.compile(r"/[\x21-\x3a\x3c-\x7e]*")  # RFC 6265bis section 4.1.1: av-octets; a space would be trimmed away
 LABEL = r"[0-9A-Za-z](?:[0-9A-Za-z-]{0,61}[0-9A-Za-z])?"
-DOMAIN = re.compile(rf"{LABEL}(?:\.{LABEL})*")  # RFC 1034 section 3.5
+DOMAIN = re.compile(rf"\.?{LABEL}(?:\.{LABEL})*")  # RFC 1034 section 3.5, and the dot of RFC 2109, which says nothing
 MAX_ATTRIBUTE = 1024  # RFC 6265bis section 5.6: user agents ignore a longer attribute value
 MAX_NAME = 256  # with an 88-byte value far below the 4096 bytes that user agents keep (RFC 6265bis section 5.7)
 MAX_AGE_LIMIT = 10**10  # seconds: three centuries, what a clock in any user agent can still add
@@ -35,9 +35,10 @@ PREFIXES = ("__Host-", "__Secure-", "__Http-", "__Host-Http-")  # RFC 6265bis se
 class CookieFinder:
     """Finds the values of one cookie name in raw ASGI headers, in linear time and without copying the rest.
 
-    A name counts at the start of a Cookie field, or after ``;`` and optional white space, as exact bytes: no decoding,
-    no case folding, no quotes (RFC 6265bis section 5.8.3 is what user agents send). ``usual`` is the length of the
-    value in a field that holds our cookie alone, which is found without a search.
+    A name counts at the start of a Cookie field, or after ``;``, as exact bytes: no decoding, no case folding, no
+    quotes (RFC 6265bis section 5.8.3 is what user agents send). Optional white space (RFC 9110 section 5.6.3) around
+    the pair is no part of it, as proxies and hand-written clients put it there; around ``=`` it is. ``usual`` is the
+    length of the value in a field that holds our cookie alone, which is found without a search.
     """
 
     __slots__ = ("_alone", "_prefix", "_search", "_skip")
@@ -78,11 +79,11 @@ class CookieFinder:
             return ()
         value = at + self._skip
         if field.find(self._prefix, value) >= 0:  # else it is there once, as usual: C speed without a search
-            return [match[1] for match in islice(self._search(field), MAX_CANDIDATES)]
+            return [match[1].rstrip(b" \t") for match in islice(self._search(field), MAX_CANDIDATES)]
         if field[field.rfind(b";", 0, at) + 1 : at].strip(b" \t"):
             return ()
         end = field.find(b";", value)
-        return (field[value:] if end < 0 else field[value:end],)
+        return ((field[value:] if end < 0 else field[value:end]).rstrip(b" \t"),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +109,9 @@ class CookiePolicy:
         if not (isinstance(self.path, str) and PATH.fullmatch(self.path) and len(self.path) <= MAX_ATTRIBUTE):
             yield "path: must start with '/' and hold visible ASCII without ';', for instance '/'"
         if self.domain is not None and not (
-            isinstance(self.domain, str) and DOMAIN.fullmatch(self.domain) and len(self.domain) <= 253
+            isinstance(self.domain, str) and DOMAIN.fullmatch(self.domain) and len(self.domain.removeprefix(".")) <= 253
         ):
-            yield "domain: must be a host name without a leading dot, for instance 'example.org', or None"
+            yield "domain: must be a host name, for instance 'example.org', or None"
         if self.same_site is not None and (
             not isinstance(self.same_site, str) or self.same_site.lower() not in SAME_SITE
         ):
@@ -152,7 +153,7 @@ class CookiePolicy:
     def _attributes(self) -> str:
         parts = [f"Path={self.path}"]
         if self.domain is not None:
-            parts.append(f"Domain={self.domain}")
+            parts.append(f"Domain={self.domain.removeprefix('.')}")  # RFC 6265bis section 5.6.3
         parts += ["Secure"] * self.secure + ["HttpOnly"] * self.http_only
         if self.same_site is not None:
             parts.append(f"SameSite={SAME_SITE[self.same_site.lower()]}")

@@ -11,7 +11,7 @@ class FasterSessionError(Exception):
 
 
 class ConfigError(FasterSessionError, ValueError):
-    """One or more arguments cannot work; raised at construction, naming all faults at once."""
+    """Arguments cannot work; raised at construction, naming all faults at once, each on a line of its own."""
 
 
 class SessionNotEstablished(FasterSessionError, RuntimeError):  # noqa: N818 - the name is part of the public interface
@@ -54,7 +54,7 @@ class InsecureSecretKeyWarning(FasterSessionWarning):
 
 
 class InsecureCookieWarning(FasterSessionWarning):
-    """A cookie attribute weakens the session or makes browsers refuse the cookie."""
+    """A cookie attribute weakens the session, or makes browsers refuse the cookie or never send it."""
 
 
 class LifetimeWarning(FasterSessionWarning):

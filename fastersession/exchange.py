@@ -11,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from .commit import Point, unchanged
@@ -216,16 +217,27 @@ class Exchange(RequestManager):
         value = scope.get(self._key, session)
         if value is session:  # where it was put, or nothing is there
             return
-        if type(value) is dict and not (value or getattr(self, "_adopted", False) or "litestar_app" in scope):
-            # Session middlewares further in begin with one (Starlette's before 1.0), and would end our session.
-            self._terms.events.once(
-                "session.replaced",
-                "an empty dict in the session's place is ignored: if it is another session middleware's, give one "
-                "of the two a scope_key of its own; to empty the session, call session.clear()",
-            )
-            return
+        kind = type(value)  # isinstance() would ask the object, and starsessions' has no attribute but errors
+        if kind is not dict:
+            if value is not None and not issubclass(kind, Enum):
+                self._hidden(f"a {kind.__module__}.{kind.__qualname__}", "it is left alone")
+                return
+        elif not _is_set_by_litestar(scope):
+            if not value and not getattr(self, "_adopted", False):  # other session middlewares begin with one
+                self._hidden("an empty dict", "it is ignored (to empty the session, call session.clear())")
+                return
+            self._hidden("a dict", "it is taken as the new content")
         self._adopted = True
         self._terms.manager.adopt(session, value)
+
+    def _hidden(self, what: str, outcome: str) -> None:
+        self._terms.events.once(
+            "session.replaced",
+            "%s stands in the session's place: %s; if another session middleware, further in, has put it there, "
+            "take one of the two away, or give one a scope_key of its own",
+            what,
+            outcome,
+        )
 
     def _has_work(self) -> bool:
         """Tell if a save point has anything to do but touch."""
@@ -365,6 +377,18 @@ class Exchange(RequestManager):
                 "cookie; begin it on an http request",
             )
         return [*headers, (b"set-cookie", line)]
+
+
+def _is_set_by_litestar(scope: dict[str, Any]) -> bool:
+    """Tell if a dict in the session's place is of Litestar's ``set_session``, and not of its session middleware.
+
+    That one alone notes a session id in Litestar's state of the connection, where an Enum member says that there is
+    none.
+    """
+    if "litestar_app" not in scope:
+        return False
+    state: Any = (scope.get("state") or {}).get("_ls_connection_state")
+    return not hasattr(state, "session_id") or issubclass(type(state.session_id), Enum)
 
 
 def watching(receive: Any, session: Session) -> Any:

@@ -14,6 +14,13 @@ HeaderList = list[tuple[bytes, bytes]]
 VARY = (b"vary", b"Cookie")
 NO_STORE = (b"cache-control", b"no-store")
 VARY_OR_CACHE_CONTROL = frozenset({len(b"vary"), len(b"cache-control")})
+QUOTED = rb'"(?:[^"\\]|\\.)*'  # RFC 9110 section 5.6.4, but for the quote at its end
+MEMBER = re.compile(rb'(?:[^,"]|' + QUOTED + rb'"?)+', re.DOTALL)  # of a list: a comma in a quoted string parts nothing
+TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+DIRECTIVE = re.compile(rb"(" + TOKEN + rb")(?:=(?:" + TOKEN + rb"|" + QUOTED + rb'"))?')  # RFC 9111 section 5.2
+# What lets a cache store, and so contradicts no-store. A cache that knows must-understand ignores a no-store beside it
+# (RFC 9111 section 5.2.2.3); immutable is RFC 8246, the stale-* are RFC 5861.
+STORING = re.compile(rb"(?i)no-store|public|max-age|s-maxage|immutable|must-understand|stale-.*")
 ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._~-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")  # RFC 6454 section 6.1
 DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
 
@@ -47,9 +54,21 @@ def with_cookie(headers: HeaderList, set_cookie: bytes) -> HeaderList:
     """Return the headers with our Set-Cookie and ``Cookie`` in Vary, kept from every cache (RFC 9111 section 7.3)."""
     for name, _ in headers:
         if len(name) in VARY_OR_CACHE_CONTROL:  # rare, and not worth another look at all the others
+            given = [value for name, value in headers if name.lower() == b"cache-control"]
             headers = with_vary([header for header in headers if header[0].lower() != b"cache-control"])
-            return [*headers, NO_STORE, (b"set-cookie", set_cookie)]
+            return [*headers, (NO_STORE[0], _unstored(given)), (b"set-cookie", set_cookie)]
     return [*headers, NO_STORE, (b"set-cookie", set_cookie), VARY]
+
+
+def _unstored(given: Iterable[bytes]) -> bytes:
+    """Return Cache-Control values as one: ``no-store``, and every directive that agrees with it, as it was.
+
+    ``no-transform`` above all, without which proxies buffer a stream to compress it. What is no directive by
+    RFC 9111 section 5.2 is dropped: nobody knows what a cache makes of it.
+    """
+    members = [member.strip(b" \t") for value in given for member in MEMBER.findall(value)]
+    named = [(DIRECTIVE.fullmatch(member), member) for member in members]
+    return b", ".join([NO_STORE[1], *(member for match, member in named if match and not STORING.fullmatch(match[1]))])
 
 
 def normal_origin(text: str) -> tuple[str, str] | None:
@@ -61,13 +80,12 @@ def normal_origin(text: str) -> tuple[str, str] | None:
     return scheme, host if port in (None, DEFAULT_PORTS.get(scheme)) else f"{host}:{port}"
 
 
-def foreign_origin(headers: Iterable[tuple[bytes, bytes]], allowed: frozenset[tuple[str, str]]) -> str | None:
+def foreign_origin(headers: HeaderList, allowed: frozenset[tuple[str, str]]) -> str | None:
     """Return the Origin of a WebSocket handshake if it is not this host's own (RFC 6455 section 10.2), else ``None``.
 
     No Origin means no browser. Host has no scheme, for TLS often ends at a proxy, so it is read with the Origin's;
     X-Forwarded-* is never read, for anybody can send it.
     """
-    headers = list(headers)
     origins = [value for name, value in headers if name == b"origin"]
     if not origins:
         return None

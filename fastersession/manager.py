@@ -12,8 +12,8 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from enum import Enum
 from typing import Any
+from weakref import WeakValueDictionary
 
 from .commit import Point, unchanged
 from .errors import FasterSessionError, StoreError
@@ -24,7 +24,7 @@ from .saving import TOUCH_FRACTION, Foreseen, Saver, touch_due
 from .session import EMPTY, ENDED, FAILED, NOT_STARTED, STARTED, Session, Status
 from .stores.base import Record, Store
 from .tasks import Repeat, Repeats, run_now, shielded
-from .tokens import KeyRing, Ticket, draw, same
+from .tokens import ID_BYTES, KeyRing, Ticket, draw, has_form, same
 from .values import Values
 
 __all__ = ["RequestManager", "SessionManager", "new_session"]
@@ -32,7 +32,7 @@ __all__ = ["RequestManager", "SessionManager", "new_session"]
 LIVE = Status.LIVE
 _PLAIN = nullcontext()
 SUPERSEDED_SECONDS = 60  # how long requests sent before a regeneration may still arrive with the old cookie
-LATE_SECONDS = 5.0  # bound on a save after the headers, retries included
+LATE_SECONDS = 5.0  # bound on a save after the headers, retries included; times the patience, as the pauses
 LATE_PAUSES = (0.05, 0.2, 0.8, 1.0, 1.0, 1.0)  # seconds between its tries: a server that restarts refuses at once
 DRAIN_SECONDS = 10.0  # bound on the drain at shutdown
 
@@ -77,6 +77,7 @@ class SessionManager:
         idle_timeout: float,
         lifetime: float | None,
         max_age: int,
+        patience: float,
         events: EventLog,
     ) -> None:
         unbounded = float("inf")
@@ -88,7 +89,12 @@ class SessionManager:
         self.events = events
         self.running: set[RequestManager] = set()
         self.saver = Saver(
-            store, values, events, unbounded if lifetime is None else lifetime, unbounded if max_age == 0 else max_age
+            store,
+            values,
+            events,
+            unbounded if lifetime is None else lifetime,
+            unbounded if max_age == 0 else max_age,
+            patience,
         )
         self._load_now = self.saver.load_now
         self._keys = keys
@@ -101,6 +107,10 @@ class SessionManager:
         self.touch, self.lock, self.unlock = self.saver.touch, self.saver.lock, self.saver.unlock
         self.open_store = self.saver.open
         self.close_store = self.saver.close
+        self._trusting = True  # until a cookie of our form has come that no key verifies
+        self._patience = patience
+        if self.live:
+            _IN_MEMORY[id(self)] = self
 
     # --- open ---
 
@@ -110,7 +120,7 @@ class SessionManager:
             return run_now(self.open(candidates))
         pair = self._keys.unsign_pair(candidates[0])
         if pair is None:
-            self._reject()
+            self._reject(self._trusting and has_form(candidates[0]))
             return new_session(self)
         try:
             load = self._load_now
@@ -132,10 +142,11 @@ class SessionManager:
         if candidates is None:
             return new_session(self)
         tickets = [ticket for ticket in map(self._keys.unsign, candidates) if ticket is not None]
+        of_form = not tickets and self._trusting and any(map(has_form, candidates))
         del candidates  # no traceback from here on shall show them
         if tickets:
             return await self._open(tickets)
-        self._reject()
+        self._reject(of_form)
         return new_session(self)
 
     async def _open(self, tickets: list[Ticket]) -> Session:
@@ -210,19 +221,41 @@ class SessionManager:
             return None
         return None if self.saver.has_ended(record) else session
 
-    def _reject(self) -> None:
+    def _reject(self, of_form: bool) -> None:
+        if of_form:
+            self._trusting = False
+            self.events.once(
+                "cookie.other_key",
+                "a cookie has the form of a session's token, and no secret_key here verifies it: every worker needs "
+                "the same secret_key, and a key that was replaced stays behind the new one for one lifetime; two "
+                "applications on one host, whatever their ports, need a session_cookie each. Anybody can send such a "
+                "cookie, so this is said only once",
+            )
+            return
         text = "a session cookie is not one of ours, or among over 64 KiB of cookies: ignored"
         self.events.hostile("cookie.rejected", text)
 
     def _unknown(self) -> None:
         self.events.hostile("session.unknown", "a genuine session cookie leads to no live session")
-        if self.live and _several_processes():
+        if self.live and (_several_processes() or self._has_twin()):
             self.events.once(
                 "store.not_shared",
-                "a genuine session cookie leads to no session in this process, and this process is one of several: "
-                "a MemoryStore is not shared between workers; use one worker or a store that all share "
-                "(a restart or an expired session shows the same way)",
+                "a genuine session cookie leads to no session here, and this process is one of several, or another "
+                "middleware of it has a MemoryStore of its own: a MemoryStore is not shared; use one worker, and give "
+                "one store to all middlewares (a restart or an expired session shows the same way)",
             )
+
+    def _has_twin(self) -> bool:
+        """Tell if a middleware of this process keeps sessions elsewhere in memory, whose cookies are genuine here."""
+        others = (reference() for reference in _IN_MEMORY.valuerefs())
+        return any(
+            other is not None and other.store is not self.store and self._keys.unsign(other.sign_anything()) is not None
+            for other in others
+        )
+
+    def sign_anything(self) -> bytes:
+        """Return a token that leads nowhere, signed as any other."""
+        return self._keys.sign((bytes(ID_BYTES), bytes(ID_BYTES)))
 
     # --- save points ---
 
@@ -331,30 +364,27 @@ class SessionManager:
         return b"" if signed_out and session._status is Status.NEW else None
 
     def adopt(self, session: Session, value: object) -> None:
-        """Take over what the application put in the session's place in the scope.
-
-        A plain dict is the new content; ``None`` or an ``Enum`` member (Litestar's ``Empty``) clears; anything else
-        is somebody else's session and is left alone.
-        """
+        """Take over a plain dict, which is the new content; anything else (None, Litestar's ``Empty``) clears."""
         if type(value) is dict:
             dict.clear(session)
             dict.update(session, value)
             session._accessed = True
-        elif value is None or isinstance(value, Enum):
+        else:
             Session.clear(session)
 
     async def _with_retries(self, session: Session, point: Point, discard: bool, foreseen: Foreseen | None) -> None:
+        bound = LATE_SECONDS * self._patience
         with self.logged(session, point):
             try:
-                async with asyncio.timeout(LATE_SECONDS):
+                async with asyncio.timeout(bound):
                     for pause in LATE_PAUSES:
                         try:
                             return await self._in_turn(session, point, discard, foreseen)
                         except StoreError:
-                            await asyncio.sleep(pause)
+                            await asyncio.sleep(pause * self._patience)
                     return await self._in_turn(session, point, discard, foreseen)
             except TimeoutError as error:
-                raise StoreError(f"the session could not be saved within {LATE_SECONDS:g} s") from error
+                raise StoreError(f"the session could not be saved within {bound:g} s") from error
 
     async def _in_turn(self, session: Session, point: Point, discard: bool, foreseen: Foreseen | None) -> None:
         """Commit when the commit before is done: what changes meanwhile is for the next one."""
@@ -418,6 +448,10 @@ class SessionManager:
         """Warn of attributes that were written after the end of the request and never saved."""
         text = "written after the request had ended, and lost: %s; await session.save() after such a write"
         self.events.emit(logging.WARNING, "session.unsaved", session._record_id, text, ", ".join(map(repr, names)))
+
+
+# The managers of live stores in this process, by id.
+_IN_MEMORY: WeakValueDictionary[int, SessionManager] = WeakValueDictionary()
 
 
 def new_session(manager: SessionManager, status: Status = Status.NEW, record_id: bytes | None = None) -> Session:

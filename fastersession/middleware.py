@@ -14,7 +14,7 @@ from typing import Any
 from asgiref.compatibility import guarantee_single_callable
 
 from .codecs import Codec, JsonCodec
-from .config import IDLE_TIMEOUT, LIFETIME, Faults, default_cookie_name
+from .config import IDLE_TIMEOUT, LIFETIME, STORE_TIMEOUT, Faults, Hidden, default_cookie_name, path_below
 from .cookies import CookieFinder, CookiePolicy
 from .errors import ConfigError, FasterSessionError, StoreError
 from .events import EventLog
@@ -22,7 +22,7 @@ from .exchange import APPLIED, Exchange, Message, Terms, refuse_service, watchin
 from .headers import foreign_origin
 from .manager import SessionManager, new_session
 from .packing import Packer
-from .session import Session
+from .session import ACCEPTED_WITHOUT_COOKIE, ENDED, Session
 from .stores.base import Store
 from .stores.memory import MemoryStore
 from .tokens import TOKEN_CHARS, KeyRing, Sealer
@@ -40,8 +40,11 @@ class FasterSessionMiddleware:
     for what happens when. One instance serves one event loop.
 
     :param app: an ASGI 3 application, or an ASGI 2 one (adapted by asgiref).
-    :param secret_key: ``str``, ``bytes``, or a sequence of up to four: the first signs, all verify.
-    :param store: where sessions are kept; ``None`` makes a ``MemoryStore`` of this middleware's own.
+    :param secret_key: ``str``, ``bytes``, what hides one (Starlette's ``Secret``, pydantic's ``SecretStr``), or a
+        sequence of up to four: the first signs, all verify. ``None`` takes the environment variable
+        ``FASTERSESSION_SECRET``, whose whole value is one key.
+    :param store: where sessions are kept, a store or a URL as ``from_url`` takes it. ``None`` takes the URL in
+        ``FASTERSESSION_STORE``; without it, it makes a ``MemoryStore`` of this middleware's own.
     :param http_only: scripts cannot read the cookie.
     :param secure: clients send the cookie over https only, whatever the scheme of this request is.
     :param same_site: ``"lax"``, ``"strict"``, ``"none"`` in any case, or ``None`` to omit the attribute.
@@ -49,18 +52,20 @@ class FasterSessionMiddleware:
         after its cookie was issued, on the server too.
     :param session_cookie: the cookie's name; ``None`` takes ``__Host-sid`` where its rules allow, else ``sid``.
     :param path: the cookie's path.
-    :param domain: the cookie's domain; ``None`` restricts it to the host.
-    :param partitioned: the cookie belongs to the embedding site (CHIPS).
+    :param domain: the cookie's domain, a leading dot is dropped; ``None`` restricts it to the host.
+    :param partitioned: the cookie belongs to the embedding site (CHIPS); it needs ``same_site="none"``.
     :param scope_key: the key in ``scope`` under which the session stands.
     :param session_object: the attribute of ``request.state`` under which the manager stands.
     :param skip_session_header: a dict ``{"header_name": ..., "header_value": ...}`` or a list of them; a request
         that has one (value ``"*"``: any) gets no session.
-    :param exclude: paths, or prefixes ending in ``*``, that get no session.
+    :param exclude: paths below the ``root_path``, or prefixes ending in ``*``, that get no session.
     :param idle_timeout: seconds or ``timedelta`` since the last request after which the session ends.
     :param lifetime: seconds or ``timedelta`` since creation after which the session ends; ``None`` for never.
     :param allowed_origins: further origins (``scheme://host[:port]``) whose WebSockets may carry the session.
     :param codec: turns attributes into bytes, for stores outside the process; ``None`` takes ``JsonCodec()``.
     :param seal: encrypt and authenticate what such a store gets.
+    :param store_timeout: seconds or ``timedelta`` that one call of a store outside the process may take; a save after
+        the headers may take 2.5 times that, retries included.
     :param logger: gets the events, as records with ``event`` and ``session_id``.
     :raises ConfigError: arguments that cannot work, all named in one text.
     """
@@ -68,8 +73,8 @@ class FasterSessionMiddleware:
     def __init__(
         self,
         app: Callable[..., Any],
-        secret_key: str | bytes | Sequence[str | bytes],
-        store: Store | None = None,
+        secret_key: str | bytes | Hidden | Sequence[str | bytes | Hidden] | None = None,
+        store: Store | str | None = None,
         http_only: bool = True,
         secure: bool = True,
         same_site: str | None = "lax",
@@ -89,6 +94,7 @@ class FasterSessionMiddleware:
         allowed_origins: Iterable[str] = (),
         codec: Codec | None = None,
         seal: bool = True,
+        store_timeout: float | timedelta = STORE_TIMEOUT,
     ) -> None:
         faults = Faults()
         keys = faults.secret_keys(secret_key)
@@ -112,25 +118,31 @@ class FasterSessionMiddleware:
         events = EventLog(faults.logger(logger or logging.getLogger("fastersession")))
         faults.names(scope_key=scope_key, session_object=session_object)
         faults.application(app)
-        faults.store(store)
+        given = faults.store(store)
+        del store  # it may be a URL with a password
         faults.codec(codec, seal)
+        timeout = faults.store_timeout(store_timeout)
         faults.settle()
+        for argument, variable in faults.taken:
+            text = "%s was taken from the environment variable %s"
+            events.emit(logging.INFO, "config.environment", None, text, argument, variable)
         self.app: Any = guarantee_single_callable(app)  # type: ignore[no-untyped-call]
         self._events = events
-        store = MemoryStore() if store is None else store
-        sealer = Sealer(keys, policy.name) if seal and not store.live else None
+        kept = MemoryStore() if given is None else given
+        sealer = Sealer(keys, policy.name) if seal and not kept.live else None
         self._manager = SessionManager(
-            store=store,
-            values=LiveValues() if store.live else PackedValues(Packer(codec or JsonCodec(), sealer)),
+            store=kept,
+            values=LiveValues() if kept.live else PackedValues(Packer(codec or JsonCodec(), sealer)),
             keys=KeyRing(keys, policy.name),
             idle_timeout=idle,
             lifetime=life,
             max_age=max_age,
+            patience=timeout / STORE_TIMEOUT,
             events=events,
         )
         self._find = CookieFinder(policy.name, TOKEN_CHARS).find
         self._selective = bool(self._skip or self._exclude or self._exclude_prefixes)
-        self._plain = store.live and not self._selective
+        self._plain = kept.live and not self._selective
         self._terms = _terms(self._manager, policy, scope_key, session_object)
         self._applied: Applied = ((policy.name, scope_key),)
         self._refuse_twin(app)
@@ -142,7 +154,13 @@ class FasterSessionMiddleware:
         an attribute that is called is looked for as a method first.
         """
         session: Session | None
-        if self._plain and scope["type"] == "http" and type(scope["headers"]) is list and APPLIED not in scope:
+        if (
+            self._plain
+            and type(scope) is dict
+            and scope["type"] == "http"
+            and type(scope["headers"]) is list
+            and APPLIED not in scope
+        ):
             applied, find = self._applied, self._find
             cookies = find(scope["headers"])
             try:
@@ -157,16 +175,21 @@ class FasterSessionMiddleware:
             if session is None:
                 return
         terms = self._terms
-        scope = scope.copy()
+        name = terms.scope_key
+        if name in scope and not self._vacated(scope):
+            scope = scope.copy()
+            scope[name] = session
+        else:
+            scope[name] = session  # for error pages and middlewares further out
+            scope = scope.copy()
         scope[APPLIED] = applied
-        scope[terms.scope_key] = session
         session._request = exchange = Exchange()
         exchange.session = session
         exchange.send = send
         exchange.failure = None
         exchange._terms = terms
         exchange._scope = scope
-        exchange._key = terms.scope_key
+        exchange._key = name
         exchange._held = None
         key = terms.state_key
         state = scope["state"] if "state" in scope else None
@@ -203,7 +226,7 @@ class FasterSessionMiddleware:
 
     def _is_excluded(self, scope: Any) -> bool:
         if self._exclude or self._exclude_prefixes:
-            path = scope["path"]
+            path = path_below(scope["path"], scope.get("root_path"))
             if path in self._exclude or path.startswith(self._exclude_prefixes):
                 return True
         if not self._skip:
@@ -214,13 +237,28 @@ class FasterSessionMiddleware:
             for name, value in self._skip
         )
 
+    def _vacated(self, scope: Any) -> bool:
+        """Take out of a scope that is used again the session that a call before has left there; tell if it had one."""
+        name = self._terms.scope_key
+        left = scope.get(name)
+        if not issubclass(type(left), Session) or left._phase != ENDED or not isinstance(scope, dict):
+            return False
+        del scope[name]
+        return True
+
     async def _open(self, scope: Any, receive: Any, send: Any) -> tuple[Session | None, Any, Any, Applied]:
-        """Return a call's session, scope, receive and what is applied to it by now; no session: the call is over."""
-        kind = scope["type"]
+        """Return a call's session, scope, receive and what is applied to it by now; no session: the call is over.
+
+        The scope that comes back may be written to.
+        """
+        kind, name, show = scope["type"], self._terms.scope_key, None
         if kind != "http" and kind != "websocket":
             await (self._lifespan if kind == "lifespan" else self.app)(scope, receive, send)
             return None, scope, receive, ()
-        if type(scope["headers"]) is not list:  # any iterable is allowed, and may be read but once
+        if name in scope:
+            self._vacated(scope)
+        if type(scope) is not dict or type(scope["headers"]) is not list:  # any iterable, and may be read but once
+            show = scope.setdefault if isinstance(scope, dict) else None  # no second scope for a traceback to show
             scope = {**scope, "headers": list(scope["headers"])}
         if self._selective and self._is_excluded(scope):
             await self.app(scope, receive, send)
@@ -231,9 +269,13 @@ class FasterSessionMiddleware:
             session = self._foreign(scope) if kind == "websocket" else None
             if session is None:
                 session = await self._manager.open(self._find(scope["headers"]))
+                if kind == "websocket":
+                    session._refusal = ACCEPTED_WITHOUT_COOKIE
         except StoreError as error:
             await self._unavailable(error, scope, receive, send)
             return None, scope, receive, ()
+        if show is not None:
+            show(name, session)
         receive = watching(receive, session) if kind == "websocket" else receive
         return session, scope, receive, (*applied, *self._applied)
 
@@ -250,6 +292,7 @@ class FasterSessionMiddleware:
         return self._manager.foreign(origin)
 
     async def _unavailable(self, error: StoreError, scope: Any, receive: Any, send: Any) -> None:
+        self._vacated(scope)
         self._events.emit(logging.ERROR, "store.unavailable", None, "no session could be loaded: %s", error)
         await refuse_service(scope, receive, send)
 

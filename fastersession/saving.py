@@ -23,7 +23,7 @@ from .values import Values, Work
 
 __all__ = ["TOUCH_FRACTION", "Foreseen", "Saver", "touch_due"]
 
-STORE_SECONDS = 2.0  # bound on one store call
+STORE_SECONDS = 2.0  # bound on one store call, times the patience that was asked for
 TOUCH_FRACTION = 0.1  # of the idle timeout: how coarsely the last access is recorded
 OPEN_SECONDS = 10.0  # bound on opening and closing the store
 CREATE_TRIES = 3  # a taken id is a broken random generator, not bad luck
@@ -46,9 +46,12 @@ class Saver:
 
     :param lifetime: seconds from creation to the absolute end of a session; infinity for none.
     :param max_age: seconds from the issue of a cookie to the absolute end; infinity for none.
+    :param patience: what the bound on a store call is multiplied by.
     """
 
-    def __init__(self, store: Store, values: Values, events: EventLog, lifetime: float, max_age: float) -> None:
+    def __init__(
+        self, store: Store, values: Values, events: EventLog, lifetime: float, max_age: float, patience: float
+    ) -> None:
         self._store = store
         self.live = store.live
         self.clock = store.clock
@@ -63,7 +66,7 @@ class Saver:
         self._longest = min(lifetime, max_age)  # of a session whose cookie is issued only once
         self._opening: asyncio.Task[None] | None = None
         self._opened = store.live
-        self._limit = TimeLimit(STORE_SECONDS)
+        self._limit = TimeLimit(STORE_SECONDS * patience)
 
     # --- drivers: the steps of a commit, at once or awaited ---
 

@@ -16,6 +16,7 @@ from .attributes import Attributes
 from .errors import HeadersSent, SessionNotEstablished
 
 __all__ = [
+    "ACCEPTED_WITHOUT_COOKIE",
     "EMPTY",
     "ENDED",
     "FAILED",
@@ -44,6 +45,10 @@ NOT_STARTED, STARTED, FAILED, ENDED = range(4)
 LEFT_WITHOUT_COOKIE = (
     "the response headers have left without a session cookie, so nobody could ever read it: "
     "write the first attribute before streaming starts, or call session.establish() there"
+)
+ACCEPTED_WITHOUT_COOKIE = (
+    "the WebSocket was accepted without a session cookie, so nobody could ever read it: "
+    "write the first attribute before accept(), or call session.establish() there"
 )
 
 
@@ -219,7 +224,7 @@ class Session(Attributes):
     _phase: int
     _record: Metadata | None
     _record_id: bytes | None
-    _refusal: str  # why nothing may be written to a foreign session
+    _refusal: str  # only of a WebSocket: why nothing may be written to it, if nothing may
     _request: Request | None  # while it runs
     _secret: bytes | None  # of a new or regenerated session, until its cookie has left
     _status: Status
@@ -254,12 +259,6 @@ class Session(Attributes):
         earlier one.
         """
         return self._time(None if self._record is None else self._record.accessed_at)
-
-    @property
-    def user(self) -> str | None:
-        """The user that the session belongs to, ``None`` if nobody."""
-        self._accessed = True
-        return None if self._record is None else self._record.user
 
     @property
     def idle_timeout(self) -> timedelta:
@@ -401,7 +400,8 @@ class Session(Attributes):
 
     def _before_headers(self, verb: str) -> None:
         if self._phase != NOT_STARTED:
-            raise HeadersSent(f"session.{verb} must send a cookie: call it before the response starts")
+            end = "accept()" if hasattr(self, "_refusal") else "the response starts"
+            raise HeadersSent(f"session.{verb} must send a cookie: call it before {end}")
 
     def _become_new(self) -> None:
         if self._status is Status.SUPERSEDED:
@@ -422,7 +422,7 @@ class Session(Attributes):
 
     def _why_refused(self) -> str | None:
         if self._status is Status.NEW and self._phase != NOT_STARTED and not hasattr(self, "_unanswered"):
-            return LEFT_WITHOUT_COOKIE
+            return getattr(self, "_refusal", LEFT_WITHOUT_COOKIE)
         return self._refusal if self._status is Status.FOREIGN else None
 
     def _forget_record(self) -> None:

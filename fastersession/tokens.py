@@ -34,6 +34,7 @@ __all__ = [
     "Secret",
     "Ticket",
     "draw",
+    "has_form",
     "keygen",
     "same",
     "verifier_of",
@@ -78,6 +79,17 @@ def draw() -> tuple[bytes, Secret]:
     """Return a new record id and secret, from one draw of the system's random generator."""
     random = secrets.token_bytes(2 * ID_BYTES)
     return random[:ID_BYTES], Secret(random[ID_BYTES:])
+
+
+def has_form(value: bytes) -> bool:
+    """Tell if bytes have the form of a token, genuine or not."""
+    if len(value) != TOKEN_CHARS:
+        return False
+    try:
+        raw = a2b_base64(value.translate(_TO_BASE64))
+    except binascii.Error:
+        return False
+    return len(raw) == TOKEN_CHARS * 3 // 4 and raw[0] == VERSION
 
 
 def keygen() -> str:

@@ -57,7 +57,8 @@ class World:
         return browser
 
     async def _who(self, call: Call) -> None:
-        self.users.append(call.session.user)
+        record = call.session._record  # there is no public way to a user yet
+        self.users.append(None if record is None else record.user)
         await call.reply()
 
     async def record(self, name: str) -> Record:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 from django.http.cookie import parse_cookie as django_parse
 from hypothesis import given
@@ -16,6 +17,7 @@ from fastersession.cookies import MAX_CANDIDATES, CookieFinder
 VISIBLE = {chr(code) for code in range(0x21, 0x7F)}
 NAMES = st.text(sorted(VISIBLE - set('"(),/:;<=>?@[\\]{}')), min_size=1, max_size=12)
 VALUES = st.text(sorted(VISIBLE - set('",;\\')), max_size=24)
+SPACE = st.text(" \t", max_size=3)
 SPLITS = st.lists(st.integers(0, 8), max_size=3)
 
 
@@ -52,3 +54,13 @@ def test_p4_cookies_sent_twice_are_read_as_werkzeug_reads_them(pairs: list[tuple
         sent = werkzeug_parse(line).getlist(name)
         assert found(name, split(pairs, cuts)) == sent[:MAX_CANDIDATES]
         assert starlette_parse(line).get(name) == django_parse(line).get(name) == (sent[-1] if sent else None)
+
+
+@given(st.dictionaries(NAMES, VALUES, min_size=1, max_size=6), st.data())
+def test_p6_white_space_around_a_pair_is_read_as_three_frameworks_read_it(sent: dict[str, str], data: Any) -> None:
+    """P6: spaces and tabs before and after each pair, at the ends of the field too, change nothing for any of them."""
+    # Invariant: for every name sent, all four give the one value sent, however the pairs are spaced.
+    line = ";".join(f"{data.draw(SPACE)}{name}={value}{data.draw(SPACE)}" for name, value in sent.items())
+    assert starlette_parse(line) == django_parse(line) == werkzeug_parse(line).to_dict() == sent
+    for name in sent:
+        assert found(name, [line]) == [sent[name]]

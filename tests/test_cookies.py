@@ -27,7 +27,7 @@ def fields(*values: bytes) -> list[tuple[bytes, bytes]]:
 
 def naive(name: bytes, *values: bytes) -> list[bytes]:
     """Split at each semicolon, take optional white space off, compare: what the scanner must equal."""
-    pairs = (part.lstrip(b" \t") for value in values for part in value.split(b";"))
+    pairs = (part.strip(b" \t") for value in values for part in value.split(b";"))
     return [pair[len(name) + 1 :] for pair in pairs if pair.startswith(name + b"=")][:MAX_CANDIDATES]
 
 
@@ -43,6 +43,8 @@ COOKIEISH = st.lists(
 @example([b"sid=a;sid=b; sid=c ;\tsid=d;sid=e"])
 @example([b";;; sid=sid=;sid=;sid"])
 @example([b"sid=;"])
+@example([b" sid=a \t", b"sid= b ;x", b"sid=c d\t;\t\tsid=e "])
+@example([b"sid=\t ; sid=a\x0b;sid=b\xa0;sid=c\n"])
 def test_p6_the_scanner_equals_a_naive_split(values: list[bytes]) -> None:
     """P6: differential fuzz: the same values in the same order as splitting by hand."""
     # Invariant: find(fields) == the first four of the naive model's.
@@ -60,11 +62,14 @@ def test_p6_any_name_of_the_grammar_is_found_literally(name: bytes, before: byte
 @given(st.lists(COOKIEISH, max_size=3), st.integers(0, 8))
 @example([b"sid=a; sid=b"], 8)
 @example([b"sid=ab;sid=cd"], 2)
+@example([b"sid=ab "], 2)
+@example([b"sid=ab "], 3)
+@example([b"sid=ab\t;"], 2)
 def test_p6_knowing_the_usual_length_finds_the_same(values: list[bytes], usual: int) -> None:
     """P6: the short cut for a field with our cookie alone hides no value of the usual length, and invents none."""
-    # Invariant: of the values without a semicolon, those of the usual length are the naive model's.
+    # Invariant: of the values without a semicolon or white space at the end, those of that length are the model's.
     found = CookieFinder("sid", usual).find(fields(*values)) or ()
-    assert [v for v in found if len(v) == usual and b";" not in v] == [
+    assert [v for v in found if len(v) == usual and b";" not in v and v == v.rstrip(b" \t")] == [
         v for v in naive(b"sid", *values) if len(v) == usual
     ]
 
@@ -109,9 +114,23 @@ def test_p7_any_byte_anywhere() -> None:
             assert find(fields(value)) == naive(b"sid", value)
 
 
+@pytest.mark.parametrize("name", ["sid", "__Host-sid"])
+@pytest.mark.parametrize("before", [b"", b" ", b"\t", b" \t ", b"a=1;", b"a=1 ;\t", b";;", b"; "])
+@pytest.mark.parametrize("after", [b"", b" ", b"\t", b"\t  ", b";", b" ;", b"; ", b"\t;\t", b" ; b=2", b";;"])
+def test_p6_white_space_around_the_pair_is_no_part_of_it(name: str, before: bytes, after: bytes) -> None:
+    """P6: what proxies and hand-written clients put beside a pair; inside the value, and beside `=`, it counts."""
+    finder, pair = CookieFinder(name), name.encode() + b"="
+    assert list(finder.find(fields(before + pair + b"x\t y" + after)) or ()) == [b"x\t y"]
+    assert list(finder.find(fields(before + pair + b" x" + after)) or ()) == [b" x"]
+    assert list(finder.find(fields(before + name.encode() + b" =x" + after)) or ()) == []
+    twice = before + pair + b"1" + after + b";" + before + pair + b"2" + after
+    assert list(finder.find(fields(twice)) or ()) == [b"1", b"2"]
+
+
 CORPORA = {
     "empty pairs": b"a=;", "semicolons": b";", "spaces": b" ", "tabs": b"\t", "names": b"sid", "name starts": b"si",
     "pairs of ours": b"sid=x;", "late names": b";x=sid", "almost": b"; sid", "quotes": b'\\"', "open quotes": b'"',
+    "ours, spaced": b"sid=x \t; ", "ours, wide": b"sid=" + b" " * 99 + b"x" + b"\t" * 99 + b";",
     "commas": b",", "equals": b"=", "spaced": b"; ", "wide spaces": b";" + b" " * 99, "zeros": b"\0", "high": b"\xff",
 }  # fmt: skip
 

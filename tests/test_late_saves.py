@@ -199,6 +199,6 @@ async def test_a_write_after_an_end_without_an_answer_is_warned_of(make: Any, ca
         await request.ended()
     session = kept.pop()
     session["late"] = 1
-    del session
+    del session, request  # the server's scope holds the session, too
     gc.collect()
     assert "'late'" in texts(caplog, "session.unsaved")[0]

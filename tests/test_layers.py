@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "packing": {"codecs", "errors", "stores.base", "tokens"},
     "values": {"commit", "errors", "packing", "session", "stores.base"},
     "exclusive": {"commit", "errors", "events", "session", "tasks", "values"},
-    "config": {"cookies", "errors", "headers", "session", "tokens"},
+    "config": {"cookies", "errors", "headers", "session", "stores", "stores.base", "tokens"},
     "headers": set(),
     "stores.base": set(),
     "saving": {"commit", "errors", "events", "session", "stores.base", "tasks", "tokens", "values"},

@@ -182,7 +182,7 @@ async def test_p7_any_byte_anywhere() -> None:
     for at, byte in itertools.product(range(len(line) + 1), range(256)):
         for value in (line[:at] + bytes([byte]) + line[at:], line[:at] + bytes([byte]) + line[at + 1 :]):
             answer = await ask(app, headers=[(b"cookie", value)])
-            stripped = [part.lstrip(b" \t") for part in value.split(b";")]
+            stripped = [part.strip(b" \t") for part in value.split(b";")]
             assert answer.status == 200
             assert answer.json() == ({"name": "alice"} if line in stripped else {})
 

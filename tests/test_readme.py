@@ -229,8 +229,8 @@ def test_the_tables_of_arguments_are_the_signatures(made: Callable[..., Any]) ->
 def test_the_table_of_the_session_is_the_session() -> None:
     """Every public member that a plain dict does not have is in the table, and `clear`, whose meaning is more."""
     members = {name for name in vars(Session) if not name.startswith("_") and name not in vars(dict)}
-    # mark_accessed() is for Starlette; user has no verb that sets it yet.
-    assert set(table(section("The session"), "member")) == members - {"mark_accessed", "user"} | {"clear"}
+    # mark_accessed() is for Starlette.
+    assert set(table(section("The session"), "member")) == members - {"mark_accessed"} | {"clear"}
 
 
 def test_the_table_of_events_is_what_the_code_says() -> None:

@@ -44,7 +44,7 @@ async def test_metadata(make: Any) -> None:
 
     async def look(call: Call) -> None:
         s = call.session
-        seen.append((s.id, s.is_new, s.created_at, s.last_accessed_at, s.user, s.idle_timeout))
+        seen.append((s.id, s.is_new, s.created_at, s.last_accessed_at, s.idle_timeout))
         s["a"] = 1
         await call.reply()
 
@@ -60,7 +60,7 @@ async def test_metadata(make: Any) -> None:
     assert re.fullmatch("[0-9a-f]{32}", ids.pop())
     hour, came = timedelta(hours=1), made + timedelta(seconds=600)
     assert [row[1:] for row in seen] == [
-        (True, made, made, None, hour), (False, made, made, None, hour), (False, made, came, None, hour),
+        (True, made, made, hour), (False, made, made, hour), (False, made, came, hour),
     ]  # fmt: skip
     assert made.tzinfo is not None
 

@@ -26,8 +26,7 @@ class MemoryStore:
     ends, and other worker processes do not see them.
 
     :param max_sessions: the bound on sessions. Above it the least recently used is evicted: first of those whose
-        cookie never came back, then of those without ``user``, then of the rest; never one that a running request
-        uses.
+        cookie never came back, then of the rest; never one that a running request uses.
     :param clock: returns the time in seconds since the epoch.
     :raises ConfigError: ``max_sessions`` is not a positive whole number, or ``clock`` cannot be called.
     """

@@ -5,31 +5,21 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from driver import Browser, in_loop, lifespan
+from examples import guided
 
-GUIDE = (Path(__file__).parent.parent / "GUIDE.md").read_text()
 SECRET = "a secret of the guide's examples of the front door, used nowhere else"
-
-
-def example(name: str) -> Any:
-    """Run the example of that name, and return its application."""
-    code = re.search(rf"^```python\n# {re.escape(name)}\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
-    assert code is not None, name
-    names: dict[str, Any] = {}
-    exec(code[1], names)
-    return names["app"]
 
 
 @in_loop
 async def test_error_pages_and_access_logs_know_who_it_was(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The session is read outside of the middleware, after an answer and after a crash."""
     monkeypatch.setenv("SESSION_SECRET", SECRET)
-    browser = Browser(example("error_pages.py"), scheme="https")
+    browser = Browser(guided("error_pages.py", tmp_path).app, scheme="https")
     await browser.get("/hello?name=alice")
     answer = await browser.get("/crash", catch=True)
     assert (answer.status, answer.json()) == (500, {"sorry": "alice"})
@@ -45,6 +35,6 @@ async def test_all_may_come_from_the_environment(
     caplog.set_level(logging.INFO, "fastersession")
     monkeypatch.setenv("FASTERSESSION_SECRET", SECRET)
     monkeypatch.setenv("FASTERSESSION_STORE", f"sqlite:///{tmp_path}/sessions.db")
-    async with lifespan(example("from_environment.py")):
+    async with lifespan(guided("from_environment.py", tmp_path).app):
         assert (tmp_path / "sessions.db").exists()
     assert SECRET not in caplog.text

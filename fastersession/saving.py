@@ -46,10 +46,10 @@ class Foreseen(NamedTuple):
 class Loss:
     """Why the store takes nothing of a session any more, and the attributes that the log has named so far."""
 
-    __slots__ = ("level", "named", "why")
+    __slots__ = ("lives_on", "named", "why")
 
-    def __init__(self, level: int, why: str) -> None:
-        self.level, self.why = level, why
+    def __init__(self, why: str, *, lives_on: bool = False) -> None:
+        self.why, self.lives_on = why, lives_on
         self.named: set[str] = set()
 
 
@@ -366,7 +366,7 @@ class Saver:
 
     def _drop(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
         if session._status is Status.SUPERSEDED:
-            session._loss = getattr(session, "_loss", None) or Loss(logging.INFO, SUPERSEDED)
+            session._loss = getattr(session, "_loss", None) or Loss(SUPERSEDED)
             if session._phase != NOT_STARTED:
                 session._status = Status.GONE
         self._log_dropped(session, work)
@@ -413,7 +413,7 @@ class Saver:
         """Note that the store refused this proof, unless the request itself has got another one meanwhile."""
         if session._record_id is record_id and session._verifier is verifier:
             session._status, session._secret = Status.GONE, None
-            session._loss = Loss(logging.INFO, GONE) if record is None else Loss(logging.WARNING, REGENERATED)
+            session._loss = Loss(GONE) if record is None else Loss(REGENERATED, lives_on=True)
             self._log_dropped(session, work)
 
     def _log_dropped(self, session: Session, work: Work) -> None:
@@ -424,11 +424,15 @@ class Saver:
         self._values.settle(session, work)
         loss: Loss = session._loss
         names = {*work.sets, *work.deletes} - loss.named
-        if names and (not loss.named or loss.level >= logging.WARNING):
-            loss.named |= names
-            text = "changes of a request were dropped, its session is no longer its own: %s; attributes: %s"
-            told = ", ".join(map(repr, sorted(names)))
-            self._events.emit(loss.level, "session.dropped", session._record_id, text, loss.why, told)
+        if not names or (loss.named and not loss.lives_on):
+            return
+        loss.named |= names
+        text = "changes of a request were dropped, its session is no longer its own: %s; attributes: %s"
+        about = session._record_id, text, loss.why, ", ".join(map(repr, sorted(names)))
+        if loss.lives_on:
+            self._events.emit(logging.WARNING, "session.dropped", *about)
+        else:
+            self._events.emit(logging.INFO, "session.dropped", *about)
 
     def _not_after(self, created_at: float, issued_at: float) -> float:
         absolute, by_cookie = created_at + self._lifetime, issued_at + self._max_age

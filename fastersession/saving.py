@@ -27,9 +27,9 @@ STORE_SECONDS = 2.0  # bound on one store call, times the patience that was aske
 TOUCH_FRACTION = 0.1  # of the idle timeout: how coarsely the last access is recorded
 OPEN_SECONDS = 10.0  # bound on opening and closing the store
 CREATE_TRIES = 3  # a taken id is a broken random generator, not bad luck
-SUPERSEDED = "its cookie was replaced a moment ago by another request"
-GONE = "it was logged out elsewhere, or has expired"
-REGENERATED = "another request has regenerated its secret, and not only once"
+WHY_SUPERSEDED = "its cookie was replaced a moment ago by another request"
+WHY_GONE = "it was logged out elsewhere, or has expired"
+WHY_REGENERATED = "another request has regenerated its secret, and not only once"
 
 _new_tuple = tuple.__new__  # a third of the time of a NamedTuple's class call
 LIVE, NEW = Status.LIVE, Status.NEW
@@ -366,7 +366,7 @@ class Saver:
 
     def _drop(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
         if session._status is Status.SUPERSEDED:
-            session._loss = getattr(session, "_loss", None) or Loss(SUPERSEDED)
+            session._loss = getattr(session, "_loss", None) or Loss(WHY_SUPERSEDED)
             if session._phase != NOT_STARTED:
                 session._status = Status.GONE
         self._log_dropped(session, work)
@@ -413,7 +413,7 @@ class Saver:
         """Note that the store refused this proof, unless the request itself has got another one meanwhile."""
         if session._record_id is record_id and session._verifier is verifier:
             session._status, session._secret = Status.GONE, None
-            session._loss = Loss(GONE) if record is None else Loss(REGENERATED, lives_on=True)
+            session._loss = Loss(WHY_GONE) if record is None else Loss(WHY_REGENERATED, lives_on=True)
             self._log_dropped(session, work)
 
     def _log_dropped(self, session: Session, work: Work) -> None:

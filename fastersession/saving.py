@@ -428,7 +428,7 @@ class Saver:
             return
         loss.named |= names
         text = "changes of a request were dropped, its session is no longer its own: %s; attributes: %s"
-        about = session._record_id, text, loss.why, ", ".join(map(repr, sorted(names)))
+        about = session._record_id, text, loss.why, ", ".join(sorted(map(repr, names)))
         if loss.lives_on:
             self._events.emit(logging.WARNING, "session.dropped", *about)
         else:

@@ -177,6 +177,30 @@ async def test_l3_two_generations_back_nothing_is_taken(kind: str, way: str, fac
     assert events(caplog, "session.not_regenerated") == []
 
 
+@in_loop
+async def test_names_of_any_kind_are_told(caplog: Any) -> None:
+    """A live store takes names that are no str; what is told of them needs no order between them."""
+    begun, gone = asyncio.Event(), asyncio.Event()
+
+    async def slow(call: Call) -> None:
+        begun.set()
+        await gone.wait()
+        dict.update(call.session, {1: "hidden", "b": "hidden", None: "hidden"})
+        await call.reply()
+        assert call.session == {"a": "1", 1: "hidden", "b": "hidden", None: "hidden"}
+
+    browser = Browser(serve({"/slow": slow}, store=MemoryStore()))
+    await browser.get("/set?a=1")
+    running = asyncio.ensure_future(tab(browser).get("/slow"))
+    await begun.wait()
+    for _ in range(2):
+        await browser.get("/login")
+    gone.set()
+    assert (await running).status == 200
+    (event,) = events(caplog, "session.dropped")
+    assert event.getMessage().endswith("attributes: 'b', 1, None")
+
+
 class OldRecord:
     """A store's own class of records, written for 0.1: it has no verifier before."""
 

@@ -27,7 +27,9 @@ STORE_SECONDS = 2.0  # bound on one store call, times the patience that was aske
 TOUCH_FRACTION = 0.1  # of the idle timeout: how coarsely the last access is recorded
 OPEN_SECONDS = 10.0  # bound on opening and closing the store
 CREATE_TRIES = 3  # a taken id is a broken random generator, not bad luck
-LOST = "the record is gone (logged out, expired or regenerated elsewhere)"
+WHY_SUPERSEDED = "its cookie was replaced a moment ago by another request"
+WHY_GONE = "it was logged out elsewhere, or has expired"
+WHY_REGENERATED = "another request has regenerated its secret, and not only once"
 
 _new_tuple = tuple.__new__  # a third of the time of a NamedTuple's class call
 LIVE, NEW = Status.LIVE, Status.NEW
@@ -39,6 +41,16 @@ class Foreseen(NamedTuple):
 
     work: Work | None
     base: Mapping[str, Any]
+
+
+class Loss:
+    """Why the store takes nothing of a session any more, and the attributes that the log has named so far."""
+
+    __slots__ = ("lives_on", "named", "why")
+
+    def __init__(self, why: str, *, lives_on: bool = False) -> None:
+        self.why, self.lives_on = why, lives_on
+        self.named: set[str] = set()
 
 
 class Saver:
@@ -276,11 +288,11 @@ class Saver:
         record = yield self._verbs.load, (record_id,)
         if session._record_id is not record_id:  # invalidated while the store worked
             return
-        if record is None or not same(record.verifier, verifier):
-            self._lose(session, record_id, verifier, LOST)
-            return
         snapshot = session._snapshot()
         mine = self._values.work(session, snapshot)
+        if record is None or not _proves(verifier, record):
+            self._lose(session, record_id, verifier, mine, record)
+            return
         fresh = dict(self._values.load(session, record_id, record))
         fresh.update({name: value for name, value in snapshot.items() if name in mine.sets or name not in mine.content})
         for name in mine.deletes:
@@ -317,7 +329,7 @@ class Saver:
         if (yield self._verbs.update, (record_id, verifier, change)):
             self._saved(session, record_id, work, change)
         else:
-            yield from self._refused(session, record_id, verifier, change, LOST)
+            yield from self._refused(session, record_id, verifier, work, change)
 
     def _regenerate(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
         record_id, verifier = session._proof()
@@ -326,20 +338,21 @@ class Saver:
         new_verifier = self.verifier(secret)
         created_at = now if session._record is None else session._record.created_at
         arguments = record_id, verifier, new_verifier, self._not_after(created_at, now), change
-        if not (yield self._verbs.regenerate, arguments):
-            why = "another request regenerated or ended the session first"
-            yield from self._refused(session, record_id, verifier, change, why)
+        if not (yield self._verbs.regenerate, arguments):  # another request was faster: what this one wrote is kept
+            yield from self._update(session, work, intents, now)
+            if session._status is LIVE and session._record_id is record_id:
+                text = "regenerate_id() sends no cookie: another request has regenerated the session first"
+                self._events.emit(logging.INFO, "session.not_regenerated", record_id, text)
         elif session._record_id is record_id:
             session._secret, session._verifier = secret, new_verifier
             self._saved(session, record_id, work, change)
 
-    def _refused(self, session: Session, record_id: bytes, verifier: bytes, change: Change, why: str) -> Steps:
+    def _refused(self, session: Session, record_id: bytes, verifier: bytes, work: Work, change: Change) -> Steps:
         """Find out why the store refused a save: the lease is another's, or the record is not ours any more."""
-        if change.lease is not None:
-            record = yield self._verbs.load, (record_id,)
-            if record is not None and same(record.verifier, verifier):
-                raise LeaseLost("the lease of session.exclusive() ended before this save: another request may hold it")
-        self._lose(session, record_id, verifier, why)
+        record = yield self._verbs.load, (record_id,)
+        if change.lease is not None and record is not None and _proves(verifier, record):
+            raise LeaseLost("the lease of session.exclusive() ended before this save: another request may hold it")
+        self._lose(session, record_id, verifier, work, record)
 
     def _delete(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
         session._start_anew()
@@ -353,10 +366,10 @@ class Saver:
 
     def _drop(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
         if session._status is Status.SUPERSEDED:
-            self._log_dropped(session._record_id, "its cookie was replaced a moment ago by another request")
+            session._loss = getattr(session, "_loss", None) or Loss(WHY_SUPERSEDED)
             if session._phase != NOT_STARTED:
-                session._status = Status.GONE  # one event is enough
-        self._values.settle(session, work)
+                session._status = Status.GONE
+        self._log_dropped(session, work)
         yield from ()
 
     def _refuse(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
@@ -396,15 +409,30 @@ class Saver:
             if change.idle_timeout is not None and session._request is not None:
                 session._request.hold()  # its keeper has another period now
 
-    def _lose(self, session: Session, record_id: bytes, verifier: bytes, why: str) -> None:
+    def _lose(self, session: Session, record_id: bytes, verifier: bytes, work: Work, record: Record | None) -> None:
         """Note that the store refused this proof, unless the request itself has got another one meanwhile."""
         if session._record_id is record_id and session._verifier is verifier:
             session._status, session._secret = Status.GONE, None
-            self._log_dropped(record_id, why)
+            session._loss = Loss(WHY_GONE) if record is None else Loss(WHY_REGENERATED, lives_on=True)
+            self._log_dropped(session, work)
 
-    def _log_dropped(self, record_id: bytes | None, why: str) -> None:
-        text = "changes of a request were dropped, its session is no longer its own: %s"
-        self._events.emit(logging.INFO, "session.dropped", record_id, text, why)
+    def _log_dropped(self, session: Session, work: Work) -> None:
+        """Forget changes that the store takes no more, and tell: once, but name each attribute in a warning.
+
+        Of a session that was ended nobody misses anything; of one that lives on somebody may. Values are never told.
+        """
+        self._values.settle(session, work)
+        loss: Loss = session._loss
+        names = {*work.sets, *work.deletes} - loss.named
+        if not names or (loss.named and not loss.lives_on):
+            return
+        loss.named |= names
+        text = "changes of a request were dropped, its session is no longer its own: %s; attributes: %s"
+        about = session._record_id, text, loss.why, ", ".join(sorted(map(repr, names)))
+        if loss.lives_on:
+            self._events.emit(logging.WARNING, "session.dropped", *about)
+        else:
+            self._events.emit(logging.INFO, "session.dropped", *about)
 
     def _not_after(self, created_at: float, issued_at: float) -> float:
         absolute, by_cookie = created_at + self._lifetime, issued_at + self._max_age
@@ -448,6 +476,12 @@ def _situation(
     started = session._phase != NOT_STARTED
     fields = (session._status, point, not work.content, dirty, started, discard, *wishes, due, created)
     return _new_tuple(Situation, fields)
+
+
+def _proves(verifier: bytes, record: Record) -> bool:
+    """Tell if a request that was loaded with this verifier may write to the record: see ``stores.base.Store``."""
+    before = getattr(record, "verifier_before", None)  # a store's own class of records may have none
+    return same(record.verifier, verifier) or (before is not None and same(before, verifier))
 
 
 def touch_due(record: Metadata, now: float) -> bool:

@@ -58,7 +58,7 @@ class Status(Enum):
     NEW = auto()  # no record; the first attribute creates one
     LIVE = auto()  # a record that this request loaded or created
     SUPERSEDED = auto()  # the cookie's secret was regenerated a moment ago by another request
-    GONE = auto()  # the record was lost while the request ran: deleted, expired, or regenerated elsewhere
+    GONE = auto()  # the record was lost while the request ran: deleted, expired, or regenerated twice elsewhere
     FOREIGN = auto()  # a WebSocket from a foreign origin: never saved
 
 
@@ -200,6 +200,7 @@ class Session(Attributes):
         "_is_new",
         "_late",
         "_lease",
+        "_loss",
         "_phase",
         "_record",
         "_record_id",
@@ -221,6 +222,7 @@ class Session(Attributes):
     _is_new: bool  # not loaded: created in this request, or not at all
     _late: dict[str, None]  # names written after the end and not saved
     _lease: bytes | None  # the owner under which saves are made, inside exclusive(); only with a record
+    _loss: Any  # why the store takes nothing of this session any more, once it has refused something
     _phase: int
     _record: Metadata | None
     _record_id: bytes | None
@@ -313,7 +315,11 @@ class Session(Attributes):
 
         Id and attributes stay. Without a record it does nothing. Awaiting it does nothing more: the new secret
         replaces the old one in one atomic step with the start of the response. Of two requests that race, one wins;
-        the other sends no cookie and its changes are dropped. (OWASP ASVS 5.0, 7.2.4.)
+        the other sends no cookie. (OWASP ASVS 5.0, 7.2.4.)
+
+        The old cookie opens nothing from then on. Requests that had loaded the session before may finish on it: what
+        they save is kept, in ``exclusive()`` too, until a second regeneration. So whoever could plant a session may
+        write into it once more, from a request that still runs.
 
         :raises HeadersSent: the headers have left.
         """

@@ -79,6 +79,27 @@ async def test_l5_who_stood_still_cannot_overwrite_the_next_turn(make: Make, cap
 
 
 @STORES
+@in_loop
+async def test_l3_who_stood_still_is_told_so_under_the_verifier_before_too(make: Make, caplog: Any) -> None:
+    """L3, L5: a regeneration meanwhile leaves the request its proof, and a lease that has ended is still LeaseLost."""
+    caplog.set_level(logging.INFO, "fastersession")
+    clock = FakeClock()
+    turns = Turns(make(clock=clock))
+    browser = await turns.browser()
+    other = turns.elsewhere(browser)
+    async with browser.open("/hold?name=stale") as held:
+        await turns.entered.wait()
+        await other.get("/login")
+        clock.advance(LEASE_SECONDS)
+        await other.get("/turn?name=other")
+        turns.leave.set()
+        await held.ended()
+    assert [type(error) for error in turns.errors] == [LeaseLost]
+    assert await content(other) == {"a": "1", "user": "me", "history": ["other"]}
+    assert len(events(caplog, "session.dropped")) == 1
+
+
+@STORES
 @pytest.mark.parametrize("caught", [True, False], ids=["caught", "not caught"])
 @in_loop
 async def test_a_save_inside_a_lost_turn_raises_and_the_turn_can_be_taken_again(make: Make, caught: bool) -> None:

@@ -50,14 +50,15 @@ async def test_l2_the_old_token_is_dead_when_the_new_cookie_leaves(make: Any) ->
 
 @STORES
 @in_loop
-async def test_l2_of_two_racing_regenerations_one_wins(make: Any) -> None:
-    """L2: many requests regenerate at once; one of them sends a cookie, and its changes alone are kept."""
+async def test_l2_of_two_racing_regenerations_one_wins(make: Any, caplog: Any) -> None:
+    """L2, L3: many requests regenerate at once; one of them sends a cookie, and the changes of all are kept."""
+    caplog.set_level("INFO", "fastersession")
     meeting = asyncio.Barrier(10)
 
     async def race(call: Call) -> None:
         await meeting.wait()
         call.session.regenerate_id()
-        call.session["winner"] = call.query["me"]
+        call.session[call.query["me"]] = "was here"
         await call.reply()
 
     browser = Browser(serve({"/race": race}, store=make()))
@@ -66,22 +67,23 @@ async def test_l2_of_two_racing_regenerations_one_wins(make: Any) -> None:
     answers = await asyncio.gather(*(racer.get(f"/race?me={n}") for n, racer in enumerate(racers)))
     winners = [n for n, answer in enumerate(answers) if answer.cookies]
     assert len(winners) == 1
-    assert await content(racers[winners[0]]) == {"a": "1", "winner": str(winners[0])}
+    assert await content(racers[winners[0]]) == {"a": "1", **{str(n): "was here" for n in range(10)}}
+    assert len(events(caplog, "session.not_regenerated")) == 9
 
 
 @STORES
 @in_loop
-async def test_l3_requests_under_the_old_token_write_nothing_after_a_login(make: Any, caplog: Any) -> None:
-    """L3: twenty requests around a login: exactly one new cookie, what the others wrote is dropped with an event."""
+async def test_l3_requests_that_had_loaded_before_finish_and_get_no_cookie(make: Any, caplog: Any) -> None:
+    """L3: twenty requests around a regeneration: exactly one new cookie; only what the old token loads is dropped."""
     caplog.set_level("DEBUG", "fastersession")
     logged_in, begun = asyncio.Event(), asyncio.Barrier(21)
 
     async def slow(call: Call) -> None:
         await begun.wait()
         await logged_in.wait()
-        call.session["stolen"] = call.query["me"]
+        call.session[f"early {call.query['me']}"] = 1
         await call.start()
-        call.session["late"] = 1
+        call.session[f"late {call.query['me']}"] = 1
         await call.finish()
 
     clock = FakeClock()
@@ -97,8 +99,10 @@ async def test_l3_requests_under_the_old_token_write_nothing_after_a_login(make:
     clock.advance(59)
     answers += [await old.get("/set?b=2"), await old.get("/"), await old.get("/logout")]
     assert sum(len(answer.cookies) for answer in answers) == 1
-    assert await content(browser) == {"a": "1", "user": "me"}
-    assert len(events(caplog, "session.dropped")) == 21
+    kept = {f"{when} {n}": 1 for when in ("early", "late") for n in range(20)}
+    assert await content(browser) == {"a": "1", "user": "me", **kept}
+    (dropped,) = events(caplog, "session.dropped")
+    assert "attributes: 'b'" in dropped.getMessage()
 
 
 @in_loop

@@ -37,6 +37,7 @@ class Row:
     not_after: float
     attributes: dict[str, Any]
     regenerated_at: float | None = None
+    verifier_before: bytes | None = None
     requests: int = 0
     version: int = 1
     seen: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)  # mappings handed out, and their content then
@@ -68,6 +69,10 @@ class MemoryStoreModel(RuleBasedStateMachine):
     def own(self, record_id: bytes, verifier: bytes) -> Row | None:
         row = self.alive(record_id)
         return row if row is not None and row.verifier == verifier else None
+
+    def proven(self, record_id: bytes, verifier: bytes) -> Row | None:
+        row = self.alive(record_id)
+        return row if row is not None and verifier in (row.verifier, row.verifier_before) else None
 
     @rule(record_id=ids, verifier=verifiers, idle=st.sampled_from(IDLE), life=st.sampled_from(IDLE), content=contents)
     def create(self, record_id: bytes, verifier: bytes, idle: float, life: float, content: dict[str, Any]) -> None:
@@ -106,7 +111,7 @@ class MemoryStoreModel(RuleBasedStateMachine):
 
     @rule(record_id=ids, verifier=verifiers, change=changes, back=st.sampled_from((0.0, 5.0)))
     def update(self, record_id: bytes, verifier: bytes, change: Any, back: float) -> None:
-        row = self.own(record_id, verifier)
+        row = self.proven(record_id, verifier)
         given = self.change(change, back)
         assert self.do("update", record_id, verifier, given) == (row is not None)
         if row is not None:
@@ -114,7 +119,7 @@ class MemoryStoreModel(RuleBasedStateMachine):
 
     @rule(record_id=ids, verifier=verifiers, back=st.sampled_from((0.0, 5.0, -5.0)))
     def touch(self, record_id: bytes, verifier: bytes, back: float) -> None:
-        row = self.own(record_id, verifier)
+        row = self.proven(record_id, verifier)
         at = self.clock() - back
         assert self.do("touch", record_id, verifier, at) == (row is not None)
         if row is not None:
@@ -126,7 +131,8 @@ class MemoryStoreModel(RuleBasedStateMachine):
         given = self.change(change, 0.0)
         assert self.do("regenerate", record_id, old, new, not_after, given) == (row is not None)
         if row is not None:
-            row.verifier, row.not_after, row.regenerated_at = new, not_after, given.accessed_at
+            row.verifier, row.verifier_before, row.not_after = new, old, not_after
+            row.regenerated_at = given.accessed_at
             self.apply(row, given)
 
     @rule(record_id=ids)
@@ -169,7 +175,10 @@ class MemoryStoreModel(RuleBasedStateMachine):
         assert (record is None) == (row is None)
         if record is None or row is None:
             return
-        for name in ("verifier", "created_at", "accessed_at", "idle_timeout", "not_after", "regenerated_at", "version"):
+        for name in (
+            "verifier", "verifier_before", "created_at", "accessed_at", "idle_timeout", "not_after", "regenerated_at",
+            "version",
+        ):  # fmt: skip
             assert getattr(record, name) == getattr(row, name), name
         assert dict(record.attributes) == row.attributes
         row.seen.append((record.attributes, dict(record.attributes)))

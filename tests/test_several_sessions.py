@@ -208,4 +208,4 @@ async def test_w8_the_delayed_answer_to_an_old_cookie_does_not_log_out(make: Any
     await browser.get("/login")
     logged_in.set()
     assert (await running).cookies == []
-    assert await content(browser) == {"a": "1", "user": "me"}
+    assert await content(browser) == {"a": "1", "user": "me", "slow": 1}

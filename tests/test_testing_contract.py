@@ -93,6 +93,54 @@ class Racing(MemoryStore):
         return await super().regenerate(record_id, verifier if record is None else record.verifier, *more)
 
 
+class Strict(MemoryStore):
+    """It knows no verifier before: what runs while another request regenerates is lost."""
+
+    async def regenerate(self, record_id: bytes, *more: Any) -> bool:
+        done = await super().regenerate(record_id, *more)
+        record = await super().load(record_id)
+        if done and record is not None:
+            record.verifier_before = None
+        return done
+
+
+class Nostalgic(MemoryStore):
+    """It forgets no verifier that was ever the record's own."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.known: dict[bytes, set[bytes]] = {}
+
+    async def regenerate(self, record_id: bytes, verifier: bytes, *more: Any) -> bool:
+        done = await super().regenerate(record_id, verifier, *more)
+        if done:
+            self.known.setdefault(record_id, set()).add(verifier)
+        return done
+
+    async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
+        record = await super().load(record_id)
+        known = record is not None and verifier in self.known.get(record_id, ())
+        return await super().update(record_id, record.verifier if known and record else verifier, change)
+
+
+class Lenient(MemoryStore):
+    """Its regenerate takes the verifier before, so a request under the old cookie gets a new one."""
+
+    async def regenerate(self, record_id: bytes, verifier: bytes, *more: Any) -> bool:
+        record = await super().load(record_id)
+        before = record is not None and verifier == record.verifier_before
+        return await super().regenerate(record_id, record.verifier if before and record else verifier, *more)
+
+
+class Locked(MemoryStore):
+    """Its lease is for the record's own verifier alone: an answer that is appended in its turn ends the session."""
+
+    async def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
+        record = await super().load(record_id)
+        own = record is not None and verifier == record.verifier
+        return own and await super().lock(record_id, verifier, owner, seconds)
+
+
 class Generous(MemoryStore):
     """Its lease goes to whoever asks."""
 
@@ -150,6 +198,14 @@ MUTANTS: list[tuple[type[MemoryStore], str, dict[str, Any]]] = [
     (Eternal, "test_touch_moves_the_end_and_writes_no_data", {}),
     (Racing, "test_l2_one_of_many_regenerates", {}),
     (Racing, "test_l2_regenerate_is_a_compare_and_set", {}),
+    (Strict, "test_l3_the_verifier_before_still_saves", {"size": 8}),
+    (Strict, "test_l3_saves_that_race_a_regeneration_are_all_kept", {}),
+    (Strict, "test_l3_losers_of_a_race_save_all_the_same", {}),
+    (Nostalgic, "test_l3_a_second_regeneration_forgets_it", {}),
+    (Nostalgic, "test_l5_a_new_record_has_no_verifier_before", {}),
+    (Lenient, "test_l2_regenerate_is_a_compare_and_set", {}),
+    (Lenient, "test_l3_a_refused_regeneration_forgets_nothing", {}),
+    (Locked, "test_a_lease_goes_on_under_the_verifier_before", {}),
     (Generous, "test_a_lease_has_one_owner", {}),
     (Lawless, "test_a_save_under_a_lease_needs_the_lease", {}),
     (Folding, "test_s7_any_name_is_a_name_of_its_own", {}),

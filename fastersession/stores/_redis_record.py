@@ -15,6 +15,9 @@ __all__ = ["RECORD_ID", "field", "number", "to_fields", "to_record"]
 ATTRIBUTE = b"a"
 RECORD_ID, VERIFIER, CREATED, ACCESSED, IDLE, NOT_AFTER = b"k", b"v", b"c", b"t", b"i", b"x"
 USER, REGENERATED, VERSION = b"u", b"r", b"n"  # and of a lease, which only the scripts read: l (owner), e (its end)
+# The verifier before, and behind it the one that came after it, for as long as which is the record's own it counts: a
+# release that knows nothing of this field leaves it as it is when it regenerates.
+BEFORE = b"b"
 
 
 def number(seconds: float) -> bytes:
@@ -58,4 +61,6 @@ def to_record(fields: dict[bytes, bytes], now: float) -> Record | None:
     record = Record(verifier, float(fields[CREATED]), idle, end, attributes, user_name)
     record.accessed_at, record.version = accessed, int(fields[VERSION])
     record.regenerated_at = None if regenerated is None else float(regenerated)
+    before = fields.get(BEFORE, b"")
+    record.verifier_before = before.removesuffix(verifier) if before.endswith(verifier) else None
     return record

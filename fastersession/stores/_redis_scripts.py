@@ -17,10 +17,14 @@ def _lua(*parts: str) -> bytes:
 # n: now, t: last access, i: idle timeout, x: absolute end, live: neither has passed
 _READ = """
 local k,a,c,m=KEYS[1],ARGV,redis.call,tonumber
-local r=c('HMGET',k,'v','t','i','x','l','e')
+local r=c('HMGET',k,'v','t','i','x','l','e','b')
 local n,t,i,x=m(a[1]),m(r[2])or 0,m(r[3])or 0,m(r[4])or 0
 local live=r[1] and n<t+i and n<x
 """
+
+# A proof is the record's verifier, or the one before: field b has that, and behind it the verifier that came after it.
+# Each of these is asked only where there is a record.
+_BEFORE, _NOT_BEFORE = "r[7]==a[2]..r[1]", "r[7]~=a[2]..r[1]"
 
 # The server forgets a record a minute after its end, for clocks of workers that differ. The time to live is relative:
 # right however far the server's clock is from the store's. Above 30,000 years there is none.
@@ -42,7 +46,10 @@ local w=type(f)=='string' and m(f:match('connected_slaves:(%d+)'))or 0
 
 # ARGV of all that follows up to PLACE: 2 verifier, 3 owner of the lease or '', 4 last access, 5 idle timeout or '',
 # 6 new verifier or '', 7 new absolute end, 8 '1' if tried before, 9 how many names to delete, names, fields and values
-_OWN = "if not live or r[1]~=a[2] or a[3]~='' and (r[5]~=a[3] or n>=(m(r[6])or 0)) then return 0 end"
+_OWN = f"""
+if not live or r[1]~=a[2] and (a[6]~='' or {_NOT_BEFORE}) then return 0 end
+if a[3]~='' and (r[5]~=a[3] or n>=(m(r[6])or 0)) then return 0 end
+"""
 _MERGE = f"""
 if m(a[4])>t then t=m(a[4]) c('HSET',k,'t',a[4]) end
 if a[5]~='' then i=m(a[5]) c('HSET',k,'i',a[5]) end
@@ -53,7 +60,7 @@ for j=10,s-1 do c('HDEL',k,a[j]) end
 {_EXPIRE}
 """
 _AGAIN = "if live and a[8]~='' and r[1]==a[6] then return 1+w end"
-_RENEW = "c('HSET',k,'v',a[6],'x',a[7],'r',a[4]) x=m(a[7])"
+_RENEW = "c('HSET',k,'v',a[6],'x',a[7],'r',a[4],'b',a[2]..a[6]) x=m(a[7])"
 
 UPDATE = _lua(_READ, _OWN, _MERGE, "return 1")
 REGENERATE = _lua(_READ, _REPLICAS, _AGAIN, _OWN, _RENEW, _MERGE, "return 1+w")
@@ -62,8 +69,8 @@ REGENERATE = _lua(_READ, _REPLICAS, _AGAIN, _OWN, _RENEW, _MERGE, "return 1+w")
 # not be written out of the way (KEYS[2]), and the end puts it back; what HSET made of nothing has no verifier.
 GUARD = _lua(
     _READ,
-    """
-    local own=r[1]==a[2] or a[8]~='' and r[1]==a[6]
+    f"""
+    local own=r[1] and (r[1]==a[2] or a[6]=='' and {_BEFORE} or a[8]~='' and r[1]==a[6])
     if a[3]~='' and (r[5]~=a[3] or n>=(m(r[6])or 0)) then own=false end
     if r[1] and not (live and own) then c('RENAME',k,KEYS[2]) end
     return 1
@@ -90,7 +97,7 @@ PLACE = _lua(_READ, f"if live then c('UNLINK',KEYS[2]) {_TAKEN} end", "c('RENAME
 # ARGV: 2 verifier, 3 last access
 TOUCH = _lua(
     _READ,
-    "if not live or r[1]~=a[2] then return 0 end",
+    f"if not live or r[1]~=a[2] and {_NOT_BEFORE} then return 0 end",
     "if m(a[3])>t then t=m(a[3]) c('HSET',k,'t',a[3]) end",
     _EXPIRE,
     "return 1",
@@ -103,7 +110,8 @@ REAP = _lua(_READ, "if r[1] and not live then return c('UNLINK',k) end return 0"
 # ARGV: 2 verifier, 3 owner, 4 end of the lease; and 2 owner
 LOCK = _lua(
     _READ,
-    "if not live or r[1]~=a[2] or r[5] and r[5]~=a[3] and n<(m(r[6])or 0) then return 0 end",
+    f"if not live or r[1]~=a[2] and {_NOT_BEFORE} then return 0 end",
+    "if r[5] and r[5]~=a[3] and n<(m(r[6])or 0) then return 0 end",
     "c('HSET',k,'l',a[3],'e',a[4]) return 1",
 )
 UNLOCK = _lua(

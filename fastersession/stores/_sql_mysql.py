@@ -35,6 +35,8 @@ TABLES = (
     version bigint not null,
     lease_owner varbinary(16),
     lease_until double,
+    verifier_before varbinary(32),
+    verifier_after varbinary(32),
     index expire_hour (expire_hour)
 ) engine = InnoDB""",
     """create table if not exists {attribute} (
@@ -60,6 +62,7 @@ class MySQL:
     """What ``SQLStore`` does on a connection to MariaDB or MySQL."""
 
     minimum = (8, 0, 1)
+    added_type = "varbinary(32)"  # of a column of ``ADDED``
     minimum_mariadb = (10, 6)
     marks = {"bytes": "from_base64({})", "real": "{}"}  # noqa: RUF012
 

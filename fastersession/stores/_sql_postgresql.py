@@ -32,7 +32,9 @@ TABLES = (
     regenerated_at double precision,
     version bigint not null,
     lease_owner bytea,
-    lease_until double precision
+    lease_until double precision,
+    verifier_before bytea,
+    verifier_after bytea
 ) with (fillfactor = 80)""",
     """create table if not exists {attribute} (
     session_id bytea not null references {session} (id) on delete cascade,
@@ -61,6 +63,7 @@ class PostgreSQL:
     """See ``_sql_mysql.MySQL``: the same methods."""
 
     minimum = (12,)
+    added_type = "bytea"  # of a column of ``ADDED``
     marks = {"bytes": "cast({} as bytea)", "real": "cast({} as double precision)"}  # noqa: RUF012
 
     def __init__(self, style: str, session: str, attribute: str) -> None:

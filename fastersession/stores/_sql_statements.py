@@ -17,8 +17,8 @@ from sqlalchemy.engine import Connection, CursorResult
 from ._rows import name_of, name_to_bytes
 
 __all__ = [
-    "COLUMNS", "CREATE", "DELETE", "DELETE_EXPIRED", "FOREVER", "KEY_BYTES", "LOAD", "LOCK", "REGENERATE", "TABLE_NAME",
-    "TOUCH", "UNLOCK", "UPDATE", "Bind", "Statement", "as_it_is", "from_key", "to_key", "transaction",
+    "ADDED", "COLUMNS", "CREATE", "DELETE", "DELETE_EXPIRED", "FOREVER", "KEY_BYTES", "LOAD", "LOCK", "REGENERATE",
+    "TABLE_NAME", "TOUCH", "UNLOCK", "UPDATE", "Bind", "Statement", "as_it_is", "from_key", "to_key", "transaction",
 ]  # fmt: skip
 
 TABLE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}(?:\.[a-z_][a-z0-9_]{0,47})?")  # schema.table; 63 less "_expire_hour"
@@ -33,6 +33,7 @@ COLUMNS = (
     "id", "verifier", "user_id", "created", "accessed", "idle_timeout", "not_after", "expires", "expire_hour",
     "regenerated_at", "version", "lease_owner", "lease_until",
 )  # fmt: skip
+ADDED = ("verifier_before", "verifier_after")  # since 0.1: tables that lack these are brought to them
 
 # The same expressions may be evaluated before or after `accessed` and `idle_timeout` are assigned (MySQL assigns from
 # left to right, the standard all at once): both give the same.
@@ -44,7 +45,7 @@ EXPIRES_TOUCHED = f"least({LATER} + idle_timeout, not_after)"
 
 LOAD = """
     select s.verifier, s.user_id, s.created, s.accessed, s.idle_timeout, s.not_after, s.regenerated_at, s.version,
-        a.name, a.value
+        s.verifier_before, s.verifier_after, a.name, a.value
     from {session} s left join {attribute} a on a.session_id = s.id
     where s.id = bytes(:id) and s.expires > real(:now)"""
 CREATE = """
@@ -53,24 +54,29 @@ CREATE = """
     values (bytes(:id), bytes(:verifier), bytes(:user), real(:created), real(:created), real(:idle), real(:not_after),
         least(real(:created) + real(:idle), real(:not_after)),
         floor(least(real(:created) + real(:idle), real(:not_after), 1e15) / 3600), 1)"""
+# The verifier before counts only while the one that came after it is the record's own: a release that knows nothing of
+# it leaves both as they are when it regenerates.
 OWN = "where id = bytes(:id) and expires > real(:now) and verifier = bytes(:verifier)"
+PROVEN = """where id = bytes(:id) and expires > real(:now)
+    and (verifier = bytes(:verifier) or (verifier_before = bytes(:verifier) and verifier_after = verifier))"""
 LEASED = "(bytes(:lease) is null or (lease_owner = bytes(:lease) and lease_until > real(:now)))"
 MERGED = f"accessed = {LATER}, idle_timeout = {IDLE}, version = version + 1"
 HOUR_OF = "expire_hour = floor(least(<>, 1e15) / 3600)"
 UPDATE = " ".join((
-    "update {session} set", MERGED, ", expires =", EXPIRES, ",", HOUR_OF.replace("<>", EXPIRES), OWN, "and", LEASED,
+    "update {session} set", MERGED, ", expires =", EXPIRES, ",", HOUR_OF.replace("<>", EXPIRES), PROVEN, "and", LEASED,
 ))  # fmt: skip
 REGENERATE = " ".join((
-    "update {session} set verifier = bytes(:new_verifier), regenerated_at = real(:accessed),",
+    "update {session} set verifier = bytes(:new_verifier), verifier_before = bytes(:verifier),",
+    "verifier_after = bytes(:new_verifier), regenerated_at = real(:accessed),",
     "not_after = real(:not_after),", MERGED, ", expires =", EXPIRES_ANEW, ",", HOUR_OF.replace("<>", EXPIRES_ANEW),
     OWN, "and", LEASED,
 ))  # fmt: skip
 TOUCH = " ".join((
     "update {session} set accessed =", LATER, ", expires =", EXPIRES_TOUCHED, ",",
-    HOUR_OF.replace("<>", EXPIRES_TOUCHED), OWN,
+    HOUR_OF.replace("<>", EXPIRES_TOUCHED), PROVEN,
 ))  # fmt: skip
 LOCK = " ".join((
-    "update {session} set lease_owner = bytes(:owner), lease_until = real(:now) + real(:seconds)", OWN,
+    "update {session} set lease_owner = bytes(:owner), lease_until = real(:now) + real(:seconds)", PROVEN,
     "and (lease_owner is null or lease_owner = bytes(:owner) or lease_until <= real(:now))",
 ))  # fmt: skip
 UNLOCK = """

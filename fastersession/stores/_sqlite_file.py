@@ -15,7 +15,7 @@ from ..errors import StoreError
 __all__ = ["connect_reader", "connect_writer"]
 
 APPLICATION_ID = 0x46734573  # "FsEs" in the header of the file: it is ours, and not an application's own database
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 1  # raised only by what an older release could not live with; a column that is added is not
 BUSY_SECONDS = 1.5  # as in the threads: below the 2 s after which a request gives up
 CACHE_KIB = 8192  # of pages, for each connection
 _READ_ONLY = (
@@ -38,7 +38,9 @@ TABLES = (
         regenerated_at REAL,
         version INTEGER NOT NULL,
         lease_owner BLOB,
-        lease_until REAL
+        lease_until REAL,
+        verifier_before BLOB,
+        verifier_after BLOB
     ) WITHOUT ROWID""",
     """CREATE TABLE attribute (
         session_id BLOB NOT NULL REFERENCES session (id) ON DELETE CASCADE,
@@ -48,6 +50,9 @@ TABLES = (
     )""",
     "CREATE INDEX session_expires ON session (expires)",
 )
+ADDED = {  # since 0.1, whose workers go on with the same file: they never name these, so NULL is what they insert
+    column: f"ALTER TABLE session ADD COLUMN {column} BLOB" for column in ("verifier_before", "verifier_after")
+}
 
 
 def connect_writer(path: str) -> sqlite3.Connection:
@@ -104,37 +109,36 @@ def _connect(path: str, role: str) -> sqlite3.Connection:
 
 
 def _ensure_tables(path: str, connection: sqlite3.Connection) -> None:
-    if _is_ready(path, connection):
+    if not _missing(path, connection):
         return
     _use_wal(path, connection)
     connection.execute("BEGIN IMMEDIATE")
-    if not _is_ready(path, connection):  # else another process was faster
-        for statement in TABLES:
-            connection.execute(statement)
-        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+    for statement in _missing(path, connection):  # none if another process was faster
+        connection.execute(statement)
     connection.execute("COMMIT")
 
 
-def _is_ready(path: str, connection: sqlite3.Connection) -> bool:
-    """Tell if the tables are there; ``False`` for an empty file.
+def _missing(path: str, connection: sqlite3.Connection) -> tuple[str, ...]:
+    """Return the statements that the file lacks: all for an empty one, columns for one that an older release made.
 
-    :raises StoreError: it is a database of something else, or of another version.
+    :raises StoreError: it is a database of something else, or of a version that this release cannot read.
     """
     (application,), (version,), (objects,) = (
         connection.execute(query).fetchone()
         for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
     )
     if application == APPLICATION_ID and version == SCHEMA_VERSION:
-        return True
+        columns = {column for _, column, *_ in connection.execute("PRAGMA table_info(session)")}
+        return tuple(statement for column, statement in ADDED.items() if column not in columns)
     if application == APPLICATION_ID:
         raise StoreError(
-            f"{path}: its tables are of version {version}, this fastersession knows version {SCHEMA_VERSION}; "
-            "use the release that made it, or another file"
+            f"{path}: its tables are of version {version}, this fastersession knows version {SCHEMA_VERSION}: a newer "
+            "release made them; upgrade fastersession, or give it another file (GUIDE.md, Schema versions)"
         )
     if application or version or objects:
         raise StoreError(f"{path}: is a database of something else; give the sessions a file of their own")
-    return False
+    header = f"PRAGMA application_id={APPLICATION_ID}", f"PRAGMA user_version={SCHEMA_VERSION}"
+    return (*TABLES, *header)
 
 
 def _use_wal(path: str, connection: sqlite3.Connection) -> None:

@@ -21,20 +21,25 @@ Parameters = Mapping[str, Any]
 PURGE_EACH = 2  # sessions purged on the side of a create: twice what it adds, so it keeps up
 
 LOAD = """
-    SELECT verifier, user_id, created, accessed, idle_timeout, not_after, regenerated_at, version
+    SELECT verifier, user_id, created, accessed, idle_timeout, not_after, regenerated_at, version, verifier_before,
+        verifier_after
     FROM session WHERE id = :id AND expires > :now"""
 LOAD_ATTRIBUTES = "SELECT name, value FROM attribute WHERE session_id = ?"
 CREATE = """
     INSERT INTO session (id, verifier, user_id, created, accessed, idle_timeout, not_after, expires, version)
     VALUES (:id, :verifier, :user, :created, :created, :idle, :not_after, min(:created + :idle, :not_after), 1)
     ON CONFLICT (id) DO NOTHING"""
+# The verifier before counts only while the one that came after it is the record's own: a release that knows nothing of
+# it leaves both as they are when it regenerates.
+PROVEN = "(verifier = :verifier OR (verifier_before = :verifier AND verifier_after = verifier))"
 UPDATE = """
     UPDATE session SET accessed = max(accessed, :accessed), idle_timeout = coalesce(:idle, idle_timeout),
         expires = min(max(accessed, :accessed) + coalesce(:idle, idle_timeout), not_after), version = version + 1
-    WHERE id = :id AND expires > :now AND verifier = :verifier
-        AND (:lease IS NULL OR (lease_owner = :lease AND lease_until > :now))"""
+    WHERE id = :id AND expires > :now AND {PROVEN}
+        AND (:lease IS NULL OR (lease_owner = :lease AND lease_until > :now))""".replace("{PROVEN}", PROVEN)
 REGENERATE = """
-    UPDATE session SET verifier = :new_verifier, regenerated_at = :accessed, not_after = :not_after,
+    UPDATE session SET verifier = :new_verifier, verifier_before = :verifier, verifier_after = :new_verifier,
+        regenerated_at = :accessed, not_after = :not_after,
         accessed = max(accessed, :accessed), idle_timeout = coalesce(:idle, idle_timeout),
         expires = min(max(accessed, :accessed) + coalesce(:idle, idle_timeout), :not_after), version = version + 1
     WHERE id = :id AND expires > :now AND verifier = :verifier
@@ -42,11 +47,11 @@ REGENERATE = """
 TOUCH = """
     UPDATE session SET accessed = max(accessed, :accessed),
         expires = min(max(accessed, :accessed) + idle_timeout, not_after)
-    WHERE id = :id AND expires > :now AND verifier = :verifier"""
+    WHERE id = :id AND expires > :now AND {PROVEN}""".replace("{PROVEN}", PROVEN)
 LOCK = """
     UPDATE session SET lease_owner = :owner, lease_until = :now + :seconds
-    WHERE id = :id AND expires > :now AND verifier = :verifier
-        AND (lease_owner IS NULL OR lease_owner = :owner OR lease_until <= :now)"""
+    WHERE id = :id AND expires > :now AND {PROVEN}
+        AND (lease_owner IS NULL OR lease_owner = :owner OR lease_until <= :now)""".replace("{PROVEN}", PROVEN)
 UNLOCK = """
     UPDATE session SET lease_owner = NULL, lease_until = NULL
     WHERE id = :id AND expires > :now AND lease_owner = :owner AND lease_until > :now"""

@@ -18,6 +18,8 @@ class Record:
     ``attributes`` is never changed in place: a store publishes a new mapping at each update, so who holds a record
     may read it without a lock. ``requests`` and ``sockets`` count what runs on this record object in this process;
     the manager counts, and a store that keeps live records spares the ones in use.
+
+    ``verifier_before`` is the verifier that the last regeneration replaced, ``None`` if there was none; see ``Store``.
     """
 
     __slots__ = (
@@ -31,6 +33,7 @@ class Record:
         "sockets",
         "user",
         "verifier",
+        "verifier_before",
         "version",
     )
 
@@ -44,6 +47,7 @@ class Record:
         user: str | None = None,
     ) -> None:
         self.verifier = verifier
+        self.verifier_before: bytes | None = None
         self.regenerated_at: float | None = None
         self.user = user
         self.created_at = created_at
@@ -81,6 +85,13 @@ class Store(Protocol):
     at ``not_after``, whichever comes first. No verb but ``create`` makes a record appear, so a late save can never
     revive a session that was logged out. Every verb is atomic, and may be called concurrently for one record.
 
+    A verifier is a caller's proof that it may write. ``update``, ``touch`` and ``lock`` take the record's own, or *the
+    verifier before*: the one that the last ``regenerate`` replaced, so that requests which had loaded the session
+    before it can finish. It is one generation, the next ``regenerate`` forgets it; ``regenerate`` itself takes the
+    record's own only. A store that keeps none (``verifier_before`` of its records is ``None``) loses what such requests
+    write. Where older releases write to the same records, what they leave of it must open nothing: keep the verifier
+    that came after it beside it, and let it count only while that is the record's own.
+
     ``live`` is true for a store that keeps the very objects in this process. Its verbs never suspend, its records
     keep the secret itself as ``verifier``, and attributes reach it as they are. It may have an attribute ``direct``:
     an object with the same verbs as plain functions, so that a save costs no coroutine. Every other store gets the
@@ -114,9 +125,9 @@ class Store(Protocol):
     async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
         """Merge a change into the record as it is now, whose version grows by one.
 
-        Return ``False``, and change nothing, if the record is absent or has another verifier (its secret was
-        regenerated since the caller loaded it), or if ``change.lease`` is given and the lease is not that owner's any
-        more. A save without a lease is never held up by somebody else's.
+        Return ``False``, and change nothing, if the record is absent, if ``verifier`` is neither its own nor the one
+        before (its secret was regenerated twice since the caller loaded it), or if ``change.lease`` is given and the
+        lease is not that owner's any more. A save without a lease is never held up by somebody else's.
         """
 
     async def touch(self, record_id: bytes, verifier: bytes, accessed_at: float) -> bool:
@@ -131,7 +142,8 @@ class Store(Protocol):
         """Replace the verifier and merge a change, in one step, if ``verifier`` is still the record's own.
 
         ``not_after`` is the record's new absolute end. ``regenerated_at`` becomes ``change.accessed_at``, the version
-        grows by one, a lease stays its owner's. ``False`` as for ``update``: of two that race, one gets ``True``.
+        grows by one, a lease stays its owner's; ``verifier`` is the verifier before from here on. ``False`` as for
+        ``update``, and if ``verifier`` is only the one before: of two that race, one gets ``True``.
         """
 
     async def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:

@@ -40,7 +40,7 @@ ABANDON_SECONDS = 0.25  # after its caller has given up: a call takes millisecon
 SILENT_SECONDS = 1.0  # of a call that its caller has given up: so much longer than usual that the network is in doubt
 PURGE_BATCH = 500  # sessions of one transaction
 OPEN_SECONDS = 9.0  # to connect and make the tables: below the 10 s of the middleware, which cannot say where
-OPEN_TRIES = 3  # several workers may make the tables at the same time
+OPEN_TRIES = 5  # several workers, of an older release too, may make or change the tables at the same time
 
 
 class SQLStore:
@@ -63,8 +63,9 @@ class SQLStore:
         SQLAlchemy's errors), or a URL, for which the store makes an engine of its own.
     :param table: name of the table of sessions, ``name`` or ``schema.name``, in lower case.
     :param attribute_table: name of the table of their attributes; by default ``table`` with ``_attribute`` behind.
-    :param create_tables: make the tables at opening where they are missing. Else they must be there: ``ddl`` has the
-        statements, for a migration tool.
+    :param create_tables: make the tables at opening where they are missing, and add the columns that those of an older
+        release lack; its workers go on beside. Else all must be there: ``ddl`` has the statements, for a migration
+        tool, and GUIDE.md those that an older release's tables need (the error names them too).
     :param clock: returns the time in seconds since the epoch; all processes must agree on it.
     :raises ConfigError: an argument cannot work, or the driver is not installed.
 
@@ -114,9 +115,10 @@ class SQLStore:
         return self._database.ddl
 
     async def open(self) -> None:
-        """Connect, check the server's version, and make the tables where they are missing.
+        """Connect, check the server's version, and make tables and columns where they are missing.
 
-        :raises StoreError: no connection, too old a server, no tables (with ``create_tables=False``) or other ones.
+        :raises StoreError: no connection, too old a server, no tables (with ``create_tables=False``) or other ones, a
+            missing column (with ``create_tables=False``, or where the account may not add it).
         """
         if not self._ready:
             try:
@@ -145,8 +147,8 @@ class SQLStore:
         rows = await self._do(partial(self._database.load, parameters=self._at(record_id)))
         if not rows:
             return None
-        attributes = dict(sql.from_key(row[8], row[9]) for row in rows if row[8] is not None)
-        return record_of(rows[0][:8], attributes)
+        attributes = dict(sql.from_key(name, value) for *_, name, value in rows if name is not None)
+        return record_of(rows[0][:-2], attributes)
 
     async def create(
         self,
@@ -306,31 +308,43 @@ class SQLStore:
     def _prepare(self, connection: Connection) -> None:
         self._check_version(connection)
         for _ in range(OPEN_TRIES):
-            missing = self._missing(connection)
+            missing, statements, remedy = self._missing(connection)
             if missing is None:
                 return
             if not self._create_tables:
                 break
             try:
-                for statement in self.ddl:
+                for statement in statements:
                     connection.exec_driver_sql(statement)
             except DBAPIError as error:  # another worker was faster, or it is not allowed: the next look tells
                 missing = error_text(error.orig or error)
         raise StoreError(
-            f"the tables {self._tables[0]} and {self._tables[1]} cannot be used ({missing}): make them with the "
-            "statements of SQLStore.ddl, or let create_tables=True make them"
+            f"the tables {self._tables[0]} and {self._tables[1]} cannot be used ({missing}): {remedy}, or let "
+            "create_tables=True do it, with an account that may (GUIDE.md, Schema versions)"
         )
 
-    def _missing(self, connection: Connection) -> str | None:
-        """Look for every column that is used; return what is wrong."""
+    def _missing(self, connection: Connection) -> tuple[str | None, tuple[str, ...], str]:
+        """Look for every column that is used; return what is wrong, the statements that mend it, and where they are."""
         for table, columns in zip(self._tables, (sql.COLUMNS, ("session_id", "name", "value")), strict=True):
-            probe = " ".join(("select", ", ".join(columns), "from", table, "where 1 = 0"))
-            try:
-                connection.exec_driver_sql(probe)
-            except DBAPIError as error:
-                if error.connection_invalidated:
-                    raise
-                return f"{table}: {error_text(error.orig or error)}"
+            fault = self._fault(connection, table, columns)
+            if fault is not None:
+                return fault, self.ddl, "make them with the statements of SQLStore.ddl"
+        lacking = [column for column in sql.ADDED if self._fault(connection, self._tables[0], (column,))]
+        if not lacking:
+            return None, (), ""
+        added = ", ".join([f"add column {column} {self._database.added_type}" for column in lacking])
+        statement = f"alter table {self._tables[0]} {added}"
+        return "an older release made them", (statement,), f"run once: {statement}"
+
+    def _fault(self, connection: Connection, table: str, columns: tuple[str, ...]) -> str | None:
+        """Tell what is wrong with some columns of a table, ``None`` if they are there."""
+        probe = " ".join(("select", ", ".join(columns), "from", table, "where 1 = 0"))
+        try:
+            connection.exec_driver_sql(probe)
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise
+            return f"{table}: {error_text(error.orig or error)}"
         return None
 
     def _check_version(self, connection: Connection) -> None:

@@ -148,7 +148,7 @@ class Table:
 
     def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
         """See :meth:`Store.update`."""
-        record = self._own(record_id, verifier)
+        record = self._proven(record_id, verifier)
         if record is None or not record.admits(change, self.clock()):
             return False
         record.merge(change)
@@ -176,7 +176,7 @@ class Table:
 
     def touch(self, record_id: bytes, verifier: bytes, accessed_at: float) -> bool:
         """See :meth:`Store.touch`."""
-        record = self._own(record_id, verifier)
+        record = self._proven(record_id, verifier)
         if record is None:
             return False
         record.accessed_at = max(record.accessed_at, accessed_at)
@@ -184,7 +184,7 @@ class Table:
 
     def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
         """See :meth:`Store.lock`."""
-        record, now = self._own(record_id, verifier), self.clock()
+        record, now = self._proven(record_id, verifier), self.clock()
         if record is None or not record.leasable(owner, now):
             return False
         record.lease = owner, now + seconds
@@ -210,10 +210,10 @@ class Table:
         self, record_id: bytes, verifier: bytes, new_verifier: bytes, not_after: float, change: Change
     ) -> bool:
         """See :meth:`Store.regenerate`."""
-        record = self._own(record_id, verifier)
-        if record is None or not record.admits(change, self.clock()):
+        record = self._find(record_id)
+        if record is None or record.verifier != verifier or not record.admits(change, self.clock()):
             return False
-        record.verifier = new_verifier
+        record.verifier_before, record.verifier = verifier, new_verifier
         record.regenerated_at = change.accessed_at
         record.not_after = not_after
         record.idle_timeout = record.idle_timeout if change.idle_timeout is None else change.idle_timeout
@@ -245,9 +245,10 @@ class Table:
             return None
         return record
 
-    def _own(self, record_id: bytes, verifier: bytes) -> _LiveRecord | None:
+    def _proven(self, record_id: bytes, verifier: bytes) -> _LiveRecord | None:
+        """Find a record by its verifier or the one before."""
         record = self._shards[record_id[0]].get(record_id)
-        if record is None or record.verifier != verifier:
+        if record is None or verifier not in (record.verifier, record.verifier_before):
             return None
         if record.expired(self.clock()):
             self._remove(record)
@@ -260,7 +261,7 @@ class Table:
         _unlink_use(record)
         _unlink_deadline(record)
         del record.newer, record.older  # a request that still holds the record must not hold its neighbours too
-        record.verifier = b""  # nobody's: it can prove nothing any more
+        record.verifier, record.verifier_before = b"", None  # nobody's: it can prove nothing any more
 
     def _use(self, record: _LiveRecord) -> None:
         _unlink_use(record)

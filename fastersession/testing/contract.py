@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ..stores.base import Record
+from .contract_before import Before
 from .contract_cancelled import Cancelled
 from .contract_leases import Leases
 from .contract_races import Races
@@ -23,7 +24,7 @@ from .subject import Factory, Subject, fields, opened, over_a_store
 
 __all__ = ["SharedStoreContract", "StoreContract"]
 
-V, W = b"v" * 32, b"w" * 32
+V, W, X = b"v" * 32, b"w" * 32, b"x" * 32
 OWNER = b"o" * 16
 ABSENT = ("never created", "deleted", "idle for too long", "at its absolute end")
 
@@ -40,7 +41,7 @@ async def absent(subject: Subject, why: str) -> bytes:
     return record_id
 
 
-class StoreContract(Cancelled, Leases, Races, Times, Values):
+class StoreContract(Before, Cancelled, Leases, Races, Times, Values):
     """Every verb: what it returns and what it leaves behind. Subclass it, and pytest runs all of it over your store.
 
         class TestMyStore(SharedStoreContract):
@@ -80,8 +81,8 @@ class StoreContract(Cancelled, Leases, Races, Times, Values):
         loaded = await subject.read(record_id)
         assert loaded == fields(record)
         assert loaded == {
-            "verifier": V, "created_at": now, "accessed_at": now, "idle_timeout": 60.25, "not_after": now + 90.5,
-            "regenerated_at": None, "user": "ada", "version": 1, "attributes": given,
+            "verifier": V, "verifier_before": None, "created_at": now, "accessed_at": now, "idle_timeout": 60.25,
+            "not_after": now + 90.5, "regenerated_at": None, "user": "ada", "version": 1, "attributes": given,
         }  # fmt: skip
 
     @over_a_store
@@ -104,6 +105,7 @@ class StoreContract(Cancelled, Leases, Races, Times, Values):
         found = await subject.read(record_id)
         assert (found["attributes"], found["verifier"], found["version"]) == ({"new": b"2"}, W, 1)
         assert (found["accessed_at"], found["regenerated_at"]) == (subject.clock(), None)
+        assert found["verifier_before"] is None
 
     @pytest.mark.parametrize("why", ABSENT)
     @over_a_store
@@ -176,7 +178,7 @@ class StoreContract(Cancelled, Leases, Races, Times, Values):
 
     @over_a_store
     async def test_l2_regenerate_is_a_compare_and_set(self, subject: Subject) -> None:
-        """L2, L3: verifier, end and change come in one step; from then on the old verifier opens nothing."""
+        """L2: verifier, end and change come in one step, which the old verifier is no proof for any more."""
         record_id = await subject.insert({"a": b"1", "b": b"2"}, idle=600.0, life=60.0, user="ada")
         before = await subject.read(record_id)
         subject.clock.advance(30)
@@ -184,13 +186,12 @@ class StoreContract(Cancelled, Leases, Races, Times, Values):
         assert await subject.store.regenerate(record_id, V, W, subject.clock() + 1_000.5, change) is True
         now = subject.clock()
         after = before | {
-            "verifier": W, "regenerated_at": now, "accessed_at": now, "not_after": now + 1_000.5, "version": 2,
-            "idle_timeout": 90.0, "attributes": {"a": b"1", "c": b"3"},
+            "verifier": W, "verifier_before": V, "regenerated_at": now, "accessed_at": now,
+            "not_after": now + 1_000.5, "version": 2, "idle_timeout": 90.0, "attributes": {"a": b"1", "c": b"3"},
         }  # fmt: skip
         assert await subject.read(record_id) == after
-        assert await subject.store.update(record_id, V, change) is False
-        assert await subject.touch(record_id, V, now) is False
-        assert await subject.regenerate(record_id, V, b"x" * 32) is False
+        assert await subject.regenerate(record_id, V, X) is False
+        assert await subject.regenerate(record_id, V, V, sets={"d": b"4"}) is False
         assert await subject.read(record_id) == after
         assert await subject.update(record_id, W, sets={"d": b"4"}) is True
         subject.clock.advance(89.5)

@@ -75,7 +75,7 @@ class Values:
         assert await subject.regenerate(record_id, V, W, sets={"third": third}) is True
         expected = {"first": first, "second": second, "third": third, "counter": b"2"}
         assert await subject.attributes(record_id) == expected
-        for bad in (b"x" * 32, V):
+        for bad in (b"x" * 32, V[:-1]):
             assert await subject.update(record_id, bad, "first", sets={"second": first}) is False
         assert await subject.update(record_id, W, "first", sets={"second": third}) is True
         assert await subject.attributes(record_id) == {"second": third, "third": third, "counter": b"2"}
@@ -131,14 +131,15 @@ class Values:
 
     @over_a_store
     async def test_any_verifier(self, subject: Subject) -> None:
-        """A verifier is any bytes, and only exactly these are the record's own."""
+        """A verifier is any bytes, and only exactly these are the record's own, or the one before."""
         every = [bytes(32), b"\xff" * 32, b" " * 32, b"a" * 32, b"A" * 32, b"0" * 32, b"'" * 32, bytes(range(10, 42))]
-        record_id = await subject.insert(verifier=every[0])
+        record_id, before = await subject.insert(verifier=every[0]), None
         for old, new in itertools.pairwise(every):
             for other in every:
-                assert await subject.touch(record_id, other, START) is (other == old)
+                assert await subject.touch(record_id, other, START) is (other in (old, before))
             assert await subject.regenerate(record_id, old, new) is True
-            assert (await subject.read(record_id))["verifier"] == new
+            before, found = old, await subject.read(record_id)
+            assert (found["verifier"], found["verifier_before"]) == (new, old)
 
     @pytest.mark.parametrize(
         "user", [None, "", " ", "ada", "ADA ", "jo\0é'\ud800", "; --", "\N{GRINNING FACE}", "u" * 255]

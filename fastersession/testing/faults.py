@@ -182,4 +182,5 @@ def _copy(record: Record) -> Record:
         user=record.user,
     )
     copy.accessed_at, copy.regenerated_at, copy.version = record.accessed_at, record.regenerated_at, record.version
+    copy.verifier_before = record.verifier_before
     return copy

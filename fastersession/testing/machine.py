@@ -35,7 +35,7 @@ from .subject import START, Factory, fields
 __all__ = ["StoreMachine", "check_store"]
 
 RECORDS = range(2)
-VERIFIERS = [bytes([n]) * 32 for n in range(2)]
+VERIFIERS = [bytes([n]) * 32 for n in range(3)]  # the record's own, the one before, and neither
 OWNERS = [bytes([n]) * 16 for n in range(2)]
 NAMES = ("a", "b", "A", "a ", "", "\N{GRINNING FACE}")
 TIMES = (10.0, 60.0, 1_000.0, math.inf)

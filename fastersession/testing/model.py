@@ -26,6 +26,7 @@ class Row:
     user: str | None
     attributes: dict[str, Any]
     regenerated_at: float | None = None
+    verifier_before: bytes | None = None
     version: int = 1
     lease: tuple[bytes, float] | None = field(default=None, compare=False)
 
@@ -71,10 +72,15 @@ class Model:
 
     def own(self, record_id: bytes, verifier: bytes, lease: bytes | None = None) -> Row | None:
         """Return the row if the verifier is its own, and the lease, if one is given, that owner's."""
+        row = self.proven(record_id, verifier, lease)
+        return None if row is None or row.verifier != verifier else row
+
+    def proven(self, record_id: bytes, verifier: bytes, lease: bytes | None = None) -> Row | None:
+        """Return the row if the verifier is its own or the one before, and the lease as for ``own``."""
         row = self.alive(record_id)
-        if row is None or row.verifier != verifier or (lease is not None and self.holder(row) != lease):
+        if row is None or verifier not in (row.verifier, row.verifier_before):
             return None
-        return row
+        return None if lease is not None and self.holder(row) != lease else row
 
     def holder(self, row: Row) -> bytes | None:
         """Return who holds the lease of a row."""
@@ -115,14 +121,14 @@ class Model:
 
     def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
         """See ``Store.update``."""
-        row = self.own(record_id, verifier, change.lease)
+        row = self.proven(record_id, verifier, change.lease)
         if row is not None:
             self.rows[record_id] = row.merged(change)
         return row is not None
 
     def touch(self, record_id: bytes, verifier: bytes, accessed_at: float) -> bool:
         """See ``Store.touch``."""
-        row = self.own(record_id, verifier)
+        row = self.proven(record_id, verifier)
         if row is not None:
             self.rows[record_id] = replace(row, accessed_at=max(row.accessed_at, accessed_at))
         return row is not None
@@ -139,13 +145,13 @@ class Model:
         """See ``Store.regenerate``."""
         row = self.own(record_id, verifier, change.lease)
         if row is not None:
-            fresh = replace(row, verifier=new_verifier, not_after=not_after, regenerated_at=change.accessed_at)
-            self.rows[record_id] = fresh.merged(change)
+            fresh = replace(row, verifier=new_verifier, verifier_before=verifier, not_after=not_after)
+            self.rows[record_id] = replace(fresh, regenerated_at=change.accessed_at).merged(change)
         return row is not None
 
     def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
         """See ``Store.lock``."""
-        row = self.own(record_id, verifier)
+        row = self.proven(record_id, verifier)
         if row is None or self.holder(row) not in (None, owner):
             return False
         self.rows[record_id] = replace(row, lease=(owner, self.clock() + seconds))

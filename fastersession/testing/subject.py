@@ -23,7 +23,10 @@ __all__ = ["FIELDS", "START", "Factory", "Subject", "fields", "opened", "over_a_
 
 Factory = Callable[[Callable[[], float]], Any]  # from a clock to a store that is not open yet
 START = 1_700_000_000.0
-FIELDS = ("verifier", "created_at", "accessed_at", "idle_timeout", "not_after", "regenerated_at", "user", "version")
+FIELDS = (
+    "verifier", "verifier_before", "created_at", "accessed_at", "idle_timeout", "not_after", "regenerated_at", "user",
+    "version",
+)  # fmt: skip
 
 
 def fields(record: Record | None) -> dict[str, Any] | None:

@@ -152,7 +152,7 @@ async def test_two_tabs_at_once_each_keep_their_turn(tmp_path: Path) -> None:
 
 @in_loop
 async def test_another_tab_sees_the_answer_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The question is in the store when the answer begins, and the words of the answer while it goes on."""
+    """The question is in the store when the answer begins, the words as they come; it runs until its end is there."""
     monkeypatch.setattr(app, "SAVE_SECONDS", -1)
     first, second = asyncio.Event(), asyncio.Event()
     store = FaultyStore(SQLiteStore(tmp_path / "chat.db"))
@@ -165,12 +165,18 @@ async def test_another_tab_sees_the_answer_grow(tmp_path: Path, monkeypatch: pyt
         await asyncio.wait_for(save.reached.wait(), 10)
         seen.append(await turns(browser))
         save.open.set()
+        words, end = store.hold("update"), store.hold("update")
+        words.open.set()
         second.set()
+        await asyncio.wait_for(end.reached.wait(), 10)
+        seen.append(await turns(browser))
+        end.open.set()
         await reader.ended()
     seen.append(await turns(browser))
     assert [[(turn["question"], turn["answer"], turn["status"]) for turn in view] for view in seen] == [
         [("go", "", "running")],
         [("go", "one ", "running")],
+        [("go", "one two", "running")],
         [("go", "one two", "done")],
     ]
     await store.close()

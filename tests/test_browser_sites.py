@@ -8,9 +8,6 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 from serving import Server, serve
-from test_browser import chromium
-
-__all__ = ["chromium"]
 
 
 @pytest.fixture(scope="module", params=["strict", "lax", "none"])

@@ -128,7 +128,10 @@ class SessionManager:
         ``None`` stands for no cookie, an empty sequence for cookies that were not looked at.
 
         :raises StoreError: the store failed: better no answer than an answer without the session.
+        :raises ConfigError: the store needs asyncio, and something else runs.
         """
+        if not self.live:
+            self.saver.check_loop()
         if candidates is None:
             return new_session(self)
         tickets = [ticket for ticket in map(self._keys.unsign, candidates) if ticket is not None]
@@ -363,10 +366,10 @@ class SessionManager:
                 await self.saver.commit(session, point, discard=discard, foreseen=foreseen)
 
     @staticmethod
-    def _turn(session: Session) -> asyncio.Lock:
-        turn: asyncio.Lock | None = getattr(session, "_turn", None)
-        if turn is None:
-            turn = session._turn = asyncio.Lock()
+    def _turn(session: Session) -> _Turn:
+        turn: _Turn | None = getattr(session, "_turn", None)
+        if turn is None or (turn.locked() and turn.loop is not asyncio.get_running_loop()):
+            turn = session._turn = _Turn()  # who has one of another loop has ended with it
         return turn
 
     # --- exclusive turns ---
@@ -390,7 +393,9 @@ class SessionManager:
             for request in streaming:
                 await self.save_late(request)
             return
-        work = {asyncio.ensure_future(self.save_late(request)) for request in streaming} | self.tasks
+        loop = asyncio.get_running_loop()
+        work = {loop.create_task(self.save_late(request)) for request in streaming}
+        work.update(task for task in self.tasks if task.get_loop() is loop)  # no other can end
         if work:
             await asyncio.wait(work, timeout=DRAIN_SECONDS)
 
@@ -401,9 +406,10 @@ class SessionManager:
         """
         if self.live or self.told_of_shutdown or not isinstance(error, asyncio.CancelledError):
             return
-        if self._draining is None or self._draining.done():
-            self._draining = asyncio.get_running_loop().create_task(self.drain())
-        await shielded(_ended(self._draining), set())
+        loop, draining = asyncio.get_running_loop(), self._draining
+        if draining is None or draining.done() or draining.get_loop() is not loop:
+            draining = self._draining = loop.create_task(self.drain())
+        await shielded(_ended(draining), set())
 
     async def save_late(self, request: RequestManager) -> None:
         """Run a late save of a running request, which raises at its end what this one would."""
@@ -418,6 +424,14 @@ class SessionManager:
         """Warn of attributes that were written after the end of the request and never saved."""
         text = "written after the request had ended, and lost: %s; await session.save() after such a write"
         self.events.emit(logging.WARNING, "session.unsaved", session._record_id, text, ", ".join(map(repr, names)))
+
+
+class _Turn(asyncio.Lock):
+    """What makes the commits of one session take turns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.get_running_loop()
 
 
 def new_session(manager: SessionManager, status: Status = Status.NEW, record_id: bytes | None = None) -> Session:

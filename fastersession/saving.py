@@ -13,11 +13,18 @@ from collections.abc import Callable, Coroutine, Generator, Mapping
 from typing import Any, NamedTuple
 
 from .commit import Action, Point, Situation, plan
-from .errors import AttributeNotSerializable, FasterSessionError, LeaseLost, SessionNotEstablished, StoreError
+from .errors import (
+    AttributeNotSerializable,
+    ConfigError,
+    FasterSessionError,
+    LeaseLost,
+    SessionNotEstablished,
+    StoreError,
+)
 from .events import EventLog
 from .session import FAILED, LEFT_WITHOUT_COOKIE, NOT_STARTED, Intents, Metadata, Session, Status
 from .stores.base import Change, Record, Store
-from .tasks import TimeLimit, run_now
+from .tasks import TimeLimit, on_asyncio, run_now
 from .tokens import draw, same, verifier_of
 from .values import Values, Work
 
@@ -62,7 +69,7 @@ class Saver:
         self._max_age = max_age
         self._longest = min(lifetime, max_age)  # of a session whose cookie is issued only once
         self._opening: asyncio.Task[None] | None = None
-        self._opened = store.live
+        self._opened_in: asyncio.AbstractEventLoop | None = None  # of a live store: in none, for all are alike
         self._limit = TimeLimit(STORE_SECONDS)
 
     # --- drivers: the steps of a commit, at once or awaited ---
@@ -156,7 +163,7 @@ class Saver:
             if self.live:
                 return self.call_now(verb, *arguments)
             with self._limit.bound():
-                if not self._opened:
+                if self._opened_in is not asyncio.get_running_loop():
                     await self._open_shared()
                 return await verb(*arguments)
         except FasterSessionError:
@@ -188,34 +195,51 @@ class Saver:
         """Tell if a record has expired by what it says of itself, whatever the store made of it."""
         return self.clock() >= min(record.created_at + self._lifetime, record.accessed_at + record.idle_timeout)
 
+    def check_loop(self) -> None:
+        """Refuse what is no event loop of asyncio.
+
+        :raises ConfigError: only a live store works there.
+        """
+        if not self.live and not on_asyncio():
+            name = type(self._store).__name__
+            raise ConfigError(f"store: {name} needs asyncio: run the server on it, not on trio, or take a MemoryStore")
+
     async def open(self) -> None:
-        """Open the store, at startup."""
+        """Open the store, at startup.
+
+        :raises ConfigError: see ``check_loop``.
+        """
+        self.check_loop()
         if self.live:
             await self._store.open()
-        elif not self._opened:
+        elif self._opened_in is not asyncio.get_running_loop():
             await self._open_shared()
 
     async def close(self) -> None:
         """Close the store; a save that comes later all the same opens it again."""
-        self._opened = self.live
+        self._opened_in = None
         try:
             await (self._store.close() if self.live else _bounded(self._store.close()))
         except Exception as error:
             self._events.emit(logging.WARNING, "store.close_failed", None, "the store was not closed: %s", error)
 
     async def _open_shared(self) -> None:
-        """Open the store once for all who wait for it, also where no lifespan did."""
-        if self._opening is None:
-            self._opening = asyncio.get_running_loop().create_task(self._open_once())
-            self._opening.add_done_callback(_retrieve)
-        await asyncio.shield(self._opening)
+        """Open the store once for all who wait for it, also where no lifespan did, and in each event loop anew."""
+        loop, opening = asyncio.get_running_loop(), self._opening
+        if opening is None or opening.get_loop() is not loop:
+            opening = self._opening = loop.create_task(self._open_once(loop))
+            opening.add_done_callback(self._forget_opening)
+        await asyncio.shield(opening)
 
-    async def _open_once(self) -> None:
-        try:
-            await _bounded(self._store.open())  # or one that hangs would keep every later request waiting
-            self._opened = True
-        finally:
+    async def _open_once(self, loop: asyncio.AbstractEventLoop) -> None:
+        await _bounded(self._store.open())  # or one that hangs would keep every later request waiting
+        self._opened_in = loop
+
+    def _forget_opening(self, opening: asyncio.Task[None]) -> None:
+        if self._opening is opening:
             self._opening = None
+        if not opening.cancelled():
+            opening.exception()  # seen: those who waited for it may have gone before
 
     async def _run(self, steps: Steps) -> None:
         try:
@@ -321,7 +345,8 @@ class Saver:
         change = self._change(session, record_id, work, intents, now)
         _, secret = draw()
         new_verifier = self.verifier(secret)
-        created_at = now if session._record is None else session._record.created_at
+        record = session._record
+        created_at = now if record is None else record.created_at
         arguments = record_id, verifier, new_verifier, self._not_after(created_at, now), change
         if not (yield self._verbs.regenerate, arguments):
             why = "another request regenerated or ended the session first"
@@ -344,9 +369,9 @@ class Saver:
 
     def _touch(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
         record_id, verifier = session._proof()
-        touched = yield self._verbs.touch, (record_id, verifier, now)
-        if touched and session._record is not None:  # else a save will find out; there is nothing to drop yet
-            session._record.accessed_at = max(now, session._record.accessed_at)
+        touched, record = (yield self._verbs.touch, (record_id, verifier, now)), session._record
+        if touched and record is not None:  # else a save will find out; there is nothing to drop yet
+            record.accessed_at = max(now, record.accessed_at)
 
     def _drop(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
         if session._status is Status.SUPERSEDED:
@@ -385,11 +410,12 @@ class Saver:
         return _new_tuple(Change, (now, sets, deletes, idle_timeout, session._lease))
 
     def _saved(self, session: Session, record_id: bytes, work: Work, change: Change) -> None:
-        if session._record_id is record_id and session._record is not None:  # not invalidated meanwhile
+        record = session._record
+        if session._record_id is record_id and record is not None:  # not invalidated meanwhile
             self._values.settle(session, work)
             if not self.live:
-                session._record.accessed_at = max(change.accessed_at, session._record.accessed_at)
-                session._record.idle_timeout = change.idle_timeout or session._record.idle_timeout
+                record.accessed_at = max(change.accessed_at, record.accessed_at)
+                record.idle_timeout = change.idle_timeout or record.idle_timeout
             if change.idle_timeout is not None and session._request is not None:
                 session._request.hold()  # its keeper has another period now
 
@@ -416,12 +442,6 @@ async def _bounded(call: Coroutine[Any, Any, None]) -> None:
         raise  # a store's own clear words
     except Exception as error:
         raise StoreError(f"the store could not be opened or closed: {type(error).__name__}") from error
-
-
-def _retrieve(opening: asyncio.Task[None]) -> None:
-    """Mark the error of an opening as seen: those who waited for it may have gone before."""
-    if not opening.cancelled():
-        opening.exception()
 
 
 def _keep_waiting(session: Session, intents: Intents, action: Action) -> None:

@@ -244,7 +244,8 @@ class Session(Attributes):
     @property
     def created_at(self) -> datetime:
         """When the session was created, in UTC; now, for a session that has no record yet."""
-        return self._time(None if self._record is None else self._record.created_at)
+        record = self._record
+        return self._time(None if record is None else record.created_at)
 
     @property
     def last_accessed_at(self) -> datetime:
@@ -253,13 +254,15 @@ class Session(Attributes):
         Accesses are recorded to a tenth of the idle timeout. Before this request has saved anything, it is that of an
         earlier one.
         """
-        return self._time(None if self._record is None else self._record.accessed_at)
+        record = self._record
+        return self._time(None if record is None else record.accessed_at)
 
     @property
     def user(self) -> str | None:
         """The user that the session belongs to, ``None`` if nobody."""
         self._accessed = True
-        return None if self._record is None else self._record.user
+        record = self._record
+        return None if record is None else record.user
 
     @property
     def idle_timeout(self) -> timedelta:
@@ -364,10 +367,11 @@ class Session(Attributes):
     # --- how the verbs work ---
 
     def _plans(self) -> Intents:
-        if self._intents is None:
-            self._intents = Intents()
+        intents = self._intents  # read once, as elsewhere: another thread may take them at any time
+        if intents is None:
+            intents = self._intents = Intents()
         self._accessed = True  # last: what a save point meanwhile takes for seen is in the intents
-        return self._intents
+        return intents
 
     def _ticket(self) -> tuple[bytes, bytes]:
         """Return the id and the secret of a new session."""
@@ -391,9 +395,10 @@ class Session(Attributes):
         return intents
 
     def _idle_seconds(self) -> float:
-        if self._intents is not None and self._intents.idle_timeout is not None:
-            return self._intents.idle_timeout
-        return self._host.idle_timeout if self._record is None else self._record.idle_timeout
+        intents, record = self._intents, self._record
+        if intents is not None and intents.idle_timeout is not None:
+            return intents.idle_timeout
+        return self._host.idle_timeout if record is None else record.idle_timeout
 
     def _time(self, timestamp: float | None) -> datetime:
         self._accessed = True
@@ -408,9 +413,9 @@ class Session(Attributes):
             self._forget_record()
 
     def _start_anew(self) -> None:
-        intents, record_id = Intents(), self._record_id
-        if self._intents is not None:
-            intents.doomed, intents.signed_out = self._intents.doomed, self._intents.signed_out
+        intents, record_id, before = Intents(), self._record_id, self._intents
+        if before is not None:
+            intents.doomed, intents.signed_out = [*before.doomed], before.signed_out
         if self._status is Status.LIVE and record_id is not None:
             intents.doomed.append(record_id)
             intents.signed_out = intents.signed_out or not self._is_new

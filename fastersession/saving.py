@@ -293,7 +293,10 @@ class Saver:
     def _reload(self, session: Session) -> Steps:
         if session._status is not LIVE:
             return
-        record_id, verifier = session._proof()
+        proof = session._proof()
+        if proof is None:  # invalidated by another thread: the next save point deletes the record
+            return
+        record_id, verifier = proof
         record = yield self._verbs.load, (record_id,)
         if session._record_id is not record_id:  # invalidated while the store worked
             return
@@ -333,7 +336,10 @@ class Saver:
         raise StoreError(f"{CREATE_TRIES} new record ids in a row were taken: the random generator is broken")
 
     def _update(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
-        record_id, verifier = session._proof()
+        proof = session._proof()
+        if proof is None:  # invalidated by another thread: the next save point deletes the record
+            return
+        record_id, verifier = proof
         change = self._change(session, record_id, work, intents, now)
         if (yield self._verbs.update, (record_id, verifier, change)):
             self._saved(session, record_id, work, change)
@@ -341,7 +347,10 @@ class Saver:
             yield from self._refused(session, record_id, verifier, change, LOST)
 
     def _regenerate(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
-        record_id, verifier = session._proof()
+        proof = session._proof()
+        if proof is None:  # invalidated by another thread: the next save point deletes the record
+            return
+        record_id, verifier = proof
         change = self._change(session, record_id, work, intents, now)
         _, secret = draw()
         new_verifier = self.verifier(secret)
@@ -368,7 +377,10 @@ class Saver:
         yield from self._first(session, session._plans())
 
     def _touch(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
-        record_id, verifier = session._proof()
+        proof = session._proof()
+        if proof is None:  # invalidated by another thread: the next save point deletes the record
+            return
+        record_id, verifier = proof
         touched, record = (yield self._verbs.touch, (record_id, verifier, now)), session._record
         if touched and record is not None:  # else a save will find out; there is nothing to drop yet
             record.accessed_at = max(now, record.accessed_at)
@@ -407,7 +419,8 @@ class Saver:
         if idle_timeout is not None and record is not None:
             about = (record.user, record.created_at, idle_timeout)
         sets, deletes = self._values.to_change(record_id, work, about)
-        return _new_tuple(Change, (now, sets, deletes, idle_timeout, session._lease))
+        lease = session._lease
+        return _new_tuple(Change, (now, sets, deletes, idle_timeout, None if lease is None else lease.owner))
 
     def _saved(self, session: Session, record_id: bytes, work: Work, change: Change) -> None:
         record = session._record

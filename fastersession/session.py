@@ -25,6 +25,7 @@ __all__ = [
     "Host",
     "Intents",
     "LateSession",
+    "Lease",
     "Metadata",
     "Pending",
     "Request",
@@ -66,6 +67,12 @@ class Metadata(Protocol):
     user: str | None
     requests: int
     sockets: int
+
+
+class Lease(Protocol):
+    """What a session shows of its turn: under which owner saves are made, ``None`` while there is no lease."""
+
+    owner: bytes | None
 
 
 class Host(Protocol):
@@ -215,7 +222,7 @@ class Session(Attributes):
     _intents: Intents | None
     _is_new: bool  # not loaded: created in this request, or not at all
     _late: dict[str, None]  # names written after the end and not saved
-    _lease: bytes | None  # the owner under which saves are made, inside exclusive(); only with a record
+    _lease: Lease | None  # once exclusive() was entered; only with a record
     _phase: int
     _record: Metadata | None
     _record_id: bytes | None
@@ -380,10 +387,13 @@ class Session(Attributes):
             self._record_id, self._secret = draw()
         return self._record_id, self._secret
 
-    def _proof(self) -> tuple[bytes, bytes]:
-        """Return the record id and the verifier that this request's saves prove themselves with."""
-        assert self._record_id is not None and self._verifier is not None  # noqa: S101, PT018 - LIVE has both
-        return self._record_id, self._verifier
+    def _proof(self) -> tuple[bytes, bytes] | None:
+        """Return the record id and the verifier that this request's saves prove themselves with.
+
+        ``None`` if there is no record; of a live session only when another thread has invalidated it this moment.
+        """
+        record_id, verifier = self._record_id, self._verifier
+        return None if record_id is None or verifier is None else (record_id, verifier)
 
     def _take_intents(self) -> Intents | None:
         """Return what is asked for, to be carried out now; what is asked for from here on is for the next commit."""

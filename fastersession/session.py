@@ -359,11 +359,15 @@ class Session(Attributes):
         """Return an async context manager that one request of the session at a time is in.
 
         On entry pending changes are saved and the attributes reloaded, so what another request did in its turn is
-        there; on exit what was changed is saved before the next may enter. Other saves are never held up.
+        there; on exit what was changed is saved before the next may enter. Other saves are never held up. Entered by
+        several tasks of the request, or again inside, it is the same turn, which begins with the first entry and ends
+        with the last exit. Entered again after an exit that failed, it goes on with that turn's lease.
 
         :param timeout: seconds to wait for the turn.
         :raises ExclusiveTimeout: (on entry) the turn did not come in time.
-        :raises LeaseLost: (at a save inside) the turn was taken away, for this process stood still for too long.
+        :raises LeaseLost: (at a save inside) the turn was taken away, for this process stood still for too long; or,
+            on entry, a turn whose exit had failed was.
+        :raises ConfigError: (on entry) the code runs on trio, not on asyncio.
         """
         return self._host.exclusive(self, timeout)
 

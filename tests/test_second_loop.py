@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from fastersession import MemoryStore, StoreError
 from fastersession.stores.sql import SQLStore
 from fastersession.testing import FakeClock
 
+GUIDE = Path(__file__).parent.parent / "GUIDE.md"
 TABS = 5
 
 
@@ -136,6 +139,14 @@ def test_a_given_engine_that_keeps_no_connection_works_in_each_loop(place: Place
 
     for _ in range(3):
         asyncio.run(one())
+
+
+def test_the_guides_fixture_of_an_engine_works(on_postgresql: Place) -> None:
+    """The example under "Event loops", with the address of a server that is there."""
+    (code,) = re.findall(r"^## Event loops$.*?^```python\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(code.replace("postgresql+asyncpg://localhost/db", on_postgresql.url), names)
+    names["two_tests"]()
 
 
 # --- a loop that died ---

@@ -91,7 +91,10 @@ class Store(Protocol):
     clock: Callable[[], float]
 
     async def open(self) -> None:
-        """Make ready for use; called at lifespan startup. May be called again, and then does nothing."""
+        """Make ready for use; called at lifespan startup, else at the first use, and in each further event loop.
+
+        May be called again, and then does nothing.
+        """
 
     async def close(self) -> None:
         """Release what ``open`` took; called at lifespan shutdown, after the last save."""

@@ -55,10 +55,11 @@ class SQLStore:
     done once more on a new one, and one that lost a deadlock is repeated; a repeated ``create`` or ``regenerate`` that
     finds its own outcome has succeeded. Expired sessions are removed by ``purge`` only.
 
-    :param engine_or_url: an ``AsyncEngine`` with one of the drivers asyncpg, psycopg or asyncmy, which stays the
-        caller's to dispose of (``isolation_level="AUTOCOMMIT"`` spares a setting at each call; with MariaDB and
-        MySQL, ``skip_autocommit_rollback=True`` a round trip too; ``hide_parameters=True`` keeps contents out of
-        SQLAlchemy's errors), or a URL, for which the store makes an engine of its own.
+    :param engine_or_url: an ``AsyncEngine`` with one of the drivers asyncpg, psycopg or asyncmy, which serves one event
+        loop and stays the caller's to dispose of (``isolation_level="AUTOCOMMIT"`` spares a setting at each call; with
+        MariaDB and MySQL, ``skip_autocommit_rollback=True`` a round trip too; ``hide_parameters=True`` keeps contents
+        out of SQLAlchemy's errors), or a URL, for which the store makes an engine of its own, and another one in each
+        further event loop. Its connections end with the loop, if nobody calls ``close``.
     :param table: name of the table of sessions, ``name`` or ``schema.name``, in lower case.
     :param attribute_table: name of the table of their attributes; by default ``table`` with ``_attribute`` behind.
     :param create_tables: make the tables at opening where they are missing. Else they must be there: ``ddl`` has the

@@ -23,7 +23,7 @@ from .errors import (
 )
 from .events import EventLog
 from .session import FAILED, LEFT_WITHOUT_COOKIE, NOT_STARTED, Intents, Metadata, Session, Status
-from .stores.base import Change, Record, Store
+from .stores.base import AHEAD, AHEAD_TEXT, Change, Record, Store
 from .tasks import TimeLimit, on_asyncio, run_now
 from .tokens import draw, same, verifier_of
 from .values import Values, Work
@@ -192,8 +192,15 @@ class Saver:
         await self.call(self._verbs.unlock, record_id, owner)
 
     def has_ended(self, record: Record) -> bool:
-        """Tell if a record has expired by what it says of itself, whatever the store made of it."""
-        return self.clock() >= min(record.created_at + self._lifetime, record.accessed_at + record.idle_timeout)
+        """Tell if a record has expired by what it says of itself, whatever the store made of it.
+
+        One from ahead, written by a clock that was set back since, ends late: to hold it to this clock would end none,
+        for the store's own times decide; to end it would log out whoever was there meanwhile.
+        """
+        now = self.clock()
+        if record.accessed_at - now > AHEAD:
+            self._events.once("clock.ahead", AHEAD_TEXT)
+        return now >= min(record.created_at + self._lifetime, record.accessed_at + record.idle_timeout)
 
     def check_loop(self) -> None:
         """Refuse what is no event loop of asyncio.

@@ -153,7 +153,8 @@ class Table:
         if record is None or not record.admits(change, self.clock()):
             return False
         record.merge(change)
-        self._check_ahead(record, change.accessed_at)
+        if record.accessed_at > change.accessed_at:
+            self._check_ahead(record, change.accessed_at)
         if change.idle_timeout is not None:
             record.idle_timeout = change.idle_timeout
             self._refile(record)

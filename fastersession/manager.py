@@ -304,7 +304,7 @@ class SessionManager:
 
     def settled(self, session: Session) -> bool:
         """Tell if a store of bytes has all there is, and nothing in it can change unseen: no mutable value."""
-        return unchanged(session, session._base) and SCALARS.issuperset(map(type, dict.values(session)))
+        return unchanged(session, session._base) and SCALARS.issuperset(map(type, list(dict.values(session))))
 
     def busy(self, session: Session) -> bool:
         """Tell if a commit of another task is at work."""
@@ -328,9 +328,10 @@ class SessionManager:
     def cookie(self, session: Session) -> bytes | None:
         """Return the token that the start must carry, ``b""`` if it must clear the cookie, else ``None``."""
         secret, session._secret = session._secret, None
-        if session._status is LIVE and secret is not None and session._record_id is not None:
-            return self._keys.sign((session._record_id, secret))
-        signed_out = session._intents is not None and session._intents.signed_out
+        record_id, intents = session._record_id, session._intents
+        if session._status is LIVE and secret is not None and record_id is not None:
+            return self._keys.sign((record_id, secret))
+        signed_out = intents is not None and intents.signed_out
         return b"" if signed_out and session._status is Status.NEW else None
 
     def adopt(self, session: Session, value: object) -> None:

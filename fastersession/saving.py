@@ -101,6 +101,8 @@ class Saver:
         if record is None:  # taken: the slow way mints another
             return False
         session._record, session._status, session._verifier, session._lease = record, LIVE, secret, None
+        if session._record_id is not record_id:
+            session._orphan(record_id)
         if session._request is not None:
             session._request.hold()
         return True
@@ -271,7 +273,10 @@ class Saver:
             if intents is None and foreseen is not None and foreseen.work and foreseen.base is session._base:
                 work = foreseen.work  # encoded already; what was written since is for the next commit
             else:
-                work, discard = self._work(session, intents, discard)
+                of, given = session._record_id, discard
+                work, discard = self._work(session, intents, given)
+                if session._record_id is not of:  # invalidated by another thread: that was of the session before
+                    work, discard = self._work(session, intents, given)
             now = self.clock()
             action = plan(_situation(session, intents, point, work, discard, now))
             if action is not Action.NOTHING:
@@ -284,8 +289,7 @@ class Saver:
             if intents is not None:
                 if not carried_out:
                     same_session = session._record_id is record_id
-                    session._intents = intents.put_back(session._intents, same_session=same_session)
-                    session._accessed = True
+                    session._put_back(intents, same_session=same_session)
                 elif session._record_id is record_id:
                     _keep_waiting(session, intents, action)
 
@@ -319,6 +323,8 @@ class Saver:
         dict.clear(session)
         dict.update(session, fresh)
         session._accessed, session._record = True, record
+        if session._record_id is not record_id:
+            session._disown(fresh)
 
     def _create(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
         idle = session._idle_seconds() if intents is None or intents.idle_timeout is None else intents.idle_timeout
@@ -334,6 +340,8 @@ class Saver:
                 session._record, session._status, session._verifier = record, LIVE, record.verifier
                 session._lease = None
                 self._values.settle(session, work)
+                if session._record_id is not record_id:
+                    session._orphan(record_id)
                 if intents is not None:
                     intents.regenerate = False  # the secret is new anyway
                 if session._request is not None:
@@ -433,6 +441,8 @@ class Saver:
         record = session._record
         if session._record_id is record_id and record is not None:  # not invalidated meanwhile
             self._values.settle(session, work)
+            if session._record_id is not record_id:
+                session._disown()
             if not self.live:
                 record.accessed_at = max(change.accessed_at, record.accessed_at)
                 record.idle_timeout = change.idle_timeout or record.idle_timeout

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
+from threading import Lock
 from typing import Any, ClassVar, Protocol
 
 from .attributes import Attributes
@@ -46,6 +47,11 @@ LEFT_WITHOUT_COOKIE = (
     "the response headers have left without a session cookie, so nobody could ever read it: "
     "write the first attribute before streaming starts, or call session.establish() there"
 )
+
+
+# Held while intents are put in place or taken away: what one thread asks for must not replace what another has asked
+# for. For a few bytecodes, by no request that calls no verb.
+_ASKING = Lock()
 
 
 class Status(Enum):
@@ -315,6 +321,7 @@ class Session(Attributes):
         self._accessed = True
         if self._status in (Status.NEW, Status.LIVE, Status.GONE):
             self._start_anew()
+            dict.clear(self)  # again: in another thread, a reload() may have filled it meanwhile
         else:
             self._record_id = None
         return self._done_now_if_ended()
@@ -380,7 +387,10 @@ class Session(Attributes):
     def _plans(self) -> Intents:
         intents = self._intents  # read once, as elsewhere: another thread may take them at any time
         if intents is None:
-            intents = self._intents = Intents()
+            with _ASKING:
+                intents = self._intents
+                if intents is None:
+                    intents = self._intents = Intents()
         self._accessed = True  # last: what a save point meanwhile takes for seen is in the intents
         return intents
 
@@ -401,12 +411,19 @@ class Session(Attributes):
 
     def _take_intents(self) -> Intents | None:
         """Return what is asked for, to be carried out now; what is asked for from here on is for the next commit."""
-        intents = self._intents
-        if intents is not None:
-            self._intents = None
-            if intents.signed_out:
-                self._plans().signed_out = True
+        if self._intents is None:
+            return None
+        with _ASKING:
+            intents, self._intents = self._intents, None
+        if intents is not None and intents.signed_out:
+            self._plans().signed_out = True
         return intents
+
+    def _put_back(self, intents: Intents, *, same_session: bool) -> None:
+        """Ask for it again, for the save failed."""
+        with _ASKING:
+            self._intents = intents.put_back(self._intents, same_session=same_session)
+        self._accessed = True
 
     def _idle_seconds(self) -> float:
         intents, record = self._intents, self._record
@@ -427,13 +444,15 @@ class Session(Attributes):
             self._forget_record()
 
     def _start_anew(self) -> None:
-        intents, record_id, before = Intents(), self._record_id, self._intents
-        if before is not None:
-            intents.doomed, intents.signed_out = [*before.doomed], before.signed_out
-        if self._status is Status.LIVE and record_id is not None:
-            intents.doomed.append(record_id)
-            intents.signed_out = intents.signed_out or not self._is_new
-        self._intents = intents
+        intents, record_id = Intents(), self._record_id
+        with _ASKING:
+            before = self._intents
+            if before is not None:
+                intents.doomed, intents.signed_out = [*before.doomed], before.signed_out
+            if self._status is Status.LIVE and record_id is not None:
+                intents.doomed.append(record_id)
+                intents.signed_out = intents.signed_out or not self._is_new
+            self._intents = intents
         self._accessed = True
         self._forget_record()
         if self._phase != NOT_STARTED:
@@ -445,10 +464,22 @@ class Session(Attributes):
         return self._refusal if self._status is Status.FOREIGN else None
 
     def _forget_record(self) -> None:
+        self._record_id = self._secret = self._verifier = self._lease = None  # first: by it others see what happens
         self._status, self._record, self._base = Status.NEW, None, EMPTY
         self._encoded = {}
-        self._record_id = self._secret = self._verifier = self._lease = None
         self._is_new = True
+
+    def _disown(self, attributes: Mapping[str, Any] = EMPTY) -> None:
+        """Take out again what came of a record that another thread has invalidated in this very moment."""
+        for name, value in attributes.items():
+            if dict.get(self, name) is value:
+                dict.pop(self, name, None)
+        self._record, self._base, self._encoded = None, EMPTY, {}
+
+    def _orphan(self, record_id: bytes) -> None:
+        """Let a record be deleted that was made for what another thread has invalidated in this very moment."""
+        self._forget_record()
+        self._plans().doomed.append(record_id)
 
     def _done_now_if_ended(self) -> Pending:
         if self._phase == ENDED:

@@ -138,7 +138,10 @@ class SessionManager:
         ``None`` stands for no cookie, an empty sequence for cookies that were not looked at.
 
         :raises StoreError: the store failed: better no answer than an answer without the session.
+        :raises ConfigError: the store needs asyncio, and something else runs.
         """
+        if not self.live:
+            self.saver.check_loop()
         if candidates is None:
             return new_session(self)
         tickets = [ticket for ticket in map(self._keys.unsign, candidates) if ticket is not None]
@@ -334,7 +337,7 @@ class SessionManager:
 
     def settled(self, session: Session) -> bool:
         """Tell if a store of bytes has all there is, and nothing in it can change unseen: no mutable value."""
-        return unchanged(session, session._base) and SCALARS.issuperset(map(type, dict.values(session)))
+        return unchanged(session, session._base) and SCALARS.issuperset(map(type, list(dict.values(session))))
 
     def busy(self, session: Session) -> bool:
         """Tell if a commit of another task is at work."""
@@ -358,9 +361,10 @@ class SessionManager:
     def cookie(self, session: Session) -> bytes | None:
         """Return the token that the start must carry, ``b""`` if it must clear the cookie, else ``None``."""
         secret, session._secret = session._secret, None
-        if session._status is LIVE and secret is not None and session._record_id is not None:
-            return self._keys.sign((session._record_id, secret))
-        signed_out = session._intents is not None and session._intents.signed_out
+        record_id, intents = session._record_id, session._intents
+        if session._status is LIVE and secret is not None and record_id is not None:
+            return self._keys.sign((record_id, secret))
+        signed_out = intents is not None and intents.signed_out
         return b"" if signed_out and session._status is Status.NEW else None
 
     def adopt(self, session: Session, value: object) -> None:
@@ -393,10 +397,10 @@ class SessionManager:
                 await self.saver.commit(session, point, discard=discard, foreseen=foreseen)
 
     @staticmethod
-    def _turn(session: Session) -> asyncio.Lock:
-        turn: asyncio.Lock | None = getattr(session, "_turn", None)
-        if turn is None:
-            turn = session._turn = asyncio.Lock()
+    def _turn(session: Session) -> _Turn:
+        turn: _Turn | None = getattr(session, "_turn", None)
+        if turn is None or (turn.locked() and turn.loop is not asyncio.get_running_loop()):
+            turn = session._turn = _Turn()  # who has one of another loop has ended with it
         return turn
 
     # --- exclusive turns ---
@@ -420,7 +424,9 @@ class SessionManager:
             for request in streaming:
                 await self.save_late(request)
             return
-        work = {asyncio.ensure_future(self.save_late(request)) for request in streaming} | self.tasks
+        loop = asyncio.get_running_loop()
+        work = {loop.create_task(self.save_late(request)) for request in streaming}
+        work.update(task for task in self.tasks if task.get_loop() is loop)  # no other can end
         if work:
             await asyncio.wait(work, timeout=DRAIN_SECONDS)
 
@@ -431,9 +437,10 @@ class SessionManager:
         """
         if self.live or self.told_of_shutdown or not isinstance(error, asyncio.CancelledError):
             return
-        if self._draining is None or self._draining.done():
-            self._draining = asyncio.get_running_loop().create_task(self.drain())
-        await shielded(_ended(self._draining), set())
+        loop, draining = asyncio.get_running_loop(), self._draining
+        if draining is None or draining.done() or draining.get_loop() is not loop:
+            draining = self._draining = loop.create_task(self.drain())
+        await shielded(_ended(draining), set())
 
     async def save_late(self, request: RequestManager) -> None:
         """Run a late save of a running request, which raises at its end what this one would."""
@@ -452,6 +459,14 @@ class SessionManager:
 
 # The managers of live stores in this process, by id.
 _IN_MEMORY: WeakValueDictionary[int, SessionManager] = WeakValueDictionary()
+
+
+class _Turn(asyncio.Lock):
+    """What makes the commits of one session take turns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.get_running_loop()
 
 
 def new_session(manager: SessionManager, status: Status = Status.NEW, record_id: bytes | None = None) -> Session:

@@ -37,7 +37,7 @@ class FasterSessionMiddleware:
     """Server-side sessions for any ASGI application, saved even when the answer streams after the headers.
 
     It puts a :class:`Session` at ``scope["session"]`` and its manager at ``request.state.session``. See the README
-    for what happens when. One instance serves one event loop.
+    for what happens when. One instance serves one event loop at a time.
 
     :param app: an ASGI 3 application, or an ASGI 2 one (adapted by asgiref).
     :param secret_key: ``str``, ``bytes``, what hides one (Starlette's ``Secret``, pydantic's ``SecretStr``), or a

@@ -13,11 +13,18 @@ from collections.abc import Callable, Coroutine, Generator, Mapping
 from typing import Any, NamedTuple
 
 from .commit import Action, Point, Situation, plan
-from .errors import AttributeNotSerializable, FasterSessionError, LeaseLost, SessionNotEstablished, StoreError
+from .errors import (
+    AttributeNotSerializable,
+    ConfigError,
+    FasterSessionError,
+    LeaseLost,
+    SessionNotEstablished,
+    StoreError,
+)
 from .events import EventLog
 from .session import FAILED, LEFT_WITHOUT_COOKIE, NOT_STARTED, Intents, Metadata, Session, Status
-from .stores.base import Change, Record, Store
-from .tasks import TimeLimit, run_now
+from .stores.base import AHEAD, AHEAD_TEXT, Change, Record, Store
+from .tasks import TimeLimit, on_asyncio, run_now
 from .tokens import draw, same, verifier_of
 from .values import Values, Work
 
@@ -77,7 +84,7 @@ class Saver:
         self._max_age = max_age
         self._longest = min(lifetime, max_age)  # of a session whose cookie is issued only once
         self._opening: asyncio.Task[None] | None = None
-        self._opened = store.live
+        self._opened_in: asyncio.AbstractEventLoop | None = None  # of a live store: in none, for all are alike
         self._limit = TimeLimit(STORE_SECONDS * patience)
 
     # --- drivers: the steps of a commit, at once or awaited ---
@@ -109,6 +116,8 @@ class Saver:
         if record is None:  # taken: the slow way mints another
             return False
         session._record, session._status, session._verifier, session._lease = record, LIVE, secret, None
+        if session._record_id is not record_id:
+            session._orphan(record_id)
         if session._request is not None:
             session._request.hold()
         return True
@@ -171,7 +180,7 @@ class Saver:
             if self.live:
                 return self.call_now(verb, *arguments)
             with self._limit.bound():
-                if not self._opened:
+                if self._opened_in is not asyncio.get_running_loop():
                     await self._open_shared()
                 return await verb(*arguments)
         except FasterSessionError:
@@ -200,37 +209,61 @@ class Saver:
         await self.call(self._verbs.unlock, record_id, owner)
 
     def has_ended(self, record: Record) -> bool:
-        """Tell if a record has expired by what it says of itself, whatever the store made of it."""
-        return self.clock() >= min(record.created_at + self._lifetime, record.accessed_at + record.idle_timeout)
+        """Tell if a record has expired by what it says of itself, whatever the store made of it.
+
+        One from ahead, written by a clock that was set back since, ends late: to hold it to this clock would end none,
+        for the store's own times decide; to end it would log out whoever was there meanwhile.
+        """
+        now = self.clock()
+        if record.accessed_at - now > AHEAD:
+            self._events.once("clock.ahead", AHEAD_TEXT)
+        return now >= min(record.created_at + self._lifetime, record.accessed_at + record.idle_timeout)
+
+    def check_loop(self) -> None:
+        """Refuse what is no event loop of asyncio.
+
+        :raises ConfigError: only a live store works there.
+        """
+        if not self.live and not on_asyncio():
+            name = type(self._store).__name__
+            raise ConfigError(f"store: {name} needs asyncio: run the server on it, not on trio, or take a MemoryStore")
 
     async def open(self) -> None:
-        """Open the store, at startup."""
+        """Open the store, at startup.
+
+        :raises ConfigError: see ``check_loop``.
+        """
+        self.check_loop()
         if self.live:
             await self._store.open()
-        elif not self._opened:
+        elif self._opened_in is not asyncio.get_running_loop():
             await self._open_shared()
 
     async def close(self) -> None:
         """Close the store; a save that comes later all the same opens it again."""
-        self._opened = self.live
+        self._opened_in = None
         try:
             await (self._store.close() if self.live else _bounded(self._store.close()))
         except Exception as error:
             self._events.emit(logging.WARNING, "store.close_failed", None, "the store was not closed: %s", error)
 
     async def _open_shared(self) -> None:
-        """Open the store once for all who wait for it, also where no lifespan did."""
-        if self._opening is None:
-            self._opening = asyncio.get_running_loop().create_task(self._open_once())
-            self._opening.add_done_callback(_retrieve)
-        await asyncio.shield(self._opening)
+        """Open the store once for all who wait for it, also where no lifespan did, and in each event loop anew."""
+        loop, opening = asyncio.get_running_loop(), self._opening
+        if opening is None or opening.get_loop() is not loop:
+            opening = self._opening = loop.create_task(self._open_once(loop))
+            opening.add_done_callback(self._forget_opening)
+        await asyncio.shield(opening)
 
-    async def _open_once(self) -> None:
-        try:
-            await _bounded(self._store.open())  # or one that hangs would keep every later request waiting
-            self._opened = True
-        finally:
+    async def _open_once(self, loop: asyncio.AbstractEventLoop) -> None:
+        await _bounded(self._store.open())  # or one that hangs would keep every later request waiting
+        self._opened_in = loop
+
+    def _forget_opening(self, opening: asyncio.Task[None]) -> None:
+        if self._opening is opening:
             self._opening = None
+        if not opening.cancelled():
+            opening.exception()  # seen: those who waited for it may have gone before
 
     async def _run(self, steps: Steps) -> None:
         try:
@@ -255,7 +288,10 @@ class Saver:
             if intents is None and foreseen is not None and foreseen.work and foreseen.base is session._base:
                 work = foreseen.work  # encoded already; what was written since is for the next commit
             else:
-                work, discard = self._work(session, intents, discard)
+                of, given = session._record_id, discard
+                work, discard = self._work(session, intents, given)
+                if session._record_id is not of:  # invalidated by another thread: that was of the session before
+                    work, discard = self._work(session, intents, given)
             now = self.clock()
             action = plan(_situation(session, intents, point, work, discard, now))
             if action is not Action.NOTHING:
@@ -268,8 +304,7 @@ class Saver:
             if intents is not None:
                 if not carried_out:
                     same_session = session._record_id is record_id
-                    session._intents = intents.put_back(session._intents, same_session=same_session)
-                    session._accessed = True
+                    session._put_back(intents, same_session=same_session)
                 elif session._record_id is record_id:
                     _keep_waiting(session, intents, action)
 
@@ -284,7 +319,10 @@ class Saver:
     def _reload(self, session: Session) -> Steps:
         if session._status is not LIVE:
             return
-        record_id, verifier = session._proof()
+        proof = session._proof()
+        if proof is None:  # invalidated by another thread: the next save point deletes the record
+            return
+        record_id, verifier = proof
         record = yield self._verbs.load, (record_id,)
         if session._record_id is not record_id:  # invalidated while the store worked
             return
@@ -300,6 +338,8 @@ class Saver:
         dict.clear(session)
         dict.update(session, fresh)
         session._accessed, session._record = True, record
+        if session._record_id is not record_id:
+            session._disown(fresh)
 
     def _create(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
         idle = session._idle_seconds() if intents is None or intents.idle_timeout is None else intents.idle_timeout
@@ -315,6 +355,8 @@ class Saver:
                 session._record, session._status, session._verifier = record, LIVE, record.verifier
                 session._lease = None
                 self._values.settle(session, work)
+                if session._record_id is not record_id:
+                    session._orphan(record_id)
                 if intents is not None:
                     intents.regenerate = False  # the secret is new anyway
                 if session._request is not None:
@@ -324,7 +366,10 @@ class Saver:
         raise StoreError(f"{CREATE_TRIES} new record ids in a row were taken: the random generator is broken")
 
     def _update(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
-        record_id, verifier = session._proof()
+        proof = session._proof()
+        if proof is None:  # invalidated by another thread: the next save point deletes the record
+            return
+        record_id, verifier = proof
         change = self._change(session, record_id, work, intents, now)
         if (yield self._verbs.update, (record_id, verifier, change)):
             self._saved(session, record_id, work, change)
@@ -332,11 +377,15 @@ class Saver:
             yield from self._refused(session, record_id, verifier, work, change)
 
     def _regenerate(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
-        record_id, verifier = session._proof()
+        proof = session._proof()
+        if proof is None:  # invalidated by another thread: the next save point deletes the record
+            return
+        record_id, verifier = proof
         change = self._change(session, record_id, work, intents, now)
         _, secret = draw()
         new_verifier = self.verifier(secret)
-        created_at = now if session._record is None else session._record.created_at
+        record = session._record
+        created_at = now if record is None else record.created_at
         arguments = record_id, verifier, new_verifier, self._not_after(created_at, now), change
         if not (yield self._verbs.regenerate, arguments):  # another request was faster: what this one wrote is kept
             yield from self._update(session, work, intents, now)
@@ -359,10 +408,13 @@ class Saver:
         yield from self._first(session, session._plans())
 
     def _touch(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
-        record_id, verifier = session._proof()
-        touched = yield self._verbs.touch, (record_id, verifier, now)
-        if touched and session._record is not None:  # else a save will find out; there is nothing to drop yet
-            session._record.accessed_at = max(now, session._record.accessed_at)
+        proof = session._proof()
+        if proof is None:  # invalidated by another thread: the next save point deletes the record
+            return
+        record_id, verifier = proof
+        touched, record = (yield self._verbs.touch, (record_id, verifier, now)), session._record
+        if touched and record is not None:  # else a save will find out; there is nothing to drop yet
+            record.accessed_at = max(now, record.accessed_at)
 
     def _drop(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
         if session._status is Status.SUPERSEDED:
@@ -398,14 +450,18 @@ class Saver:
         if idle_timeout is not None and record is not None:
             about = (record.user, record.created_at, idle_timeout)
         sets, deletes = self._values.to_change(record_id, work, about)
-        return _new_tuple(Change, (now, sets, deletes, idle_timeout, session._lease))
+        lease = session._lease
+        return _new_tuple(Change, (now, sets, deletes, idle_timeout, None if lease is None else lease.owner))
 
     def _saved(self, session: Session, record_id: bytes, work: Work, change: Change) -> None:
-        if session._record_id is record_id and session._record is not None:  # not invalidated meanwhile
+        record = session._record
+        if session._record_id is record_id and record is not None:  # not invalidated meanwhile
             self._values.settle(session, work)
+            if session._record_id is not record_id:
+                session._disown()
             if not self.live:
-                session._record.accessed_at = max(change.accessed_at, session._record.accessed_at)
-                session._record.idle_timeout = change.idle_timeout or session._record.idle_timeout
+                record.accessed_at = max(change.accessed_at, record.accessed_at)
+                record.idle_timeout = change.idle_timeout or record.idle_timeout
             if change.idle_timeout is not None and session._request is not None:
                 session._request.hold()  # its keeper has another period now
 
@@ -447,12 +503,6 @@ async def _bounded(call: Coroutine[Any, Any, None]) -> None:
         raise  # a store's own clear words
     except Exception as error:
         raise StoreError(f"the store could not be opened or closed: {type(error).__name__}") from error
-
-
-def _retrieve(opening: asyncio.Task[None]) -> None:
-    """Mark the error of an opening as seen: those who waited for it may have gone before."""
-    if not opening.cancelled():
-        opening.exception()
 
 
 def _keep_waiting(session: Session, intents: Intents, action: Action) -> None:

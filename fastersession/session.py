@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
+from threading import Lock
 from typing import Any, ClassVar, Protocol
 
 from .attributes import Attributes
@@ -26,6 +27,7 @@ __all__ = [
     "Host",
     "Intents",
     "LateSession",
+    "Lease",
     "Metadata",
     "Pending",
     "Request",
@@ -52,6 +54,11 @@ ACCEPTED_WITHOUT_COOKIE = (
 )
 
 
+# Held while intents are put in place or taken away: what one thread asks for must not replace what another has asked
+# for. For a few bytecodes, by no request that calls no verb.
+_ASKING = Lock()
+
+
 class Status(Enum):
     """How a request's session stands to the store."""
 
@@ -71,6 +78,12 @@ class Metadata(Protocol):
     user: str | None
     requests: int
     sockets: int
+
+
+class Lease(Protocol):
+    """What a session shows of its turn: under which owner saves are made, ``None`` while there is no lease."""
+
+    owner: bytes | None
 
 
 class Host(Protocol):
@@ -221,7 +234,7 @@ class Session(Attributes):
     _intents: Intents | None
     _is_new: bool  # not loaded: created in this request, or not at all
     _late: dict[str, None]  # names written after the end and not saved
-    _lease: bytes | None  # the owner under which saves are made, inside exclusive(); only with a record
+    _lease: Lease | None  # once exclusive() was entered; only with a record
     _loss: Any  # why the store takes nothing of this session any more, once it has refused something
     _phase: int
     _record: Metadata | None
@@ -251,7 +264,8 @@ class Session(Attributes):
     @property
     def created_at(self) -> datetime:
         """When the session was created, in UTC; now, for a session that has no record yet."""
-        return self._time(None if self._record is None else self._record.created_at)
+        record = self._record
+        return self._time(None if record is None else record.created_at)
 
     @property
     def last_accessed_at(self) -> datetime:
@@ -260,7 +274,8 @@ class Session(Attributes):
         Accesses are recorded to a tenth of the idle timeout. Before this request has saved anything, it is that of an
         earlier one.
         """
-        return self._time(None if self._record is None else self._record.accessed_at)
+        record = self._record
+        return self._time(None if record is None else record.accessed_at)
 
     @property
     def idle_timeout(self) -> timedelta:
@@ -306,6 +321,7 @@ class Session(Attributes):
         self._accessed = True
         if self._status in (Status.NEW, Status.LIVE, Status.GONE):
             self._start_anew()
+            dict.clear(self)  # again: in another thread, a reload() may have filled it meanwhile
         else:
             self._record_id = None
         return self._done_now_if_ended()
@@ -354,11 +370,15 @@ class Session(Attributes):
         """Return an async context manager that one request of the session at a time is in.
 
         On entry pending changes are saved and the attributes reloaded, so what another request did in its turn is
-        there; on exit what was changed is saved before the next may enter. Other saves are never held up.
+        there; on exit what was changed is saved before the next may enter. Other saves are never held up. Entered by
+        several tasks of the request, or again inside, it is the same turn, which begins with the first entry and ends
+        with the last exit. Entered again after an exit that failed, it goes on with that turn's lease.
 
         :param timeout: seconds to wait for the turn.
         :raises ExclusiveTimeout: (on entry) the turn did not come in time.
-        :raises LeaseLost: (at a save inside) the turn was taken away, for this process stood still for too long.
+        :raises LeaseLost: (at a save inside) the turn was taken away, for this process stood still for too long; or,
+            on entry, a turn whose exit had failed was.
+        :raises ConfigError: (on entry) the code runs on trio, not on asyncio.
         """
         return self._host.exclusive(self, timeout)
 
@@ -369,10 +389,14 @@ class Session(Attributes):
     # --- how the verbs work ---
 
     def _plans(self) -> Intents:
-        if self._intents is None:
-            self._intents = Intents()
+        intents = self._intents  # read once, as elsewhere: another thread may take them at any time
+        if intents is None:
+            with _ASKING:
+                intents = self._intents
+                if intents is None:
+                    intents = self._intents = Intents()
         self._accessed = True  # last: what a save point meanwhile takes for seen is in the intents
-        return self._intents
+        return intents
 
     def _ticket(self) -> tuple[bytes, bytes]:
         """Return the id and the secret of a new session."""
@@ -381,24 +405,35 @@ class Session(Attributes):
             self._record_id, self._secret = draw()
         return self._record_id, self._secret
 
-    def _proof(self) -> tuple[bytes, bytes]:
-        """Return the record id and the verifier that this request's saves prove themselves with."""
-        assert self._record_id is not None and self._verifier is not None  # noqa: S101, PT018 - LIVE has both
-        return self._record_id, self._verifier
+    def _proof(self) -> tuple[bytes, bytes] | None:
+        """Return the record id and the verifier that this request's saves prove themselves with.
+
+        ``None`` if there is no record; of a live session only when another thread has invalidated it this moment.
+        """
+        record_id, verifier = self._record_id, self._verifier
+        return None if record_id is None or verifier is None else (record_id, verifier)
 
     def _take_intents(self) -> Intents | None:
         """Return what is asked for, to be carried out now; what is asked for from here on is for the next commit."""
-        intents = self._intents
-        if intents is not None:
-            self._intents = None
-            if intents.signed_out:
-                self._plans().signed_out = True
+        if self._intents is None:
+            return None
+        with _ASKING:
+            intents, self._intents = self._intents, None
+        if intents is not None and intents.signed_out:
+            self._plans().signed_out = True
         return intents
 
+    def _put_back(self, intents: Intents, *, same_session: bool) -> None:
+        """Ask for it again, for the save failed."""
+        with _ASKING:
+            self._intents = intents.put_back(self._intents, same_session=same_session)
+        self._accessed = True
+
     def _idle_seconds(self) -> float:
-        if self._intents is not None and self._intents.idle_timeout is not None:
-            return self._intents.idle_timeout
-        return self._host.idle_timeout if self._record is None else self._record.idle_timeout
+        intents, record = self._intents, self._record
+        if intents is not None and intents.idle_timeout is not None:
+            return intents.idle_timeout
+        return self._host.idle_timeout if record is None else record.idle_timeout
 
     def _time(self, timestamp: float | None) -> datetime:
         self._accessed = True
@@ -415,12 +450,14 @@ class Session(Attributes):
 
     def _start_anew(self) -> None:
         intents, record_id = Intents(), self._record_id
-        if self._intents is not None:
-            intents.doomed, intents.signed_out = self._intents.doomed, self._intents.signed_out
-        if self._status is Status.LIVE and record_id is not None:
-            intents.doomed.append(record_id)
-            intents.signed_out = intents.signed_out or not self._is_new
-        self._intents = intents
+        with _ASKING:
+            before = self._intents
+            if before is not None:
+                intents.doomed, intents.signed_out = [*before.doomed], before.signed_out
+            if self._status is Status.LIVE and record_id is not None:
+                intents.doomed.append(record_id)
+                intents.signed_out = intents.signed_out or not self._is_new
+            self._intents = intents
         self._accessed = True
         self._forget_record()
         if self._phase != NOT_STARTED:
@@ -432,10 +469,22 @@ class Session(Attributes):
         return self._refusal if self._status is Status.FOREIGN else None
 
     def _forget_record(self) -> None:
+        self._record_id = self._secret = self._verifier = self._lease = None  # first: by it others see what happens
         self._status, self._record, self._base = Status.NEW, None, EMPTY
         self._encoded = {}
-        self._record_id = self._secret = self._verifier = self._lease = None
         self._is_new = True
+
+    def _disown(self, attributes: Mapping[str, Any] = EMPTY) -> None:
+        """Take out again what came of a record that another thread has invalidated in this very moment."""
+        for name, value in attributes.items():
+            if dict.get(self, name) is value:
+                dict.pop(self, name, None)
+        self._record, self._base, self._encoded = None, EMPTY, {}
+
+    def _orphan(self, record_id: bytes) -> None:
+        """Let a record be deleted that was made for what another thread has invalidated in this very moment."""
+        self._forget_record()
+        self._plans().doomed.append(record_id)
 
     def _done_now_if_ended(self) -> Pending:
         if self._phase == ENDED:

@@ -6,11 +6,13 @@ Rules of residence: asyncio and coroutines, nothing about sessions.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
-__all__ = ["Repeat", "Repeats", "TimeLimit", "run_now", "shielded"]
+__all__ = ["Repeat", "Repeats", "TimeLimit", "on_asyncio", "run_now", "shielded"]
 
 T = TypeVar("T")
 TICKS = 20  # in which a time limit is counted
@@ -29,26 +31,34 @@ def run_now(coroutine: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("a store that says it is live suspended")
 
 
+def on_asyncio() -> bool:
+    """Tell if the code that runs is a task of asyncio, and not of trio, say."""
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
+
+
 async def shielded(coroutine: Coroutine[Any, Any, T], tasks: set[asyncio.Task[Any]]) -> T:
     """Run a coroutine in a task of its own to its end, however often the caller is cancelled; then be cancelled.
 
     A plain ``asyncio.shield`` returns at the first cancellation, and the work is lost when the loop closes. The task
-    stands in ``tasks`` while it runs.
+    stands in ``tasks`` while it runs. The first cancellation wakes the caller, no later one does.
     """
     loop = asyncio.get_running_loop()
     task = loop.create_task(coroutine)
     tasks.add(task)
+    waiter: asyncio.Future[None] = loop.create_future()  # asyncio.wait does the same, and is six times as dear
+    task.add_done_callback(partial(_end, tasks, waiter))
     cancelled: asyncio.CancelledError | None = None
     try:
-        while not task.done():
-            waiter = loop.create_future()  # asyncio.wait does the same, and is six times as dear
-            task.add_done_callback(partial(_end, tasks, waiter))
-            try:
-                await waiter
-            except asyncio.CancelledError as error:
-                cancelled = error
+        try:
+            await waiter
+        except asyncio.CancelledError as error:
+            cancelled = error
         if cancelled is None:
             return task.result()
+        cancelled = await _outlasted(task) or cancelled
         if not task.cancelled():
             task.exception()  # marks it as retrieved: who cancelled does not wait for it
         raise cancelled
@@ -60,6 +70,37 @@ def _end(tasks: set[asyncio.Task[Any]], waiter: asyncio.Future[None], task: asyn
     tasks.discard(task)
     if not waiter.done():
         waiter.set_result(None)
+
+
+async def _outlasted(task: asyncio.Task[Any]) -> asyncio.CancelledError | None:
+    """Wait for the end of a task; return the last cancellation of the caller that came meanwhile.
+
+    A cancelled scope of anyio cancels again in every turn of the loop, until it is left or shielded from. A shield of
+    anyio's holds back its own scopes only, and a ``_Deaf`` the rest: both are needed.
+    """
+    if task.done():
+        return None
+    waiter = _Deaf(loop=task.get_loop())
+    task.add_done_callback(waiter.end)
+    scope = getattr(sys.modules.get("anyio"), "CancelScope", None)  # where nobody has loaded it, there are no scopes
+    with nullcontext() if scope is None else scope(shield=True):
+        await waiter
+    return waiter.cancellation
+
+
+class _Deaf(asyncio.Future[None]):
+    """A future whose awaiting task a cancellation does not wake. Who awaits it must raise ``cancellation`` then."""
+
+    cancellation: asyncio.CancelledError | None = None
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Note that the task which awaits this was cancelled."""
+        self.cancellation = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+        return True
+
+    def end(self, task: asyncio.Future[Any]) -> None:
+        """Wake the task that awaits this: a callback of the work's end."""
+        self.set_result(None)
 
 
 class TimeLimit:

@@ -198,15 +198,14 @@ async def test_a_line_lets_others_go_first_after_four_turns() -> None:
     greedy = []
     waiting = asyncio.ensure_future(queue.enter(b"s"))
     for _ in range(10):
-        await waiting
-        greedy.append(queue.is_greedy(b"s"))
+        line = await waiting
+        greedy.append(line.is_greedy())
         waiting = asyncio.ensure_future(queue.enter(b"s"))
         await asyncio.sleep(0)
-        await queue.enter(other)
-        assert not queue.is_greedy(other)
-        queue.leave(other)
-        queue.leave(b"s")
+        another = await queue.enter(other)
+        assert not another.is_greedy()
+        queue.leave(another)
+        queue.leave(line)
     assert greedy == [False] * 4 + [True] + [False] * 3 + [True, False]
-    await waiting
-    queue.leave(b"s")
+    queue.leave(await waiting)
     assert queue._lines == {}

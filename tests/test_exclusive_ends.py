@@ -190,11 +190,11 @@ async def test_a_login_inside_keeps_the_turn(make: Make) -> None:
     browser = await turns.browser()
 
     async def login(call: Call) -> None:
-        async with (turn := call.session.exclusive()):
+        async with call.session.exclusive():
             call.session.regenerate_id()
             call.session["user"] = "me"
             await call.reply()
-            await turn._renew()
+            await call.session._lease.renew(call.session)
             call.session["b"] = 2
         assert await turns.is_free()
 

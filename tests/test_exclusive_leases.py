@@ -164,11 +164,11 @@ async def test_an_ended_lease_is_never_renewed(late: bool) -> None:
     async def do(call: Call) -> None:
         await call.start()
         with pytest.raises(LeaseLost):
-            async with (turn := call.session.exclusive()):
+            async with call.session.exclusive():
                 call.session["history"] = ["stale"]
                 clock.advance(LEASE_SECONDS - 1)
                 gate = turns.store.hold("lock") if late else None
-                renewing = asyncio.ensure_future(turn._renew())
+                renewing = asyncio.ensure_future(call.session._lease.renew(call.session))
                 if gate is None:
                     await renewing
                     clock.advance(LEASE_SECONDS - 1)  # more than a lease, but renewed
@@ -180,7 +180,7 @@ async def test_an_ended_lease_is_never_renewed(late: bool) -> None:
                     clock.advance(1)
                 await other.get("/turn?name=other")
                 if gate is None:
-                    await turn._renew()
+                    await call.session._lease.renew(call.session)
                 else:
                     gate.open.set()
                     await renewing
@@ -199,10 +199,10 @@ async def test_a_renewal_that_fails_is_tried_again_and_harms_nothing() -> None:
     browser = await turns.browser()
 
     async def do(call: Call) -> None:
-        async with (turn := call.session.exclusive()):
+        async with call.session.exclusive():
             turns.store.fail("lock")
-            await turn._renew()
-            await turn._renew()
+            await call.session._lease.renew(call.session)
+            await call.session._lease.renew(call.session)
             call.session["a"] = 2
         await call.reply()
 

@@ -192,10 +192,10 @@ RESERVED: dict[str, set[str]] = {
     "marshal": {"codecs"},
     "http": set(),
     "socket": set(),
-    "threading": {"stores._sqlite_threads"},
+    "threading": {"session", "stores._sqlite_threads"},
     "asyncio": {
         *("tasks", "saving", "manager", "exclusive", "exchange", "stores.memory", "stores.redis", "stores._redis_link"),
-        *("stores._redis_route", "stores.sql", "stores.sqlite", "stores._sqlite_threads"),
+        *("stores._redis_route", "stores.sql", "stores._sql_engine", "stores.sqlite", "stores._sqlite_threads"),
     },
     "time": {
         *("events", "stores.memory", "stores.redis", "stores.sql", "stores.sqlite", "stores._sqlite_file"),

@@ -7,6 +7,7 @@ import gc
 import math
 import secrets
 import time
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -127,7 +128,7 @@ def test_a_call_that_fails_when_nobody_waits_for_it_any_more_is_no_stray_error()
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
         gate.set()
-        while store._running:
+        while store._engines.here()._running:
             await asyncio.sleep(0)
         gc.collect()
         assert strays == []
@@ -146,7 +147,7 @@ def test_a_call_to_a_silent_server_is_given_up_while_it_is_silent(place: Place) 
                 async with asyncio.timeout(0.2):
                     await store.load(ID)
             async with asyncio.timeout(20):
-                while store._running:
+                while store._engines.here()._running:
                     await asyncio.sleep(0.01)
         assert await content(store) == {"a": b"1"}
 
@@ -262,7 +263,7 @@ def test_s9_cancelled_in_the_middle_of_an_exchange(place: Place) -> None:
     clock = FakeClock()
 
     async def scenario(store: SQLStore) -> None:
-        store._do = store._attempts  # type: ignore[method-assign]
+        store._do = partial(store._attempts, store._engines.here())  # type: ignore[method-assign]
         await cancel_each_await(Subject(store, clock, lambda _: store))
 
     place.run(scenario, clock=clock)

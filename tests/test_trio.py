@@ -1,13 +1,24 @@
-"""On trio, with a MemoryStore: nothing in the core asks for asyncio."""
+"""On trio, with a MemoryStore: nothing in the core asks for asyncio. What needs asyncio says so."""
 
 from __future__ import annotations
 
+import gc
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
-from routes import Call, serve
+from routes import SECRET, Call, serve
+from serving import HERE, KINDS, free_port
+from stores import SuspendingStore
 
-from fastersession import FasterSessionMiddleware, MemoryStore
+from fastersession import ConfigError, FasterSessionMiddleware, MemoryStore
+from fastersession.stores.redis import RedisStore
+from fastersession.stores.sql import SQLStore
+from fastersession.stores.sqlite import SQLiteStore
 
 
 class Client:
@@ -106,3 +117,85 @@ def test_verbs_are_awaited_under_trio() -> None:
         assert len(store) == 1
 
     trio.run(main)
+
+
+# --- what needs asyncio ---
+
+Make = Callable[[Path], Any]
+OTHERS: dict[str, Make] = {
+    "SQLiteStore": lambda folder: SQLiteStore(folder / "sessions.db"),
+    "RedisStore": lambda _: RedisStore("redis://localhost"),
+    "SQLStore": lambda _: SQLStore("postgresql://localhost/d"),
+    "FaultyStore": lambda _: SuspendingStore(),
+}
+NAMED = pytest.mark.parametrize("name", OTHERS)
+
+
+@NAMED
+def test_every_other_store_refuses_at_the_startup(name: str, tmp_path: Path) -> None:
+    """In the lifespan's own words, so that the server ends: the store, asyncio, and what works instead."""
+    sent: list[dict[str, Any]] = []
+    app = serve(store=OTHERS[name](tmp_path))
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    with pytest.raises(ConfigError, match=rf"^store: {name} needs asyncio: .*trio.*MemoryStore"):
+        trio.run(app, {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
+    assert [(message["type"], "asyncio" in message["message"]) for message in sent] == [
+        ("lifespan.startup.failed", True)
+    ]
+    gc.collect()  # a coroutine that was never awaited would warn
+
+
+@NAMED
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+@pytest.mark.parametrize("cookie", [True, False], ids=["cookie", "no cookie"])
+def test_every_other_store_refuses_at_the_first_use(name: str, kind: str, cookie: bool, tmp_path: Path) -> None:
+    """Where the server runs no lifespan: before the application is called, whatever it would do with its session."""
+    called: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        called.append(scope)
+
+    async def request() -> None:
+        client = Client(serve(store=MemoryStore()))
+        await client.get("/set?a=1")
+        headers = [(b"cookie", client.cookie)] if cookie else []
+        scope = {"type": kind, "asgi": {"version": "3.0"}, "path": "/", "query_string": b"", "headers": headers}
+        middleware = FasterSessionMiddleware(app, SECRET, OTHERS[name](tmp_path), secure=False)
+        await middleware(scope, trio.sleep_forever, trio.lowlevel.checkpoint)
+
+    with pytest.raises(ConfigError, match=rf"^store: {name} needs asyncio: "):
+        trio.run(request)
+    assert not called
+    gc.collect()
+
+
+def test_a_turn_says_that_it_needs_asyncio() -> None:
+    """exclusive() raises on entry, with a MemoryStore too; the session is as before, and all else works."""
+
+    async def do(call: Call) -> None:
+        call.session["a"] = 1
+        with pytest.raises(ConfigError, match=r"exclusive\(\) needs asyncio"):
+            async with call.session.exclusive():
+                raise AssertionError("there is no turn")
+        await call.reply()
+
+    async def main() -> None:
+        client = Client(serve({"/act": do}))
+        await client.get("/act")
+        assert await client.read() == b'{"a": 1}'
+
+    trio.run(main)
+    gc.collect()
+
+
+def test_a_server_on_trio_ends_at_its_startup() -> None:
+    """hypercorn does not serve on with answers of 500: it ends, and shows why."""
+    argv = KINDS["hypercorn-trio"].argv(sys.executable, "trio_app:app", free_port())
+    done = subprocess.run(argv, cwd=HERE, capture_output=True, text=True, timeout=60)
+    assert "SQLiteStore needs asyncio" in done.stdout + done.stderr

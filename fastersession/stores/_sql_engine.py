@@ -1,22 +1,31 @@
-"""The engine of a ``SQLStore``: made, checked, and how its errors are read.
+"""The engine of a ``SQLStore``: made, checked, for one event loop each, and how its errors are read.
 
 Rules of residence: SQLAlchemy's engine, URLs and exceptions. No statement, no session.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from contextvars import Context
+from typing import Any, TypeVar
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool, Pool
+from sqlalchemy.util import greenlet_spawn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, StoreError
 from ._words import ENCODED, UNREADABLE, remedy, shown, told
 
-__all__ = ["CONNECTIONS", "engine_of", "error_code", "error_text", "opening_text"]
+__all__ = ["SILENT_SECONDS", "Connections", "Engines", "engine_of", "error_code", "error_text", "opening_text"]
+
+T = TypeVar("T")
 
 CONNECTIONS = 10  # used at a time: one carries about 1,000 saves a second, more would only take the server's
+SILENT_SECONDS = 1.0  # of a call that its caller has given up: so much longer than usual that the network is in doubt
 
 DRIVERS = {  # of a URL that names none; the drivers that may be named
     "postgresql": ("asyncpg", "psycopg"),
@@ -71,6 +80,118 @@ def engine_of(given: object) -> AsyncEngine:
     except (ImportError, NoSuchModuleError) as error:
         driver = url.drivername.partition("+")[2]
         raise ConfigError(f"engine_or_url: the driver {driver} is not installed: pip install {driver}") from error
+
+
+class Connections:
+    """What one event loop has of a store: an engine, the line of those who want a connection, and who has one."""
+
+    def __init__(self, engine: AsyncEngine, *, own: bool) -> None:
+        self.engine = engine
+        self.line = asyncio.Semaphore(CONNECTIONS)  # first come, first served: at the pool, who comes last may be
+        self._running: set[asyncio.Task[Any]] = set()
+        self._keeper: asyncio.Task[None] | None = None
+        if own:
+            self._keeper = asyncio.get_running_loop().create_task(self._keep(), context=Context())
+
+    def started(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Return a task for work that ``close`` waits for."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen, also if nobody waits for it any more
+
+    async def drop_idle(self) -> None:
+        """Close the connections that nobody uses: where one has fallen silent, a firewall may have forgotten all.
+
+        Each would cost a request its answer, one after the other, when the network is back.
+        """
+        count, idle = getattr(self.engine.sync_engine.pool, "checkedin", int), []
+        with suppress(Exception):  # a given engine may ask the server first
+            async with asyncio.timeout(SILENT_SECONDS):
+                for _ in range(count()):
+                    idle.append(await self.engine.raw_connection())  # noqa: PERF401 - what comes before a failure counts
+        await asyncio.gather(*(greenlet_spawn(one.invalidate) for one in idle), return_exceptions=True)
+
+    async def close(self) -> None:
+        """Wait for what is running, and close the connections of an engine of the store's own."""
+        while self._running:
+            await asyncio.wait(self._running)
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait((self._keeper,))
+            if not self._keeper.cancelled():
+                self._keeper.result()
+
+    @property
+    def closed(self) -> bool:
+        """Tell if it is the store's own and has no connection any more, for ``close`` or the end of the loop."""
+        return self._keeper is not None and self._keeper.done()
+
+    async def _keep(self) -> None:
+        """Close the connections when the event loop ends, which cancels what still runs: no other loop can."""
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            while self._running:
+                await asyncio.wait(self._running)
+            await self.drop_idle()  # at once, and not for long if the server hangs
+            await self.engine.dispose()
+
+
+class Engines:
+    """The engine that was given, for the one event loop that it is used in; or one for each loop, made for a URL."""
+
+    def __init__(self, given: object) -> None:
+        self._given = given
+        self._own = not isinstance(given, AsyncEngine)
+        self.engine = engine_of(given)  # the newest
+        self._free = [self.engine]  # of our own ones, those without a connection
+        self._taken: tuple[Pool, asyncio.AbstractEventLoop] | None = None
+        self._by_loop: dict[asyncio.AbstractEventLoop, Connections] = {}
+
+    def here(self) -> Connections:
+        """Return what the running loop has.
+
+        :raises StoreError: the engine was given, and its pool has connections of another loop.
+        """
+        loop = asyncio.get_running_loop()
+        found = self._by_loop.get(loop)
+        return self._new(loop) if found is None else found
+
+    async def close(self) -> None:
+        """Close what the running loop has. It may be used again."""
+        connections = self._by_loop.pop(asyncio.get_running_loop(), None)
+        if connections is not None:
+            await connections.close()
+            self._free.append(connections.engine)
+
+    def _new(self, loop: asyncio.AbstractEventLoop) -> Connections:
+        for ended in [other for other in self._by_loop if other.is_closed()]:
+            connections = self._by_loop.pop(ended)
+            if connections.closed:
+                self._free.append(connections.engine)
+        if self._own:
+            self.engine = self._free.pop() if self._free else engine_of(self._given)
+        else:
+            self._take(loop)
+        connections = self._by_loop[loop] = Connections(self.engine, own=self._own)
+        return connections
+
+    def _take(self, loop: asyncio.AbstractEventLoop) -> None:
+        pool = self.engine.pool  # ``dispose`` puts another one in its place
+        pool_before, loop_before = self._taken or (None, None)
+        if pool is pool_before and loop is not loop_before and not isinstance(pool, NullPool):
+            raise StoreError(
+                "the engine that SQLStore was given has connections of another event loop: give SQLStore the URL, for "
+                "an engine in each loop; or make the engine with poolclass=NullPool; or await its dispose() before a "
+                "loop ends"
+            )
+        self._taken = pool, loop
 
 
 def _check_driver(url: URL) -> None:

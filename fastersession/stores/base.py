@@ -9,7 +9,13 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["Change", "Record", "Store"]
+__all__ = ["AHEAD", "AHEAD_TEXT", "Change", "Record", "Store"]
+
+AHEAD = 60.0  # seconds: clocks that are kept by NTP differ by less; what is further ahead was written by a wrong one
+AHEAD_TEXT = (
+    "the last access to a session lies more than a minute ahead: this machine's clock was set back, or another one's "
+    "runs ahead; such sessions do not idle out before that time has come, and then after their idle timeout"
+)
 
 
 class Record:
@@ -102,7 +108,10 @@ class Store(Protocol):
     clock: Callable[[], float]
 
     async def open(self) -> None:
-        """Make ready for use; called at lifespan startup. May be called again, and then does nothing."""
+        """Make ready for use; called at lifespan startup, else at the first use, and in each further event loop.
+
+        May be called again, and then does nothing.
+        """
 
     async def close(self) -> None:
         """Release what ``open`` took; called at lifespan shutdown, after the last save."""

@@ -10,6 +10,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from typing import Any
 
 from ..errors import ConfigError, StoreError
@@ -82,6 +83,7 @@ class RedisStore:
         self._client: Client | None = None
         self._route: Route | None = None
         self._opening: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+        self._keepers: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Connect, and check the server: see :meth:`Store.open`. A verb that finds the store closed does the same.
@@ -99,6 +101,10 @@ class RedisStore:
             await route.close()
         if client is not None and client is not self._given:
             await client.aclose()
+        loop = asyncio.get_running_loop()
+        for keeper in [keeper for keeper in self._keepers if keeper.get_loop() is loop]:
+            keeper.cancel()
+            await asyncio.wait((keeper,))
 
     async def load(self, record_id: bytes) -> Record | None:
         """See :meth:`Store.load`. One round trip, no write."""
@@ -206,6 +212,10 @@ class RedisStore:
                 await client.aclose()
             raise
         self._client = client
+        if client is not self._given:
+            keeper = route.loop.create_task(_kept(client), context=Context())
+            self._keepers.add(keeper)
+            keeper.add_done_callback(self._keepers.discard)
         return route
 
     async def _ask(self, key: bytes, build: Build, replies: int = 1, kind: str = FAST) -> Any:
@@ -291,6 +301,14 @@ class RedisStore:
             removed += sum(reply for reply in replies[:-1] if isinstance(reply, int))  # a key may have moved away
             if cursor == b"0":
                 return removed
+
+
+async def _kept(client: Client) -> None:
+    """Close a client when the event loop ends, which cancels what still runs: no other loop can."""
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        await client.aclose()
 
 
 def _keys(key: bytes) -> tuple[bytes, bytes]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,7 +23,7 @@ except ImportError as missing:
 from ..errors import ConfigError, StoreError
 from . import _sql_statements as sql
 from ._rows import name_to_bytes, record_of
-from ._sql_engine import CONNECTIONS, engine_of, error_code, error_text, opening_text
+from ._sql_engine import SILENT_SECONDS, Connections, Engines, error_code, error_text, opening_text
 from ._sql_mysql import MySQL
 from ._sql_postgresql import PostgreSQL
 from .base import Change, Record
@@ -37,7 +36,6 @@ DATABASES: dict[str, type[PostgreSQL] | type[MySQL]] = {"postgresql": PostgreSQL
 TRIES = 5  # of what lost a deadlock
 COLLISIONS = {"40001", "40P01", 1213, 1205}  # serialization failure, deadlock; deadlock, lock wait timeout
 ABANDON_SECONDS = 0.25  # after its caller has given up: a call takes milliseconds; a repetition must not be overtaken
-SILENT_SECONDS = 1.0  # of a call that its caller has given up: so much longer than usual that the network is in doubt
 PURGE_BATCH = 500  # sessions of one transaction
 OPEN_SECONDS = 9.0  # to connect and make the tables: below the 10 s of the middleware, which cannot say where
 OPEN_TRIES = 5  # several workers, of an older release too, may make or change the tables at the same time
@@ -57,10 +55,11 @@ class SQLStore:
     done once more on a new one, and one that lost a deadlock is repeated; a repeated ``create`` or ``regenerate`` that
     finds its own outcome has succeeded. Expired sessions are removed by ``purge`` only.
 
-    :param engine_or_url: an ``AsyncEngine`` with one of the drivers asyncpg, psycopg or asyncmy, which stays the
-        caller's to dispose of (``isolation_level="AUTOCOMMIT"`` spares a setting at each call; with MariaDB and
-        MySQL, ``skip_autocommit_rollback=True`` a round trip too; ``hide_parameters=True`` keeps contents out of
-        SQLAlchemy's errors), or a URL, for which the store makes an engine of its own.
+    :param engine_or_url: an ``AsyncEngine`` with one of the drivers asyncpg, psycopg or asyncmy, which serves one event
+        loop and stays the caller's to dispose of (``isolation_level="AUTOCOMMIT"`` spares a setting at each call; with
+        MariaDB and MySQL, ``skip_autocommit_rollback=True`` a round trip too; ``hide_parameters=True`` keeps contents
+        out of SQLAlchemy's errors), or a URL, for which the store makes an engine of its own, and another one in each
+        further event loop. Its connections end with the loop, if nobody calls ``close``.
     :param table: name of the table of sessions, ``name`` or ``schema.name``, in lower case.
     :param attribute_table: name of the table of their attributes; by default ``table`` with ``_attribute`` behind.
     :param create_tables: make the tables at opening where they are missing, and add the columns that those of an older
@@ -97,17 +96,18 @@ class SQLStore:
         if faults:
             raise ConfigError("; ".join(faults))
         self.clock = clock
-        self._own_engine = not isinstance(engine_or_url, AsyncEngine)
-        self._engine = engine_of(engine_or_url)
+        self._engines = Engines(engine_or_url)
         self._tables = (table, attribute_table)
         self._database = DATABASES[self._engine.dialect.name](self._engine.dialect.paramstyle, *self._tables)
         self._create_tables = create_tables
         self._ready = False
-        self._running: set[asyncio.Task[Any]] = set()
-        self._line = asyncio.Semaphore(CONNECTIONS)  # first come, first served: at the pool, who comes last may be
 
     def __repr__(self) -> str:
         return f"<SQLStore {self._engine.url!r} {self._tables[0]}>"  # SQLAlchemy hides the password
+
+    @property
+    def _engine(self) -> AsyncEngine:
+        return self._engines.engine
 
     @property
     def ddl(self) -> tuple[str, ...]:
@@ -135,12 +135,7 @@ class SQLStore:
 
     async def close(self) -> None:
         """Wait for what is running, and close the connections of an engine of its own. A later call opens new ones."""
-        while self._running:
-            await asyncio.wait(self._running)
-        if self._own_engine:
-            await self._drop_idle()  # at once, and not for long if the server hangs
-            await self._engine.dispose()
-        self._line = asyncio.Semaphore(CONNECTIONS)  # for whatever loop comes next
+        await self._engines.close()
 
     async def load(self, record_id: bytes) -> Record | None:
         """See :meth:`Store.load`. One round trip."""
@@ -235,41 +230,23 @@ class SQLStore:
 
         To break off an exchange costs the connection, and takes a driver up to 5 s if the server hangs.
         """
-        loop = asyncio.get_running_loop()
-        task, began = self._started(self._attempts(work, found)), loop.time()
+        loop, connections = asyncio.get_running_loop(), self._engines.here()
+        task, began = connections.started(self._attempts(connections, work, found)), loop.time()
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             timer = loop.call_later(ABANDON_SECONDS, task.cancel)
             task.add_done_callback(lambda _: timer.cancel())
             if loop.time() - began > SILENT_SECONDS:
-                self._started(self._drop_idle())
+                connections.started(connections.drop_idle())
             raise
 
-    def _started(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen, also if nobody waits for it any more
-
-    async def _drop_idle(self) -> None:
-        """Close the connections that nobody uses: where one has fallen silent, a firewall may have forgotten all.
-
-        Each would cost a request its answer, one after the other, when the network is back.
-        """
-        count, idle = getattr(self._engine.sync_engine.pool, "checkedin", int), []
-        with suppress(Exception):  # a given engine may ask the server first
-            async with asyncio.timeout(SILENT_SECONDS):
-                for _ in range(count()):
-                    idle.append(await self._engine.raw_connection())  # noqa: PERF401 - what comes before a failure counts
-        await asyncio.gather(*(greenlet_spawn(one.invalidate) for one in idle), return_exceptions=True)
-
-    async def _attempts(self, work: Callable[[Connection], T], found: Callable[[Connection], T] | None = None) -> T:
+    async def _attempts(
+        self,
+        connections: Connections,
+        work: Callable[[Connection], T],
+        found: Callable[[Connection], T] | None = None,
+    ) -> T:
         """Run work on a connection, again if that was lost or if the work collided with other work.
 
         :param found: asked after a repetition that came to nothing, if the attempt before had succeeded unheard.
@@ -278,10 +255,10 @@ class SQLStore:
         while True:
             failure: BaseException | None = None
             try:
-                async with self._line:
-                    outcome: T = await greenlet_spawn(self._on_connection, work)
+                async with connections.line:
+                    outcome: T = await greenlet_spawn(_on_connection, connections.engine, work)
                     if not outcome and lost and found is not None:
-                        outcome = await greenlet_spawn(self._on_connection, found)
+                        outcome = await greenlet_spawn(_on_connection, connections.engine, found)
                 return outcome
             except StoreError:
                 raise
@@ -296,10 +273,6 @@ class SQLStore:
                 failure = error
             if failure is not None:  # out of the handler: SQLAlchemy's own error may show parameters
                 raise StoreError(error_text(failure)) from failure
-
-    def _on_connection(self, work: Callable[[Connection], T]) -> T:
-        with self._engine.sync_engine.connect() as connection:
-            return work(connection)
 
     def _found(self, record_id: bytes, verifier: bytes, connection: Connection) -> bool:
         rows = self._database.load(connection, self._at(record_id))
@@ -355,3 +328,8 @@ class SQLStore:
             name = "MariaDB" if mariadb else type(self._database).__name__
             have, need = (".".join(map(str, numbers)) for numbers in (version, minimum))
             raise StoreError(f"{name} {have} is too old for SQLStore: it needs {need}")
+
+
+def _on_connection(engine: AsyncEngine, work: Callable[[Connection], T]) -> T:
+    with engine.sync_engine.connect() as connection:
+        return work(connection)

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from .base import Change, Record
+from .base import AHEAD, AHEAD_TEXT, Change, Record
 
 __all__ = ["Table"]
 
@@ -93,7 +93,7 @@ class Table:
         self._buckets: dict[float, _Ring] = {}
         self._bucket_order: list[float] = []
         self._due_at = NEVER
-        self._warned_full = False
+        self._warned: set[str] = set()
 
     def load(self, record_id: bytes) -> Record | None:
         """See :meth:`Store.load`."""
@@ -111,6 +111,7 @@ class Table:
         if record.newer is not self._by_use[record.rank] or record.rank == NEVER_CAME_BACK:
             if record.rank == NEVER_CAME_BACK:
                 record.rank = ANONYMOUS if record.user is None else WITH_USER
+                self._check_ahead(record, now)
             self._use(record)
         return record
 
@@ -152,6 +153,8 @@ class Table:
         if record is None or not record.admits(change, self.clock()):
             return False
         record.merge(change)
+        if record.accessed_at > change.accessed_at:
+            self._check_ahead(record, change.accessed_at)
         if change.idle_timeout is not None:
             record.idle_timeout = change.idle_timeout
             self._refile(record)
@@ -172,6 +175,8 @@ class Table:
         record.version += 1
         if now > record.accessed_at:
             record.accessed_at = now
+        else:
+            self._check_ahead(record, now)
         return True
 
     def touch(self, record_id: bytes, verifier: bytes, accessed_at: float) -> bool:
@@ -290,14 +295,20 @@ class Table:
         self._warn_full()
 
     def _warn_full(self) -> None:
-        if not self._warned_full:
-            self._warned_full = True
+        if "full" not in self._warned:
+            self._warned.add("full")
             logger.warning(
                 "MemoryStore: all of %d sessions are in use by running requests, so the bound is exceeded; "
                 "raise max_sessions",
                 self._max_sessions,
                 extra={"event": "store.full", "session_id": None},
             )
+
+    def _check_ahead(self, record: _LiveRecord, now: float) -> None:
+        """Warn of a clock that was set back. Not at each load: where a record is looked at for something rarer."""
+        if record.accessed_at - now > AHEAD and "ahead" not in self._warned:
+            self._warned.add("ahead")
+            logger.warning(AHEAD_TEXT, extra={"event": "clock.ahead", "session_id": record.record_id.hex()})
 
     def _file(self, record: _LiveRecord, deadline: float) -> None:
         if deadline == NEVER:

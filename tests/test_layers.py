@@ -49,7 +49,9 @@ ALLOWED: dict[str, set[str]] = {
         "tokens",
         "values",
     },
+    "between": set(),
     "exchange": {
+        "between",
         "commit",
         "errors",
         "events",
@@ -179,12 +181,12 @@ RESERVED: dict[str, set[str]] = {
     "socket": set(),
     "threading": {"stores._sqlite_threads"},
     "asyncio": {
-        *("tasks", "saving", "manager", "exclusive", "exchange", "stores.memory", "stores.redis", "stores._redis_link"),
-        *("stores._redis_route", "stores.sql", "stores.sqlite", "stores._sqlite_threads"),
+        *("between", "tasks", "saving", "manager", "exclusive", "exchange", "stores.memory", "stores.redis"),
+        *("stores._redis_link", "stores._redis_route", "stores.sql", "stores.sqlite", "stores._sqlite_threads"),
     },
     "time": {
-        *("events", "stores.memory", "stores.redis", "stores.sql", "stores.sqlite", "stores._sqlite_file"),
-        "stores._sqlite_threads",
+        *("between", "events", "stores.memory", "stores.redis", "stores.sql", "stores.sqlite"),
+        *("stores._sqlite_file", "stores._sqlite_threads"),
     },
     "warnings": {"config"},
     "logging": {

@@ -7,7 +7,7 @@ manager know. Made for a socket whose session is used after the accept, and for 
 from __future__ import annotations
 
 import asyncio
-from time import perf_counter
+import time
 from typing import Protocol
 
 __all__ = ["Between", "Socket"]
@@ -47,7 +47,7 @@ class Between:
         if self._saving:
             self._again = True
             return
-        begun = perf_counter()
+        begun = time.perf_counter()
         if begun < self._rest_until:
             self._later(socket, self._rest_until - begun)
             return
@@ -57,7 +57,7 @@ class Between:
             self._ended(socket, error)
             return
         finally:
-            ended = perf_counter()
+            ended = time.perf_counter()
             self._rest_until = ended + REST * (ended - begun)
         if task is None:
             self._failing = False

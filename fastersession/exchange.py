@@ -248,6 +248,7 @@ class Exchange(RequestManager):
         intents = session._intents
         if not self._has_work() or (intents is not None and intents.cleared and not length(session)):
             return None
+        session._accessed = True  # if it fails, the next save point has something to do
         return self._terms.manager.save_beside(session)
 
     def note_failure(self, error: BaseException) -> None:

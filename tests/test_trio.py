@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import trio
+import trio.testing
 from routes import Call, serve
 
 from fastersession import FasterSessionMiddleware, MemoryStore
@@ -104,5 +105,40 @@ def test_verbs_are_awaited_under_trio() -> None:
         await client.get("/act")
         assert sorted(await client.read()) == sorted(b'{"a": "a", "b": "b", "c": "c"}')
         assert len(store) == 1
+
+    trio.run(main)
+
+
+def test_a_reader_task_of_a_socket_under_trio() -> None:
+    """Where one task always waits for a message, what has changed is saved as the next message is sent."""
+
+    async def main() -> None:
+        store = MemoryStore()
+
+        async def chat(call: Call) -> None:
+            await call.receive()
+            await call.send({"type": "websocket.accept"})
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(call.receive)
+                await trio.testing.wait_all_tasks_blocked()
+                call.session["b"] = 2
+                await call.send({"type": "websocket.send", "text": "said"})
+                seen.append(await client.read())
+                nursery.cancel_scope.cancel()
+
+        async def receive() -> dict[str, Any]:
+            return messages.pop() if messages else await trio.sleep_forever()
+
+        async def send(message: dict[str, Any]) -> None:
+            await trio.lowlevel.checkpoint()
+
+        seen: list[bytes] = []
+        messages = [{"type": "websocket.connect"}]
+        client = Client(app := serve({"/act": chat}, store=store))
+        await client.get("/set?a=1")
+        headers = [(b"cookie", client.cookie)]
+        scope = {"type": "websocket", "path": "/act", "query_string": b"", "headers": headers, "scheme": "ws"}
+        await app(scope, receive, send)
+        assert seen == [b'{"a": "1", "b": 2}']
 
     trio.run(main)

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from apps import SpyStore
 from driver import Browser, in_loop
+from quart import Quart, session, websocket
 from routes import Call, Handler, content, events, serve, tab
 from store_subject import EVERY, Factory
 from stores import BreakableStore, SuspendingStore, shorten
 
-from fastersession import JsonCodec, MemoryStore, SessionNotEstablished, StoreError
+from fastersession import FasterSessionMiddleware, JsonCodec, MemoryStore, SessionNotEstablished, StoreError
+from fastersession.integrations.quart import FasterSessionInterface
 from fastersession.testing import Socket
 
 STORES = pytest.mark.parametrize("make", [MemoryStore, SuspendingStore])
@@ -432,3 +434,38 @@ async def test_the_drain_waits_for_such_a_save() -> None:
         gate.open.set()
         await draining
         assert await content(tab(browser)) == {"a": "1", "b": 1}
+
+
+@STORES
+@in_loop
+async def test_quart_which_reads_ahead_is_saved_too(make: Any, monkeypatch: Any) -> None:
+    """Quart has a task that waits for the next message before the view has answered the last."""
+    shorten(monkeypatch, AFTER_SEND=0.0)
+    app = Quart(__name__)
+    app.session_interface = FasterSessionInterface()
+
+    @app.websocket("/act")
+    async def act() -> None:
+        await websocket.accept()
+        while True:
+            session["heard"] = await websocket.receive()
+            await websocket.send("heard")
+
+    @app.get("/set")
+    async def begin() -> str:
+        session["a"] = "1"
+        return ""
+
+    @app.get("/")
+    async def show() -> dict[str, Any]:
+        return {**session}
+
+    secret = "a secret of the tests of open sockets, and of nothing else"
+    app.asgi_app = FasterSessionMiddleware(app.asgi_app, secret_key=secret, secure=False, store=make())
+    browser = Browser(app)
+    await browser.get("/set")
+    async with browser.websocket("/act") as socket:
+        await socket.accepted()
+        await socket.send("hello")
+        assert await socket.receive() == "heard"
+        await seen(browser, {"a": "1", "heard": "hello"})

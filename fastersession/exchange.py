@@ -193,11 +193,13 @@ class Exchange(RequestManager):
                 try:
                     if status >= 500 or session._intents is not None or not manager.saver.start_now(session):
                         manager.checkpoint_now(session, Point.START, discard=status >= 500)
+                    message = self._dressed(message, status, True)
                 except StoreError as error:
                     return self._give_up(error)
                 except BaseException:
                     session._accessed = True  # a next start has a cookie to send, or the end a record to delete
                     raise
+                return send(message)
             return send(self._dressed(message, status, True))
         if "headers" in message and type(message["headers"]) is list:
             for name, _ in message["headers"]:
@@ -245,8 +247,10 @@ class Exchange(RequestManager):
     def begin_save(self) -> asyncio.Task[None] | None:
         """See ``between.Socket``. Whether ``clear()`` was a logout is known at the close only."""
         session = self.session
+        if not self._has_work():
+            return None
         intents = session._intents
-        if not self._has_work() or (intents is not None and intents.cleared and not length(session)):
+        if intents is not None and intents.cleared and session._status is LIVE and not length(session):
             return None
         session._accessed = True  # if it fails, the next save point has something to do
         return self._terms.manager.save_beside(session)

@@ -149,6 +149,7 @@ async def test_clear_is_a_logout_at_the_close_only(make: Any) -> None:
         await say(socket, "set b")
         await seen(browser, {"b": 1})
         await say(socket, "clear")
+        await say(socket, "nothing")
     assert socket.answer.error is None
     assert len(store) == 0
 

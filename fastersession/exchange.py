@@ -6,6 +6,7 @@ is made per request.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from .between import Between
 from .commit import Point, unchanged
 from .errors import FasterSessionError, StoreError
 from .events import EventLog
@@ -45,6 +47,7 @@ length = dict.__len__  # of a session, without marking it
 NO_STATUS = 0  # of websocket.accept, which has none
 RETRY_AFTER = b"5"  # seconds: about what a store needs to come back
 TRY_AGAIN_LATER = 1013  # the WebSocket close code registered for it
+INTERNAL_ERROR = 1011  # the one of RFC 6455 (7.4.1) for a server that met an unexpected condition
 APPLIED = "fastersession.applied"  # scope key: (cookie name, scope key) of each of our middlewares further out
 
 
@@ -68,11 +71,17 @@ class Terms:
 class Exchange(RequestManager):
     """Sees every message but the chunks; to the application, the session manager of the request."""
 
-    __slots__ = ("_adopted", "_held", "_keeper", "_key", "_scope", "_state", "_terms", "_touch_at", "send")
+    __slots__ = (
+        *("_adopted", "_between", "_held", "_keeper", "_key", "_out", "_scope", "_state", "_terms", "_touch_at"),
+        *("reading", "send"),
+    )
 
-    send: Send
+    send: Send | None  # where messages go; none before the start
+    reading: bool  # the application of a WebSocket has asked for a message; set when it first does
     _adopted: bool  # something in the session's place was taken over
+    _between: Between  # made when it is first needed
     _terms: Terms
+    _out: Send  # where they go from the start on
     _scope: dict[str, Any]
     _key: str  # where in it the session stands
     _held: Metadata | None  # the record that this exchange is counted on
@@ -152,25 +161,25 @@ class Exchange(RequestManager):
     def on_message(self, message: Message) -> Awaitable[None]:
         """Forward a message, after the save point that it is."""
         send = self.send  # self.send(…) looks for a method: dearer
+        if send is None:
+            return self.on_start(message) if message["type"] in STARTS else self._out(message)
         if message.get("more_body"):  # a chunk: of no interest, whatever its type
             return send(message)
         kind = message["type"]
-        if kind in STARTS:
+        if kind in STARTS and send is not _withhold:
             return self.on_start(message)
         if kind in FINALS:
             session = self.session
             if self._scope.get(self._key) is session and not session._accessed:
                 return send(message)
-            if session._phase == NOT_STARTED or not self._has_work():
-                return send(message)
-            return self._on_final(message)
-        if kind == "websocket.send":
-            self.note_traffic()
+            return self._on_final(message) if self._has_work() else send(message)
+        if kind == "websocket.send" and self._scope["type"] == "websocket":
+            self._said()
         return send(message)
 
     def on_start(self, message: Message) -> Awaitable[None]:
         """Run the save point of the start, and forward it with our headers."""
-        session, send = self.session, self.send
+        session, send = self.session, self._out
         status = message["status"] if "status" in message else NO_STATUS
         if status < 200 and status != NO_STATUS:  # informational: the cookie is for the final response
             return send(message)
@@ -185,18 +194,21 @@ class Exchange(RequestManager):
                 try:
                     if status >= 500 or session._intents is not None or not manager.saver.start_now(session):
                         manager.checkpoint_now(session, Point.START, discard=status >= 500)
+                    message = self._dressed(message, status, True)
                 except StoreError as error:
                     return self._give_up(error)
                 except BaseException:
                     session._accessed = True  # a next start has a cookie to send, or the end a record to delete
                     raise
+                return send(message)
             return send(self._dressed(message, status, True))
-        session._phase = STARTED if status < 500 else FAILED
-        if session._status is NEW:
-            session._guarded = True
         if "headers" in message and type(message["headers"]) is list:
             for name, _ in message["headers"]:
                 if name == CONTENT_LENGTH:  # a plain answer that the session has no part in
+                    self.send = send
+                    session._phase = STARTED if status < 500 else FAILED
+                    if session._status is NEW:
+                        session._guarded = True
                     return send(message)
         return send(self._dressed(message, status, False))
 
@@ -206,6 +218,53 @@ class Exchange(RequestManager):
         if record is not None and now >= self._touch_at and self._terms.manager.due(self.session):
             self._touch_at = now + record.idle_timeout * TOUCH_FRACTION
             self._terms.manager.touch_soon(self.session)
+
+    # --- an open WebSocket ---
+
+    def turn(self) -> None:
+        """See ``session.Request``."""
+        if self.session._phase == STARTED:
+            self._beside().turn(self)
+
+    def heard(self) -> None:
+        """See ``session.Request``."""
+        self.reading = False
+        self.note_traffic()
+
+    def _said(self) -> None:
+        """Note that a message leaves: its session is touched, and saved soon if no turn may come."""
+        self.note_traffic()
+        if self._scope.get(self._key) is not self.session:
+            self.session._accessed = True  # what stands in its place is compared at the next turn
+        if self._held is not None and getattr(self, "reading", False):
+            self._beside().sent(self)
+
+    def _beside(self) -> Between:
+        between: Between | None = getattr(self, "_between", None)
+        if between is None:
+            between = self._between = Between()
+        return between
+
+    def begin_save(self) -> asyncio.Task[None] | None:
+        """See ``between.Socket``. Whether ``clear()`` was a logout is known at the close only."""
+        session = self.session
+        if not self._has_work():
+            return None
+        intents = session._intents
+        if intents is not None and intents.cleared and session._status is LIVE and not length(session):
+            return None
+        session._accessed = True  # if it fails, the next save point has something to do
+        return self._terms.manager.save_beside(session)
+
+    def note_failure(self, error: BaseException) -> None:
+        """See ``between.Socket``."""
+        text = "the session of an open WebSocket could not be saved yet: %s; tried again at its next message"
+        why = error if isinstance(error, FasterSessionError) else type(error).__name__
+        self._terms.events.emit(logging.ERROR, "session.save_failed", self.session._record_id, text, why)
+
+    def is_open(self) -> bool:
+        """See ``between.Socket``."""
+        return self.session._phase == STARTED and self.session._request is self
 
     def is_of(self, scope: dict[str, Any]) -> bool:
         """Tell if this is another middleware's exchange of the same request."""
@@ -250,7 +309,8 @@ class Exchange(RequestManager):
         session._accessed = self.failure is not None  # the next save point need not look unless something happens
         if self._terms.live:
             return not unchanged(session, session._base)
-        if not self._terms.manager.settled(session):
+        manager = self._terms.manager
+        if manager.busy(session) or not manager.settled(session):  # another task's commit has taken its intents
             session._accessed = True
         return session._accessed
 
@@ -273,7 +333,7 @@ class Exchange(RequestManager):
             work = manager.busy(session) or (
                 intents is not None and (intents.regenerate or intents.establish or bool(intents.doomed))
             )
-        await self.send(self._dressed(message, status, accessed))
+        await self._out(self._dressed(message, status, accessed))
 
     def _give_up(self, error: StoreError) -> Awaitable[None]:
         """Answer 503 in the application's place, and unwind the application with the error."""
@@ -288,9 +348,11 @@ class Exchange(RequestManager):
             del error  # the traceback holds this frame: together they would be a cycle
 
     async def answered(self, error: BaseException) -> bool:
-        """Answer 503 if the application has ended without an answer, by the failure of a verb that it awaited."""
+        """Tell if a failure was answered by 503; do so if a verb's, which was awaited, has left no answer."""
         while isinstance(error, BaseExceptionGroup) and error.split(StoreError)[1] is None:
             error = error.exceptions[0]  # what a task group makes of it
+        if error is self.failure and self.send is _swallow:
+            return True
         if self.session._phase != NOT_STARTED or not isinstance(error, StoreError):
             return False
         await _send_unavailable(self._scope, self._replaced(error))
@@ -299,15 +361,38 @@ class Exchange(RequestManager):
     def _replaced(self, error: StoreError) -> Send:
         """Swallow from here on what the application sends; return the way to the client."""
         self.session._phase = FAILED
-        self.session._accessed = True  # so that the end raises the failure
-        send, self.send = self.send, _swallow
+        send, self._out = self._out, _swallow
+        self.send = _swallow
         record_id = self.session._record_id
         self._terms.events.emit(logging.ERROR, "store.unavailable", record_id, "no session was saved: %s", error)
         return send
 
     async def _on_final(self, message: Message) -> None:
-        await self._terms.manager.save_late(self)
-        await self.send(message)
+        """Save, then forward the end of an answer, or never: who has seen the end finds all of it in the session.
+
+        Also where the client has all by then (HEAD, 204, 304, a body as long as its content-length said): the
+        application must not go on as if it were saved.
+        """
+        if self.send is _withhold:
+            return
+        error = await self._terms.manager.save_late(self)
+        if error is None:
+            await self._out(message)
+            return
+        try:
+            await self._cut(message, error)
+            raise error
+        finally:
+            del error  # the traceback holds this frame: together they would be a cycle
+
+    async def _cut(self, message: Message, error: FasterSessionError) -> None:
+        """Let nothing more of an answer leave; a WebSocket's peer is told in the close."""
+        send, self.send = self._out, _withhold
+        self._out = _withhold
+        text = "the end of an answer was withheld, for its session could not be saved: %s"
+        self._terms.events.emit(logging.ERROR, "answer.withheld", self.session._record_id, text, error)
+        if message["type"] == "websocket.close":
+            await send({"type": "websocket.close", "code": INTERNAL_ERROR, "reason": ""})
 
     async def close(self) -> None:
         """Run the last save point after the application has returned, and let go of everything."""
@@ -342,13 +427,13 @@ class Exchange(RequestManager):
         cookie = None
         if session._secret is not None or session._intents is not None:
             cookie = self._terms.manager.cookie(session)
-        session._phase = STARTED if status < 500 else FAILED
-        if session._status is NEW:
-            session._guarded = True
         given = message["headers"] if "headers" in message else None
         headers: Any = given if type(given) is list else list(given or ())
         if cookie is not None:
             headers = self._with_cookie(headers, cookie, accept=status == NO_STATUS)
+            session._secret = None
+            if session._intents is not None:
+                session._intents.signed_out = False
         elif accessed:
             if status != NO_STATUS:
                 headers = with_vary(headers)
@@ -357,6 +442,10 @@ class Exchange(RequestManager):
         if headers is not given:
             message = message.copy()
             message["headers"] = headers
+        self.send = self._out
+        session._phase = STARTED if status < 500 else FAILED
+        if session._status is NEW:
+            session._guarded = True
         return message
 
     def _with_cookie(self, headers: list[tuple[bytes, bytes]], token: bytes, *, accept: bool) -> Any:
@@ -392,12 +481,17 @@ def _is_set_by_litestar(scope: dict[str, Any]) -> bool:
 
 
 def watching(receive: Any, session: Session) -> Any:
-    """Return a ``receive`` whose WebSocket messages keep the session alive."""
+    """Return a ``receive`` of a WebSocket: each call is a save point, each message keeps the session alive."""
 
     async def watched() -> Any:
+        request = session._request
+        if request is not None:  # else the application has returned
+            if session._accessed:
+                request.turn()
+            request.reading = True
         message = await receive()
         if message["type"] == "websocket.receive" and session._request is not None:
-            session._request.note_traffic()
+            session._request.heard()
         return message
 
     return watched
@@ -405,6 +499,10 @@ def watching(receive: Any, session: Session) -> Any:
 
 async def _swallow(message: Message) -> None:
     """Take the messages of an application whose response was replaced."""
+
+
+async def _withhold(message: Message) -> None:
+    """Take what an application sends after the end of its answer was withheld."""
 
 
 async def refuse_service(scope: Any, receive: Any, send: Send) -> None:

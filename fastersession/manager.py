@@ -10,13 +10,13 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 from weakref import WeakValueDictionary
 
 from .commit import Point, unchanged
-from .errors import FasterSessionError, StoreError
+from .errors import FasterSessionError, SessionNotEstablished, StoreError
 from .events import EventLog
 from .exclusive import Exclusive, Queue
 from .packing import SCALARS, Unreadable
@@ -29,7 +29,7 @@ from .values import Values
 
 __all__ = ["RequestManager", "SessionManager", "new_session"]
 
-LIVE = Status.LIVE
+LIVE, NEW = Status.LIVE, Status.NEW
 _PLAIN = nullcontext()
 SUPERSEDED_SECONDS = 60  # how long requests sent before a regeneration may still arrive with the old cookie
 LATE_SECONDS = 5.0  # bound on a save after the headers, retries included; times the patience, as the pauses
@@ -303,25 +303,44 @@ class SessionManager:
             return
         foreseen = self.saver.foresee(session, point, discard=discard)
         if foreseen is not None or self.busy(session):
-            await shielded(self._in_turn(session, point, discard, foreseen), self.tasks)
+            await self._heard(session, self._in_turn(session, point, discard, foreseen))
 
     def checkpoint_now(self, session: Session, point: Point, *, discard: bool = False) -> None:
         """Do what ``checkpoint`` does, on a live store, from a plain function."""
-        if session._phase == ENDED:
-            with _noted(session):
+        try:
+            with _noted(session) if session._phase == ENDED else _PLAIN:
                 self.saver.commit_now(session, point, discard=discard)
-        else:
-            self.saver.commit_now(session, point, discard=discard)
+        except SessionNotEstablished:
+            self._note_refused(session)
+            raise
 
     async def late(self, session: Session, point: Point, *, discard: bool = False) -> None:
         """Carry out a save point after the headers: like ``checkpoint``, tried again within ``LATE_SECONDS``."""
         if self.live:
-            with self.logged(session, point):
+            try:
                 self.saver.commit_now(session, point, discard=discard)
+            except StoreError:
+                self._log_failed(session, point)
+                raise
+            except SessionNotEstablished:
+                self._note_refused(session)
+                raise
             return
         foreseen = self.saver.foresee(session, point, discard=discard)
         if foreseen is not None or self.busy(session):
-            await shielded(self._with_retries(session, point, discard, foreseen), self.tasks)
+            await self._heard(session, self._with_retries(session, point, discard, foreseen))
+
+    async def _heard(self, session: Session, work: Coroutine[Any, Any, None]) -> None:
+        """Run a save protected from cancellation. A refusal counts as said if the caller is still there to hear it."""
+        try:
+            await shielded(work, self.tasks)
+        except SessionNotEstablished:
+            self._note_refused(session)
+            raise
+
+    def _note_refused(self, session: Session) -> None:
+        """Take what no cookie can lead to for said, so that the next save point does not say it again."""
+        self.values.settle(session, self.values.work(session, session))
 
     @contextmanager
     def logged(self, session: Session, point: Point) -> Iterator[None]:
@@ -329,11 +348,14 @@ class SessionManager:
         try:
             yield
         except StoreError:
-            text = "a session could not be saved: changes of this request are lost"
-            if point is not Point.END:
-                text = "a session could not be saved yet: its changes are tried again when the request ends"
-            self.events.emit(logging.ERROR, "session.save_failed", session._record_id, text)
+            self._log_failed(session, point)
             raise
+
+    def _log_failed(self, session: Session, point: Point) -> None:
+        text = "a session could not be saved: changes of this request are lost"
+        if point is not Point.END:
+            text = "a session could not be saved yet: its changes are tried again when the request ends"
+        self.events.emit(logging.ERROR, "session.save_failed", session._record_id, text)
 
     def settled(self, session: Session) -> bool:
         """Tell if a store of bytes has all there is, and nothing in it can change unseen: no mutable value."""
@@ -349,9 +371,25 @@ class SessionManager:
         if self.live:
             run_now(self.touch(session))
         else:
-            task = asyncio.get_running_loop().create_task(self.touch(session))
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+            self._begin(self.touch(session))
+
+    def save_beside(self, session: Session) -> asyncio.Task[None] | None:
+        """Begin a save of what has changed by now, one try, in a task; ``None`` if it is done or there is nothing.
+
+        Errors, of the call or the task: see ``Saver.commit``.
+        """
+        if self.live:
+            self.saver.commit_now(session, Point.LATER)
+            return None
+        foreseen = self.saver.foresee(session, Point.LATER, discard=False)
+        return None if foreseen is None else self._begin(self._in_turn(session, Point.LATER, False, foreseen))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a coroutine in a task that stands in ``tasks`` while it runs."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
 
     def due(self, session: Session) -> bool:
         """Tell if the session's last access should be recorded again."""
@@ -360,12 +398,10 @@ class SessionManager:
 
     def cookie(self, session: Session) -> bytes | None:
         """Return the token that the start must carry, ``b""`` if it must clear the cookie, else ``None``."""
-        secret, session._secret = session._secret, None
-        record_id, intents = session._record_id, session._intents
+        record_id, secret, intents = session._record_id, session._secret, session._intents
         if session._status is LIVE and secret is not None and record_id is not None:
             return self._keys.sign((record_id, secret))
-        signed_out = intents is not None and intents.signed_out
-        return b"" if signed_out and session._status is Status.NEW else None
+        return b"" if intents is not None and intents.signed_out and session._status is NEW else None
 
     def adopt(self, session: Session, value: object) -> None:
         """Take over a plain dict, which is the new content; anything else (None, Litestar's ``Empty``) clears."""
@@ -442,14 +478,16 @@ class SessionManager:
             draining = self._draining = loop.create_task(self.drain())
         await shielded(_ended(draining), set())
 
-    async def save_late(self, request: RequestManager) -> None:
-        """Run a late save of a running request, which raises at its end what this one would."""
+    async def save_late(self, request: RequestManager) -> FasterSessionError | None:
+        """Run a late save of a running request, and return its error, which the request's end raises, too."""
         request.look()
         try:
             await self.late(request.session, Point.LATER)
         except FasterSessionError as error:
             request.failure = request.failure or error
             request.session._accessed = True  # so that the end raises the failure, if it has nothing to save
+            return error
+        return None
 
     def unsaved(self, session: Session, names: Iterable[str]) -> None:
         """Warn of attributes that were written after the end of the request and never saved."""

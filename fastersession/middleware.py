@@ -185,7 +185,8 @@ class FasterSessionMiddleware:
         scope[APPLIED] = applied
         session._request = exchange = Exchange()
         exchange.session = session
-        exchange.send = send
+        exchange._out = send
+        exchange.send = None
         exchange.failure = None
         exchange._terms = terms
         exchange._scope = scope
@@ -218,7 +219,7 @@ class FasterSessionMiddleware:
                 return True
             await exchange.save_last(raised=True)
             await self._manager.drain_unasked(error)
-            return error is not exchange.failure and not await exchange.answered(error)
+            return not await exchange.answered(error)
         finally:
             exchange.release()
 

@@ -425,7 +425,6 @@ class Saver:
         yield from ()
 
     def _refuse(self, session: Session, work: Work, intents: Intents | None, now: float) -> Steps:
-        self._values.settle(session, work)  # say it once
         name, why = next(iter(work.content), None), session._why_refused() or LEFT_WITHOUT_COOKIE
         yield from ()
         raise SessionNotEstablished(f"session attribute {name!r} cannot be kept: {why}")

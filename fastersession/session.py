@@ -117,14 +117,19 @@ class Host(Protocol):
 class Request(Protocol):
     """What a session needs from the request it belongs to."""
 
+    reading: bool  # a message of a WebSocket was asked for, and none has come
+
     def look(self) -> None:
         """Take over what the application put in the session's place."""
 
     def hold(self) -> None:
         """Note that the session has another record."""
 
-    def note_traffic(self) -> None:
-        """Keep the session of an open WebSocket alive."""
+    def heard(self) -> None:
+        """Keep the session of an open WebSocket alive: a message has come."""
+
+    def turn(self) -> None:
+        """Save what has changed: the application asks for the next message of a WebSocket."""
 
 
 class Pending(Coroutine[Any, Any, None]):

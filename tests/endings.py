@@ -19,11 +19,14 @@ from driver import Browser, Cookie
 from ending_apps import FRAMEWORKS, LAST_WORDS, TOKENS, of_raw_asgi
 from server_stores import last_saves
 from serving import Server, serve, until
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from fastersession.stores.sqlite import SQLiteStore
 
-__all__ = ["CANNOT", "PATIENCE", "play"]
+__all__ = ["CANNOT", "PATIENCE", "close_code", "play"]
 
+RETRIES = 5  # seconds that a late save is tried for
 PATIENCE = 4  # seconds for the end of a broken answer: hypercorn over HTTP/2 tells it late, daphne never
 WHILE = 5  # seconds in which an answer that was cut off must be kept; it is so at once
 STREAMS = 3  # at once, when the server is told to stop
@@ -81,6 +84,29 @@ def fail(clients: Clients) -> bool:
     return written.startswith(seen) and finds(clients, client, lambda answer: answer == written)
 
 
+def withhold(clients: Clients) -> bool:
+    """The store is away when the last chunk is due: the answer arrives, and never looks whole."""
+    with clients(timeout=RETRIES + PATIENCE) as client:
+        text, query = "", {"how": "whole", "q": "?"}
+        try:
+            with client.stream("GET", "/chat", params=query) as response:
+                for part in response.iter_text():
+                    text += part
+        except httpx.TransportError:
+            return said("whole").startswith("".join(re.findall(r"\d+;", text))) and text != ""
+    return False
+
+
+def close_code(kind: str, folder: Path) -> str:
+    """Return the code that a WebSocket is closed with whose session could not be saved."""
+    env = {"FRAMEWORK": FRAMEWORKS["raw ASGI"], "SESSIONS": str(folder / "sessions.jsonl")}
+    with serve(kind, "ending_apps.served:app", env) as server:
+        url = f"ws://127.0.0.1:{server.port}/socket"
+        with connect(url, additional_headers={"store": "failing"}) as socket, contextlib.suppress(ConnectionClosed):
+            socket.recv(RETRIES + PATIENCE)
+        return str(socket.close_code)
+
+
 def stop(server: Server, clients: Clients, sessions: Path) -> bool:
     """The server is told to stop in the middle of several answers: all that had been read by then is there."""
     seen, cookies = {f"question {number}": "" for number in range(STREAMS)}, {}
@@ -134,6 +160,8 @@ def play(kind: str, framework: str, folder: Path) -> str:
                 return CANNOT
         with ThreadPoolExecutor(len(ENDINGS) * 2) as threads:
             marks = [threads.map(ending, (clients("memory"), clients("outside"))) for ending in ENDINGS.values()]
-            kept_all = [all(of_both) for of_both in marks]
+            away = ["failing"] if kind == "hypercorn-trio" else ["failing", "away"]
+            withheld = threads.map(withhold, map(clients, away))
+            kept_all = [*(all(of_both) for of_both in marks), all(withheld)]
         kept_all.append(stop(server, clients("outside"), sessions))
     return " ".join(WELL if kept else LOST for kept in kept_all)

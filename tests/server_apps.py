@@ -1,7 +1,8 @@
 """What the server processes serve: one raw ASGI application.
 
 Rules of residence: no framework, so that the server alone is under test; anyio for the one wait that asyncio and trio
-must share. Configured by environment: RECORD names a file for every save, DELAY keeps the store that many seconds away.
+must share. Configured by environment: STORE is the store's URL; or RECORD names a file for every save, DELAY keeps the
+store that many seconds away.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import anyio
 from server_stores import DistantStore, RecordingStore
 
 from fastersession import FasterSessionMiddleware, MemoryStore
+from fastersession.stores import from_url
 
 SECRET = "a secret of the server tests, and of nothing else"
 
@@ -121,7 +123,9 @@ async def plain(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 def store() -> Any:
-    """Keep sessions as the environment says: written down if RECORD is set, behind a delay if DELAY is."""
+    """Keep sessions as the environment says: at the URL STORE; written down if RECORD is set, late if DELAY is."""
+    if "STORE" in os.environ:
+        return from_url(os.environ["STORE"])
     near = RecordingStore(Path(os.environ["RECORD"])) if "RECORD" in os.environ else MemoryStore()
     return DistantStore(near, float(os.environ["DELAY"])) if "DELAY" in os.environ else near
 

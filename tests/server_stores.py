@@ -1,4 +1,4 @@
-"""Stores that tests put in the place of a MemoryStore: one that writes down every save, one that is far away.
+"""Stores that tests put in the place of a MemoryStore: one that writes down, one that fails, one that is far.
 
 Rules of residence: thin layers over MemoryStore, which keeps the contract; no test, no server.
 """
@@ -52,6 +52,17 @@ def last_saves(path: Path) -> list[dict[str, Any]]:
     lines = (json.loads(line) for line in path.read_text().splitlines())
     saves = {line["id"]: line["attributes"] for line in lines}
     return [{name.removeprefix("."): save[name] for name in save if name != "!"} for save in saves.values()]
+
+
+class FailingStore(MemoryStore):
+    """Makes sessions, and then takes no change of them, as a store that has just gone away."""
+
+    def __init__(self, *, live: bool) -> None:
+        super().__init__()
+        self.live = live
+
+    async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
+        raise ConnectionError("the store is away")
 
 
 class DistantStore:

@@ -154,6 +154,120 @@ async def test_a_switch_of_protocols_begins_no_session(make: Any) -> None:
     assert len(store) == 0
 
 
+@STORES
+@pytest.mark.parametrize("more", [True, 1])
+@in_loop
+async def test_a_start_is_a_start_whatever_else_it_says(more: Any, make: Any) -> None:
+    """A stray more_body makes no chunk of a start or an accept: the session begins with it."""
+
+    async def do(call: Call) -> None:
+        call.session["a"] = 1
+        if call.scope["type"] == "websocket":
+            await call.send({"type": "websocket.accept", "more_body": more})
+        else:
+            await call.send({"type": "http.response.start", "status": 200, "more_body": more})
+            await call.finish()
+
+    app = serve({"/act": do}, store=make())
+    for kind in ("http", "websocket"):
+        browser = Browser(app)
+        async with browser.websocket("/act") if kind == "websocket" else browser.open("/act") as held:
+            answer = await held.ended()
+        assert (len(answer.cookies), answer.error) == (1, None)
+        assert await content(browser) == {"a": 1}
+
+
+FOREIGN: dict[str, list[str]] = {
+    "http": ["websocket.send", "websocket.accept", "websocket.close", "websocket.http.response.body"],
+    "websocket": ["http.response.start", "http.response.body", "http.response.trailers", "http.response.unheard.of"],
+}
+
+
+@STORES
+@pytest.mark.parametrize("started", [True, False])
+@pytest.mark.parametrize(("kind", "message"), [(kind, type_) for kind in FOREIGN for type_ in FOREIGN[kind]])
+@in_loop
+async def test_a_message_of_another_protocol_is_for_the_server_to_refuse(
+    kind: str, message: str, started: bool, make: Any
+) -> None:
+    """It arrives there, before the start and after it, and nothing of ours is raised."""
+    start = {"http": {"type": "http.response.start", "status": 200}, "websocket": {"type": "websocket.accept"}}[kind]
+
+    async def do(call: Call) -> None:
+        call.session["b"] = 2
+        if started:
+            await call.send(start)
+            call.session["c"] = 3
+        await call.send({"type": message, "status": 200} if message.endswith("start") else {"type": message})
+
+    browser = Browser(serve({"/act": do}, store=make()))
+    await browser.get("/set?a=1")
+    async with browser.websocket("/act") if kind == "websocket" else browser.open("/act") as held:
+        answer = await held.ended()
+    assert answer.error is None
+    assert answer.messages[-1]["type"] == message
+
+
+# --- starts that are followed by another ---
+
+FAILING: dict[str, Any] = {  # starts that cannot leave
+    "headers of no kind": {"type": "http.response.start", "status": 200, "headers": 5},
+    "a header that is no pair": {"type": "http.response.start", "status": 200, "headers": [(b"a",)]},
+}
+
+
+@STORES
+@pytest.mark.parametrize("first", [{"type": "http.response.start", "status": 200}, *FAILING.values()])
+@pytest.mark.parametrize("what", ["cleared", "new", "regenerated"])
+@in_loop
+async def test_of_several_starts_one_carries_the_cookie(what: str, first: Any, make: Any) -> None:
+    """It leaves with the first start that leaves, which after one that failed is the error page's, and only once."""
+
+    async def do(call: Call) -> None:
+        if what == "cleared":
+            call.session.invalidate()
+        elif what == "regenerated":
+            call.session.regenerate_id()
+        else:
+            call.session.update(call.query, new=1)
+        try:
+            await call.send(first)
+        except (TypeError, ValueError):
+            assert first in FAILING.values()
+        await call.reply("an error page", status=500)
+
+    browser = Browser(serve({"/act": do}, store=make()))
+    if what != "new":
+        await browser.get("/set?a=1")
+    answer = await browser.get("/act", catch=True)
+    lines = [
+        value for message in answer.messages for name, value in message.get("headers", ()) if name == b"set-cookie"
+    ]
+    assert len(lines) == 1
+    assert (b"Max-Age=0" in lines[0]) == (what == "cleared")
+
+
+@in_loop
+async def test_a_logout_that_could_not_be_saved_at_once_clears_the_cookie_once() -> None:
+    """A start that fails for an attribute that cannot be stored is followed by the error page, which clears."""
+
+    async def do(call: Call) -> None:
+        call.session.invalidate()
+        call.session["odd"] = object()
+        with pytest.raises(TypeError):
+            await call.start()
+        call.session.clear()
+        await call.start(500)
+        await call.start(500)
+
+    browser = Browser(serve({"/act": do}, store=SuspendingStore()))
+    await browser.get("/set?a=1")
+    answer = await browser.get("/act")
+    cookies = [name for message in answer.messages for name, _ in message["headers"] if name == b"set-cookie"]
+    assert cookies == [b"set-cookie"]
+    assert not browser.jar
+
+
 # --- stores ---
 
 

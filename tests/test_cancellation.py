@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from stores import SuspendingStore, shorten
 
-from fastersession import FasterSessionMiddleware
+from fastersession import FasterSessionMiddleware, SessionNotEstablished
 
 
 @pytest.mark.parametrize("times", [1, 2, 5])
@@ -163,3 +163,37 @@ async def test_a_record_whose_start_was_given_up_is_deleted_if_no_other_comes() 
     gate = store.hold("create")
     await Browser(serve({"/act": do}, store=store)).get("/act")
     assert len(store) == 0
+
+
+@pytest.mark.parametrize("how", ["save", "last chunk"])
+@in_loop
+async def test_what_nobody_heard_is_told_again(how: str) -> None:
+    """An attribute that no cookie can lead to is told of at the end if the save that said so was cancelled."""
+
+    async def do(call: Call) -> None:
+        await call.start()
+        dict.__setitem__(call.session, "answer", 1)  # goes around the check, as code in C may
+        assert call.session.get("answer") == 1
+        saving = asyncio.ensure_future(call.session.save() if how == "save" else call.finish())
+        await asyncio.sleep(0)
+        saving.cancel()
+        await asyncio.wait([saving])
+        assert saving.cancelled()
+
+    browser = Browser(serve({"/act": do}, store=SuspendingStore()))
+    answer = await browser.get("/act", catch=True)
+    assert isinstance(answer.error, SessionNotEstablished)
+
+
+@in_loop
+async def test_what_was_heard_is_not_told_again() -> None:
+    """An application that has caught the refusal ends well."""
+
+    async def do(call: Call) -> None:
+        await call.start()
+        dict.__setitem__(call.session, "answer", 1)
+        with pytest.raises(SessionNotEstablished):
+            await call.session.save()
+        await call.finish()
+
+    assert (await Browser(serve({"/act": do}, store=SuspendingStore())).get("/act")).error is None

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 from ending_apps import FRAMEWORKS
-from endings import CANNOT, PATIENCE, play
+from endings import CANNOT, PATIENCE, close_code, play
 from serving import KINDS
 
 TABLE = Path(__file__).parent / "results" / "endings.md"
 README = Path(__file__).parent.parent / "README.md"
 AT_ONCE = 3  # servers: they wait more than they work
-WELL = "✓ ✓ ✓ ✓"
+WELL = "✓ ✓ ✓ ✓ ✓"
+SOCKET = "WebSocket"
 BUT = dict.fromkeys([("hypercorn-trio", "Quart"), ("hypercorn-trio", "Django")], CANNOT)
 Rows = dict[tuple[str, str], str]
 
@@ -28,12 +29,14 @@ TEXT = """\
 
 Made by `tests/test_endings.py` with {versions}.
 
-Each cell has four marks: the client reads to the end · the client leaves in the middle · the application raises in the
-middle · the server gets SIGTERM in the middle of three answers. ✓: the next request finds in the session the whole
-answer · at least what the client had read · everything that the application had written · at least what each of the
-three clients had read when the signal was sent. The first three are played with a `MemoryStore` and with a
-`SQLiteStore`, and a ✓ means both; the last with a `SQLiteStore`, whose file the next process opens. ✗: something was
-lost. n/a: cannot be run.
+Each cell has five marks: the client reads to the end · the client leaves in the middle · the application raises in the
+middle · the store is away when the last chunk is due, for longer than a save is tried · the server gets SIGTERM in the
+middle of three answers. ✓: the next request finds in the session the whole answer · at least what the client had read ·
+everything that the application had written · the client has seen no end of its answer, but a broken transfer · at least
+what each of the three clients had read when the signal was sent. The first three are played with a `MemoryStore` and
+with a `SQLiteStore`, and a ✓ means both; the fourth with a store in the process and one outside; the last with a
+`SQLiteStore`, whose file the next process opens. ✗: something was lost. n/a: cannot be run. The last column is the code
+with which a WebSocket is closed that its application closes while the store is away.
 
 {table}
 
@@ -47,12 +50,14 @@ raised: it gave up after {patience} seconds.
 
 
 def expected() -> Rows:
-    return {(kind, framework): BUT.get((kind, framework), WELL) for kind in KINDS for framework in FRAMEWORKS}
+    cells = {(kind, framework): BUT.get((kind, framework), WELL) for kind in KINDS for framework in FRAMEWORKS}
+    return cells | {(kind, SOCKET): CANNOT if kind == "granian-h2" else "1011" for kind in KINDS}
 
 
 def render(rows: Rows) -> str:
-    lines = [["", *FRAMEWORKS], ["---", *([":---:"] * len(FRAMEWORKS))]]
-    lines += [[kind, *(rows[kind, framework] for framework in FRAMEWORKS)] for kind in KINDS]
+    columns = [*FRAMEWORKS, SOCKET]
+    lines = [["", *columns], ["---", *([":---:"] * len(columns))]]
+    lines += [[kind, *(rows[kind, column] for column in columns)] for kind in KINDS]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -83,6 +88,13 @@ def test_nothing_is_lost_however_an_answer_ends(
         marks = dict(zip(frameworks, threads.map(play, [kind] * len(frameworks), frameworks, folders), strict=True))
     rows.update({(kind, framework): mark for framework, mark in marks.items()})
     assert marks == {framework: expected()[kind, framework] for framework in frameworks}
+
+
+@pytest.mark.parametrize("kind", ["uvicorn-h11", *(pytest.param(kind, marks=pytest.mark.long) for kind in KINDS)])
+def test_s11_a_websocket_that_could_not_be_saved_is_closed_with_1011(kind: str, rows: Rows, tmp_path: Path) -> None:
+    """S11: its peer is told in the close; a server of HTTP/2 alone has no such WebSockets."""
+    rows[kind, SOCKET] = CANNOT if kind == "granian-h2" else close_code(kind, tmp_path)
+    assert rows[kind, SOCKET] == expected()[kind, SOCKET]
 
 
 def test_the_table_has_every_cell() -> None:

@@ -99,7 +99,8 @@ async def test_what_is_lost_after_a_failed_final_save_and_an_error_of_the_applic
         await call.start()
         call.session["b"] = 2
         store.fail("update", times=99)
-        await call.finish()
+        with pytest.raises(StoreError):
+            await call.finish()
         raise ZeroDivisionError
 
     store = SuspendingStore()

@@ -50,7 +50,9 @@ ALLOWED: dict[str, set[str]] = {
         "tokens",
         "values",
     },
+    "between": set(),
     "exchange": {
+        "between",
         "commit",
         "errors",
         "events",
@@ -194,12 +196,13 @@ RESERVED: dict[str, set[str]] = {
     "socket": set(),
     "threading": {"session", "stores._sqlite_threads"},
     "asyncio": {
-        *("tasks", "saving", "manager", "exclusive", "exchange", "stores.memory", "stores.redis", "stores._redis_link"),
-        *("stores._redis_route", "stores.sql", "stores._sql_engine", "stores.sqlite", "stores._sqlite_threads"),
+        *("between", "tasks", "saving", "manager", "exclusive", "exchange", "stores.memory", "stores.redis"),
+        *("stores._redis_link", "stores._redis_route", "stores.sql", "stores._sql_engine", "stores.sqlite"),
+        "stores._sqlite_threads",
     },
     "time": {
-        *("events", "stores.memory", "stores.redis", "stores.sql", "stores.sqlite", "stores._sqlite_file"),
-        "stores._sqlite_threads",
+        *("between", "events", "stores.memory", "stores.redis", "stores.sql", "stores.sqlite"),
+        *("stores._sqlite_file", "stores._sqlite_threads"),
     },
     "warnings": {"config"},
     "logging": {

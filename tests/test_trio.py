@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from routes import SECRET, Call, serve
 from serving import HERE, KINDS, free_port
 from stores import SuspendingStore
@@ -199,3 +200,38 @@ def test_a_server_on_trio_ends_at_its_startup() -> None:
     argv = KINDS["hypercorn-trio"].argv(sys.executable, "trio_app:app", free_port())
     done = subprocess.run(argv, cwd=HERE, capture_output=True, text=True, timeout=60)
     assert "SQLiteStore needs asyncio" in done.stdout + done.stderr
+
+
+def test_a_reader_task_of_a_socket_under_trio() -> None:
+    """Where one task always waits for a message, what has changed is saved as the next message is sent."""
+
+    async def main() -> None:
+        store = MemoryStore()
+
+        async def chat(call: Call) -> None:
+            await call.receive()
+            await call.send({"type": "websocket.accept"})
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(call.receive)
+                await trio.testing.wait_all_tasks_blocked()
+                call.session["b"] = 2
+                await call.send({"type": "websocket.send", "text": "said"})
+                seen.append(await client.read())
+                nursery.cancel_scope.cancel()
+
+        async def receive() -> dict[str, Any]:
+            return messages.pop() if messages else await trio.sleep_forever()
+
+        async def send(message: dict[str, Any]) -> None:
+            await trio.lowlevel.checkpoint()
+
+        seen: list[bytes] = []
+        messages = [{"type": "websocket.connect"}]
+        client = Client(app := serve({"/act": chat}, store=store))
+        await client.get("/set?a=1")
+        headers = [(b"cookie", client.cookie)]
+        scope = {"type": "websocket", "path": "/act", "query_string": b"", "headers": headers, "scheme": "ws"}
+        await app(scope, receive, send)
+        assert seen == [b'{"a": "1", "b": 2}']
+
+    trio.run(main)

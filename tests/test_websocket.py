@@ -105,21 +105,27 @@ async def test_other_messages_pass_untouched() -> None:
 
 @in_loop
 async def test_saved_at_save_and_before_the_close_leaves() -> None:
-    """What is written is saved by save(), and before websocket.close is forwarded."""
-    store = SpyStore()
-    browser = Browser(wrap(talk, store=store))
-    await browser.get("/write?a=1")
-    store.calls.clear()
-    async with browser.websocket("/") as socket:
-        await socket.accepted()
-        await said(socket, "one")
+    """What is written is in the store when save() returns, and when websocket.close is forwarded."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            return await talk(scope, receive, send)
+        await send({"type": "websocket.accept"})
+        scope["session"]["said"] = "one"
         assert "update" not in store.calls
-        await said(socket, "save")
+        await scope["session"].save()
         assert store.calls.count("update") == 1
-        await said(socket, "two")
-        await socket.send("close")
-        assert await socket.receive() is None
+        scope["session"]["said"] = "two"
+        await send({"type": "websocket.close"})
         assert store.calls.count("update") == 2
+        return None
+
+    store = SpyStore()
+    browser = Browser(wrap(app, store=store))
+    await browser.get("/write?a=1")
+    async with browser.websocket("/") as socket:
+        await socket.ended()
+    assert socket.answer.error is None
     assert (await browser.get("/read")).json() == {"a": "1", "said": "two"}
 
 
@@ -254,7 +260,7 @@ async def test_s10_a_store_failure_denies_the_handshake(verb: str, live: bool) -
 async def test_s10_a_failing_save_at_the_close_is_raised(
     live: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S10: the close leaves all the same; then the error is raised, and logged with the record id."""
+    """S10: the close tells of it (1011), the error is raised, and logged with the record id."""
     shorten(monkeypatch, LATE_PAUSES=(0.0,))
     store = SpyStore(live=live)
     browser = Browser(wrap(talk, store=store))
@@ -265,7 +271,7 @@ async def test_s10_a_failing_save_at_the_close_is_raised(
         await said(socket, "lost")
         await socket.send("close")
         answer = await socket.ended()
-    assert answer.messages[-1]["type"] == "websocket.close"
+    assert (answer.messages[-1]["type"], answer.messages[-1]["code"]) == ("websocket.close", 1011)
     assert isinstance(answer.error, StoreError)
     failed = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(failed[0].session_id) == 32  # type: ignore[attr-defined]

@@ -6,6 +6,7 @@ Rules of residence: applications only, a module for each framework, which has `m
                 long      one that outlasts what a server grants at a shutdown
                 broken    says a few tokens, keeps one more that it does not say, and raises
     /session             all that the session holds
+    /socket              (raw ASGI) a WebSocket that changes the session and closes
 """
 
 from __future__ import annotations

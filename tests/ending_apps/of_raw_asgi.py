@@ -26,9 +26,20 @@ async def chat(request: Request) -> None:
 ROUTES = {"/chat": chat, "/session": show}
 
 
+async def socket(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    await receive()
+    scope["session"]["question"] = "?"
+    await send({"type": "websocket.accept"})
+    scope["session"]["answer"] = "never kept"
+    await send({"type": "websocket.close", "code": 1000})
+
+
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    if scope["type"] == "websocket":
+        return await socket(scope, receive, send)
     assert scope["type"] == "http"  # as most plain applications, it knows no lifespan
     await ROUTES[scope["path"]](Request(scope, receive, send))
+    return None
 
 
 def make(store: Any) -> Any:

@@ -149,6 +149,7 @@ class StrictJar:
         return [header for (name, *_), value in self.kept.items() for header in cookie(value, name=name.encode())]
 
 
+@pytest.mark.filterwarnings("ignore:partitioned=True without same_site='none'")
 @pytest.mark.parametrize("options", CONFIGURATIONS, ids=str)
 @in_loop
 async def test_w5_the_cookie_is_gone_after_logout(options: dict[str, Any]) -> None:

@@ -405,10 +405,12 @@ class Session(Attributes):
 
     def _ticket(self) -> tuple[bytes, bytes]:
         """Return the id and the secret of a new session."""
-        if self._record_id is None or self._secret is None:
-            draw = self._host.draw
-            self._record_id, self._secret = draw()
-        return self._record_id, self._secret
+        record_id, secret = self._record_id, self._secret
+        if record_id is not None and secret is not None:
+            return record_id, secret
+        draw = self._host.draw
+        ticket = self._record_id, self._secret = draw()
+        return ticket
 
     def _proof(self) -> tuple[bytes, bytes] | None:
         """Return the record id and the verifier that this request's saves prove themselves with.

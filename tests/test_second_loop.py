@@ -143,9 +143,8 @@ def test_a_given_engine_that_keeps_no_connection_works_in_each_loop(place: Place
 
 def test_the_guides_fixture_of_an_engine_works(on_postgresql: Place) -> None:
     """The example under "Event loops", with the address of a server that is there."""
-    (code,) = re.findall(r"^## Event loops$.*?^```python\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
     names: dict[str, Any] = {}
-    exec(code.replace("postgresql+asyncpg://localhost/db", on_postgresql.url), names)
+    exec(GUIDED["engines.py"].replace("postgresql+asyncpg://localhost/db", on_postgresql.url), names)
     names["two_tests"]()
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import re
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, closing
-from pathlib import Path
 from typing import Any
 
 import pytest
 from driver import Browser, lifespan
+from examples import GUIDED
 from over_sql import Place
 from routes import Call, content, events, serve, tab
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -25,7 +24,6 @@ from fastersession import MemoryStore, StoreError
 from fastersession.stores.sql import SQLStore
 from fastersession.testing import FakeClock
 
-GUIDE = Path(__file__).parent.parent / "GUIDE.md"
 TABS = 5
 
 

@@ -181,9 +181,11 @@ async def test_no_message_waits_for_the_store_and_one_save_runs_at_a_time() -> N
         await socket.accepted()
         await say(socket, "set b")
         await gate.reached.wait()
+        tasks = len(asyncio.all_tasks())
         for name in "cdef":
             await say(socket, f"set {name}")
         assert store.running["update"] == 1
+        assert len(asyncio.all_tasks()) == tasks  # none waits for its turn
         gate.open.set()
         await seen(browser, {"a": "1", **dict.fromkeys("bcdef", 1)})
     assert store.count("update") == 2
@@ -240,6 +242,51 @@ async def test_a_reader_that_always_waits_is_saved_after_a_message_was_sent(make
         going_on.set()
         await seen(browser, {"a": "1", "b": 2, "c": 2})
         going_on.set()
+
+
+@in_loop
+async def test_every_message_of_a_writer_task_has_its_save(monkeypatch: Any) -> None:
+    """What is written after the last of several messages, while a save of the first is at work, is saved as well."""
+    shorten(monkeypatch, AFTER_SEND=0.05)
+
+    async def two_tasks(call: Call) -> None:
+        await call.receive()
+        await call.send({"type": "websocket.accept"})
+        reading = asyncio.ensure_future(call.receive())
+        await asyncio.sleep(0)
+        call.session["b"] = 2
+        for _ in range(2):
+            await call.send({"type": "websocket.send", "text": "said"})
+        await gate.reached.wait()
+        call.session["c"] = 2
+        gate.open.set()
+        await reading
+
+    browser = await known(store := SuspendingStore(), two_tasks)
+    gate = store.hold("update")
+    async with browser.websocket("/act") as socket:
+        await socket.accepted()
+        await seen(browser, {"a": "1", "b": 2, "c": 2})
+
+
+@STORES
+@in_loop
+async def test_what_stands_in_the_session_s_place_is_looked_at_after_a_message(make: Any) -> None:
+    """An application that puts a dict there, and touches no session, is saved at its turn once it has answered."""
+
+    async def replacing(call: Call) -> None:
+        await call.receive()
+        await call.send({"type": "websocket.accept"})
+        await call.receive()
+        call.scope["session"] = {"b": 2}
+        await call.send({"type": "websocket.send", "text": "done"})
+        await call.receive()
+
+    browser = await known(make(), replacing)
+    async with browser.websocket("/act") as socket:
+        await socket.accepted()
+        await say(socket, "replace it")
+        await seen(browser, {"b": 2})
 
 
 @pytest.mark.parametrize("live", [True, False])
@@ -345,12 +392,18 @@ async def test_a_failed_save_is_logged_and_tried_at_the_next_turn(make: Any, cap
         await until(lambda: not getattr(store, "failing", 0) and store.calls.count("update!") in (0, 2))
         await say(socket, "set d")
         await seen(browser, {"a": "1", "b": 1, "c": 1, "d": 1})
+        assert len(events(caplog, "session.save_failed")) == 1
+        store.fail("update")
+        await say(socket, "set e")
+        await until(lambda: len(events(caplog, "session.save_failed")) == 2)
+        await say(socket, "set f")
+        await seen(browser, {"a": "1", **dict.fromkeys("bcdef", 1)})
         await socket.send("close")
         answer = await socket.ended()
     assert (answer.messages[-1]["code"], answer.error) == (1000, None)
-    (record,) = events(caplog, "session.save_failed")
-    assert record.levelname == "ERROR"
-    assert "yet" in record.getMessage()
+    records = events(caplog, "session.save_failed")
+    assert [record.levelname for record in records] == ["ERROR"] * 2
+    assert all("yet" in record.getMessage() for record in records)
 
 
 @pytest.mark.parametrize("make", [BreakableStore, SuspendingStore])

@@ -107,8 +107,37 @@ async def test_s11_an_application_that_goes_on_reaches_nobody(make: Any) -> None
         await call.finish()
         await call.start(500)
         assert store.count("update!") == before
+        went_on.append(True)
+
+    went_on: list[bool] = []
 
     store = make()
+    browser = await known(serve({"/act": do}, store=store))
+    answer = await browser.get("/act", catch=True)
+    assert went_on == [True]
+    assert [message["type"] for message in answer.messages] == ["http.response.start"]
+    assert isinstance(answer.error, StoreError)
+
+
+@in_loop
+async def test_s11_of_two_ends_at_once_none_leaves_after_one_was_withheld() -> None:
+    """S11: an end that another task sends, and whose save succeeds, does not leave either."""
+
+    async def do(call: Call) -> None:
+        await call.start()
+        call.session["answer"] = 1
+        gate = store.hold("update")
+        store.fail("update", times=3)  # they take turns: all tries of the first, and one of the second
+        ending = asyncio.ensure_future(call.finish())
+        await gate.reached.wait()
+        trailing = asyncio.ensure_future(call.send({"type": "http.response.trailers", "headers": []}))
+        await asyncio.sleep(0)
+        gate.open.set()
+        with pytest.raises(StoreError):
+            await ending
+        await trailing
+
+    store = SuspendingStore()
     browser = await known(serve({"/act": do}, store=store))
     answer = await browser.get("/act", catch=True)
     assert [message["type"] for message in answer.messages] == ["http.response.start"]

@@ -387,14 +387,17 @@ class Saver:
         record = session._record
         created_at = now if record is None else record.created_at
         arguments = record_id, verifier, new_verifier, self._not_after(created_at, now), change
-        if not (yield self._verbs.regenerate, arguments):  # another request was faster: what this one wrote is kept
-            yield from self._update(session, work, intents, now)
-            if session._status is LIVE and session._record_id is record_id:
-                text = "regenerate_id() sends no cookie: another request has regenerated the session first"
-                self._events.emit(logging.INFO, "session.not_regenerated", record_id, text)
-        elif session._record_id is record_id:
+        won = yield self._verbs.regenerate, arguments
+        if session._record_id is not record_id:  # invalidated while the store worked
+            return
+        if won:
             session._secret, session._verifier = secret, new_verifier
             self._saved(session, record_id, work, change)
+            return
+        yield from self._update(session, work, intents, now)  # another request was faster: what this one wrote is kept
+        if session._status is LIVE and session._record_id is record_id:
+            text = "regenerate_id() sends no cookie: another request has regenerated the session first"
+            self._events.emit(logging.INFO, "session.not_regenerated", record_id, text)
 
     def _refused(self, session: Session, record_id: bytes, verifier: bytes, work: Work, change: Change) -> Steps:
         """Find out why the store refused a save: the lease is another's, or the record is not ours any more."""

@@ -36,6 +36,8 @@ ROOT = Path(__file__).parent.parent
         ("redis://u:hidden@host/0?sokket=1", r"redis://\*\*\*@host/0: redis-py knows no option 'sokket'"),
         ("redis://u:hidden@host/0?socket_timeout=x", r"redis://\*\*\*@host/0: .*timeouts must be numbers"),
         ("postgresql://u:hidden@host:port/d", r"postgresql://\.\.\. cannot be read; port"),
+        ("postgresql://u:p@hidden@host/d", r"postgresql://\.\.\. cannot be read; .*percent-encoding"),
+        ("postgresql://u@host:1/d?password=p@hidden", r"postgresql://\.\.\. cannot be read; .*percent-encoding"),
         ("mysql://host:hidden/d", r"mysql://\.\.\. cannot be read; port"),
     ],
 )
@@ -54,6 +56,12 @@ def test_a_database_that_is_a_number_is_taken() -> None:
         from_url(f"redis://host{end}")
 
 
+def test_a_url_with_an_at_elsewhere_is_taken() -> None:
+    """In a password behind a slash, and in an option, SQLAlchemy reads it as it is meant."""
+    for rest in ("u:p/q@host/d", "u%40c:p@host/d", "u:p@host/d?application_name=a@b", "host/d"):
+        assert "host" in repr(from_url(f"postgresql+psycopg://{rest}"))
+
+
 async def _opened(url: str) -> None:
     store = from_url(url)
     try:
@@ -70,7 +78,14 @@ FORMS = [
 ]  # fmt: skip
 
 
-@given(st.sampled_from(FORMS), st.text(max_size=8), st.sampled_from([str, quote_plus, lambda text: quote(text, "")]))
+SPECIAL = st.text("/?#@%:&=+ a1[]", max_size=4)
+
+
+@given(
+    st.sampled_from(FORMS),
+    SPECIAL | st.text(max_size=8),
+    st.sampled_from([str, quote_plus, lambda text: quote(text, "")]),
+)
 def test_no_error_of_a_url_shows_its_password(form: str, rest: str, spelt: object) -> None:
     """Invariant: whatever the password is, and however it is spelt, no error of the URL or of the store shows it."""
     password = f"hidden{rest}hidden"

@@ -125,7 +125,9 @@ class Route:
                 await self.ask(key, lambda _: pack((b"EVAL", PROBE, b"2", key, key + b":hold")))
         except FAILED as error:
             said = str(error) or type(error).__name__
-            text = told(error, [self._client.get_connection_kwargs().get("password")])
+            doubtful = self._place.endswith("...")  # then redis-py may take a part of the password for the place
+            secrets = [said if doubtful else self._client.get_connection_kwargs().get("password")]
+            text = told(error, secrets)
             if "unknown command" in text:
                 raise ConfigError(f"store: {TOO_OLD}: {text}") from error
             if said.endswith("TimeoutError"):

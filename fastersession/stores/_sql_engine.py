@@ -6,6 +6,7 @@ Rules of residence: SQLAlchemy's engine, URLs and exceptions. No statement, no s
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Coroutine
 from contextlib import suppress
 from contextvars import Context
@@ -70,6 +71,8 @@ def engine_of(given: object) -> AsyncEngine:
         raise ConfigError("engine_or_url: must be an AsyncEngine or a URL like postgresql://user@host/db") from None
     except ValueError:
         raise ConfigError(f"engine_or_url: {shown(str(given))} cannot be read; {UNREADABLE}") from None
+    if _is_misread(given, url.host or ""):
+        raise ConfigError(f"engine_or_url: {url.drivername}://... cannot be read; {ENCODED}")
     if "+" not in url.drivername and url.drivername in DRIVERS:
         url = url.set(drivername=f"{url.drivername}+{DRIVERS[url.drivername][0]}")
     _check_driver(url)
@@ -192,6 +195,12 @@ class Engines:
                 "loop ends"
             )
         self._taken = pool, loop
+
+
+def _is_misread(given: object, host: str) -> bool:
+    """Tell if SQLAlchemy has taken a part of a password for the host, or has found the host behind a later ``@``."""
+    authority = re.split("[/?#]", str(given).partition("://")[2])[0] if isinstance(given, str) else ""
+    return "@" in host or ("@" in authority and host not in authority)
 
 
 def _check_driver(url: URL) -> None:

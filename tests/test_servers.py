@@ -138,14 +138,14 @@ def test_three_streams_at_sigterm_are_saved(row: tuple[str, str], tmp_path: Path
 
 @pytest.mark.parametrize("row", rows(WEBSOCKETS))
 def test_a_websocket_carries_and_saves_the_session(row: tuple[str, str]) -> None:
-    """The cookie comes with the accept; `await session.save()` and the close each save what was heard."""
+    """The cookie comes with the accept; each turn, `await session.save()` and the close save what was heard."""
     kind, store = row
     with serve(kind, APP, STORES[store]) as server, server.client() as client:
         with connect(server.url.replace("http", "ws") + "/ws") as socket:
             cookie = socket.response.headers["set-cookie"].partition(";")[0]
             client.headers["cookie"] = cookie
             assert tell(socket, "hello") == "done: hello"
-            assert client.get("/session").json() == {"heard": []}
+            until(lambda: client.get("/session").json() == {"heard": ["hello"]}, "the save of the turn")
             assert tell(socket, "save") == "done: save"
             assert client.get("/session").json() == {"heard": ["hello"]}
             tell(socket, "goodbye")

@@ -36,6 +36,7 @@ ROOT = Path(__file__).parent.parent
         ("redis://u:hidden@host/0?sokket=1", r"redis://\*\*\*@host/0: redis-py knows no option 'sokket'"),
         ("redis://u:hidden@host/0?socket_timeout=x", r"redis://\*\*\*@host/0: .*timeouts must be numbers"),
         ("postgresql://u:hidden@host:port/d", r"postgresql://\.\.\. cannot be read; port"),
+        ("postgresql://u:p@/hidden@host/d", r"postgresql://\.\.\. cannot be read; .*percent-encoding"),
         ("postgresql://u:p@hidden@host/d", r"postgresql://\.\.\. cannot be read; .*percent-encoding"),
         ("postgresql://u@host:1/d?password=p@hidden", r"postgresql://\.\.\. cannot be read; .*percent-encoding"),
         ("mysql://host:hidden/d", r"mysql://\.\.\. cannot be read; port"),

@@ -71,7 +71,7 @@ def engine_of(given: object) -> AsyncEngine:
         raise ConfigError("engine_or_url: must be an AsyncEngine or a URL like postgresql://user@host/db") from None
     except ValueError:
         raise ConfigError(f"engine_or_url: {shown(str(given))} cannot be read; {UNREADABLE}") from None
-    if _is_misread(given, url.host or ""):
+    if _is_misread(given, url.host or "", url.database or ""):
         raise ConfigError(f"engine_or_url: {url.drivername}://... cannot be read; {ENCODED}")
     if "+" not in url.drivername and url.drivername in DRIVERS:
         url = url.set(drivername=f"{url.drivername}+{DRIVERS[url.drivername][0]}")
@@ -197,10 +197,11 @@ class Engines:
         self._taken = pool, loop
 
 
-def _is_misread(given: object, host: str) -> bool:
+def _is_misread(given: object, host: str, database: str) -> bool:
     """Tell if SQLAlchemy has taken a part of a password for the host, or has found the host behind a later ``@``."""
     authority = re.split("[/?#]", str(given).partition("://")[2])[0] if isinstance(given, str) else ""
-    return "@" in host or ("@" in authority and host not in authority)
+    cut = not host and "@" in database
+    return "@" in host or ("@" in authority and (cut or host not in authority))
 
 
 def _check_driver(url: URL) -> None:

@@ -377,7 +377,8 @@ class Session(Attributes):
         On entry pending changes are saved and the attributes reloaded, so what another request did in its turn is
         there; on exit what was changed is saved before the next may enter. Other saves are never held up. Entered by
         several tasks of the request, or again inside, it is the same turn, which begins with the first entry and ends
-        with the last exit. Entered again after an exit that failed, it goes on with that turn's lease.
+        with the last exit: it keeps requests apart, not the tasks of one. Entered again after an exit that failed, it
+        goes on with that turn's lease.
 
         :param timeout: seconds to wait for the turn.
         :raises ExclusiveTimeout: (on entry) the turn did not come in time.

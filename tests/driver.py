@@ -13,7 +13,9 @@ from typing import Any
 from fastersession.testing import Answer, Cookie, Exchange, Jar, Message, Socket, browser, lifespan
 from fastersession.testing.exchange import App
 
-__all__ = ["Answer", "App", "Browser", "Cookie", "Exchange", "Jar", "Message", "Socket", "in_loop", "lifespan"]
+__all__ = [
+    "Answer", "App", "Browser", "Cookie", "Exchange", "Jar", "Message", "Socket", "in_loop", "lifespan", "shut_down",
+]  # fmt: skip
 
 
 def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -24,6 +26,12 @@ def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
         asyncio.run(test(*args, **kwargs))
 
     return run
+
+
+async def shut_down(app: App) -> None:
+    """Start up, for a shutdown takes that, and shut down."""
+    async with lifespan(app):
+        pass
 
 
 class Browser(browser.Browser):

@@ -6,16 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
-from driver import Browser, in_loop, lifespan
+from driver import Browser, in_loop, lifespan, shut_down
 from routes import SECRET, Call, content, live, serve
 from stores import SuspendingStore
 
 from fastersession import FasterSessionMiddleware
-
-
-async def shut_down(app: Any) -> None:
-    async with lifespan(app):
-        pass
 
 
 @in_loop

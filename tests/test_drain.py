@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from clocks import FakeClock
-from driver import Browser, in_loop, lifespan
+from driver import Browser, in_loop, lifespan, shut_down
 from routes import Call, content, events, live, serve, tab
 from stores import SuspendingStore
 
@@ -81,11 +81,6 @@ async def test_shutdown_waits_for_the_save_in_flight_and_saves_what_streams_hold
             for held in (saving, streaming):
                 await held.cancel()
     assert seen == {"a": "1", "b": 2}
-
-
-async def shut_down(app: Any) -> None:
-    async with lifespan(app):
-        pass
 
 
 @in_loop

@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import pytest
 from driver import Browser, in_loop
+from examples import GUIDE, README, ROOT, blocks
 from litestar import Litestar, Request, get
 from litestar.middleware import DefineMiddleware
 from serving import KINDS, free_port, launch
@@ -27,9 +28,6 @@ import fastersession
 from fastersession import FasterSessionMiddleware, MemoryStore, Session, testing
 from fastersession.testing import fuzz, plugin
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-GUIDE = (ROOT / "GUIDE.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SECRET = "a secret of the README's examples, and of nothing else"
 SETTINGS = 'SECRET_KEY = "of Django itself"\nALLOWED_HOSTS = ["127.0.0.1"]\nROOT_URLCONF = "mysite.urls"\n'
@@ -47,10 +45,6 @@ def section(title: str) -> str:
     assert match is not None, title
     body = match[2]
     return re.split(r"^### ", body, flags=re.MULTILINE)[0] if match[1] == "###" else body
-
-
-def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def table(text: str, heading: str) -> dict[str, list[str]]:

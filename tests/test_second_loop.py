@@ -151,10 +151,6 @@ def test_the_guides_fixture_of_an_engine_works(on_postgresql: Place) -> None:
 STORES = pytest.mark.parametrize("make_store", [MemoryStore, SpyStore, SuspendingStore])
 
 
-class Died(BaseException):
-    """What ends a loop in the middle."""
-
-
 def died(*works: Callable[[], Coroutine[Any, Any, Any]]) -> list[Any]:
     """Run works in a loop, one behind the other, and close it in the middle of all; return what is left of them."""
     with closing(asyncio.new_event_loop()) as loop:

@@ -24,7 +24,6 @@ __all__ = [
 TABLE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}(?:\.[a-z_][a-z0-9_]{0,47})?")  # schema.table; 63 less "_expire_hour"
 PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 MARK = re.compile(r"\b(bytes|real)\((:[a-z_]+)\)")
-HOUR = 3600
 FOREVER = 1e300  # infinity where a database has none; far above every time, far below an overflow
 KEY_BYTES = 255  # of a name as a key: indexes take 2,700 bytes (PostgreSQL) or 3,072 (InnoDB)
 DIGEST_BYTES = 32

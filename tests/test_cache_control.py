@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from apps import ask, cookie, page, site, token_of, wrap
 from driver import in_loop
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from fastersession import MemoryStore
@@ -53,8 +53,9 @@ def test_h1_what_agrees_with_no_store_stays_and_nothing_else(fields: list[list[t
         separator = data.draw(SPACES) + "," + data.draw(SPACES)
     for field in fields:
         texts.append(separator.join(text for text, _ in field))
-        for text, agrees in field:
+        for place, (text, agrees) in enumerate(field):
             if text.count('"') % 2 and "\\" not in text:
+                assume(not any('"' in later for later, _ in field[place + 1 :]))  # it may close what this one opens
                 break
             kept += [text] * agrees
     values = asyncio.run(sent([text.encode("latin-1") for text in texts], names))

@@ -180,15 +180,18 @@ def test_a_group_waits_for_the_disk_whichever_of_its_jobs_must(path: Path, monke
     async def scenario(store: SQLiteStore) -> None:
         await make(store)
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
-            other.execute("begin immediate")  # the writer waits with its first job: the others become one group
-            jobs = [store.update(ID, V1, Change(store.clock(), {"a": b"%d" % n})) for n in range(10)]
-            jobs = [asyncio.ensure_future(job) for job in [*jobs, store.delete(ID)]]
+            other.execute("begin immediate")
+            first = asyncio.ensure_future(store.update(ID, V1, Change(store.clock(), {"a": b"0"})))
+            await asyncio.sleep(0)
+            until(lambda: statements[-1] == "BEGIN IMMEDIATE")  # in vain: what comes from here on is one group
+            jobs = [store.update(ID, V1, Change(store.clock(), {"a": b"1"})) for _ in range(10)]
+            jobs = [first, *(asyncio.ensure_future(job) for job in [*jobs, store.delete(ID)])]
             await asyncio.sleep(0)
             other.execute("rollback")
             await asyncio.gather(*jobs)
 
     run(path, scenario)
-    deleted = next(n for n, statement in enumerate(statements) if "DELETE FROM session WHERE id" in statement)
+    deleted = max(n for n, statement in enumerate(statements) if "DELETE FROM session WHERE id" in statement)
     begun = max(n for n, statement in enumerate(statements[:deleted]) if statement == "BEGIN IMMEDIATE")
     assert sum("UPDATE session" in statement for statement in statements[begun:deleted]) > 0
     assert [s for s in statements[:begun] if "synchronous" in s][-1:] == ["PRAGMA synchronous=FULL"]

@@ -98,17 +98,16 @@ def _version() -> str:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError("a port is 0 to 65535")
-    return port
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < 86400:
-        raise argparse.ArgumentTypeError("seconds must be above 0 and below a day")
-    return seconds
+    with contextlib.suppress(ValueError):
+        if 0 < (seconds := float(text)) < 86400:
+            return seconds
+    raise argparse.ArgumentTypeError(f"must be a number of seconds, above 0 and below a day, not {text!r}")
 
 
 def _fail(message: str) -> int:
@@ -144,7 +143,7 @@ def _demo(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     try:
         store = _store(options.store)
     except ValueError as error:  # ConfigError, and what a driver says of a URL
-        parser.error(f"--store: {error}")
+        parser.error(f"--store: {str(error).removeprefix('url: ')}")
     try:
         asyncio.run(_try(options.store))
     except Exception as error:  # of any driver: whatever it is, the store cannot be used

@@ -31,7 +31,6 @@ LIFETIME = timedelta(days=7)
 STORE_TIMEOUT = 2.0  # seconds: a user waits no longer, and the stores' own bounds, which say more, are below it
 KEY_VARIABLE = "FASTERSESSION_SECRET"
 STORE_VARIABLE = "FASTERSESSION_STORE"
-ARGUMENT = re.compile("(?:url|store|engine_or_url): ")  # what a URL is called where it is refused
 PLACEHOLDERS = re.compile(
     r"(?i)your[-_ ]?(session[-_ ]?)?secret|change[-_ ]?(me|this|it)|insecure|placeholder|password|"
     r"super[-_ ]?secret|secret[-_ ]?key|0123456789|(?P<same>.)(?P=same){15}"
@@ -193,13 +192,14 @@ class Faults:
             try:
                 return from_url(given)
             except ConfigError as error:
-                self.add(f"{named}: {ARGUMENT.sub('', str(error), count=1)}")
+                self.add(f"{named}: {str(error).removeprefix('url: ')}")
                 return None
         missing = [name for name in STORE_MEMBERS if not hasattr(given, name)]
         if isinstance(given, type) or missing:
+            lacks = f"the call: {given.__name__}(...)" if isinstance(given, type) else ", ".join(missing)
             self.add(
                 "store: must be a store such as MemoryStore(), a URL such as 'sqlite:///sessions.db', or None "
-                f"(missing: {', '.join(missing) or 'the call'})"
+                f"(missing: {lacks})"
             )
         store: Store = given
         return store

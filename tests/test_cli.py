@@ -81,8 +81,10 @@ def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
         (["demo", "--upstream", "http://h"], "--upstream URL and --model NAME go together"),
         (["demo", "--model", "m"], "--upstream URL and --model NAME go together"),
         (["demo", "--port", "70000"], "0 to 65535"),
-        (["demo", "--port", "x"], "--port"),
+        (["demo", "--port", "x"], "argument --port: a port is a number from 0 to 65535, not 'x'"),
         (["demo", "--timeout", "0"], "above 0"),
+        (["demo", "--timeout", "x"], "argument --timeout: must be a number of seconds"),
+        (["demo", "--store", "redis:/h"], "--store: the URL must start with redis://"),
         (["demo", "--upstream", "h:1", "--model", "m"], "not an http:// or https:// URL"),
     ],
 )

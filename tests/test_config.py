@@ -102,6 +102,12 @@ def test_w1_what_cannot_work_is_a_config_error(argument: str, value: Any) -> Non
     assert SECRET not in str(caught.value)
 
 
+def test_a_class_of_stores_is_to_be_called() -> None:
+    """`store=MemoryStore`, without the parentheses, is told what it lacks: not a member, the call."""
+    with pytest.raises(ConfigError, match=r"\(missing: the call: MemoryStore\(\.\.\.\)\)"):
+        wrap(site, store=MemoryStore)
+
+
 def test_all_faults_come_in_one_error() -> None:
     """Who repairs a configuration reads every fault at once, each on a line of its own."""
     names = [name for name in BAD if name not in ("secure", "partitioned")]

@@ -142,6 +142,7 @@ async def test_each_memory_url_is_a_store_of_its_own() -> None:
         ("redis://u:hunter2@h/db", "the database in redis://***@h/db"),
         ("postgresql://u:hunter2@h:port/db", "postgresql://... cannot be read"),
         ("", "unknown scheme"),
+        ("redis:/hunter2", "the URL must start with redis://"),
     ],
 )
 def test_a_url_that_cannot_work_names_the_argument(url: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,6 +160,31 @@ def test_a_missing_package_names_the_command(url: str) -> None:
     assert f"pip install {remedy}" in done.stdout.replace('"', "")
 
 
+def test_a_package_that_another_one_misses_is_named_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLAlchemy without greenlet says so in an ImportError of its own, which the store's module tells in another."""
+
+    class Broken:
+        def __init__(self, url: str) -> None:
+            try:
+                try:
+                    raise ModuleNotFoundError("no greenlet", name="greenlet")
+                except ImportError as missing:
+                    raise ImportError("asyncio needs greenlet") from missing
+            except ImportError as missing:
+                raise ImportError("the store needs asyncio") from missing
+
+    monkeypatch.setattr("fastersession.stores.sql.SQLStore", Broken)
+    with pytest.raises(ConfigError, match=r'needs the package greenlet: pip install "fastersession\[sql\]"'):
+        from_url("postgresql://localhost/db")
+
+
+@pytest.mark.parametrize("url", ["redis:/localhost", "redis://localhost/first", "postgresql://localhost:port/db"])
+def test_what_a_store_says_of_the_url_names_the_argument_given_here(url: str) -> None:
+    """A store has another name for it, which would stand beside that of the middleware: `store: store: ...`."""
+    with pytest.raises(ConfigError, match=r"^url: (?!store|engine_or_url)"):
+        from_url(url)
+
+
 def test_an_error_within_a_store_is_no_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a package that is not ours is a missing one."""
 

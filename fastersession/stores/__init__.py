@@ -6,6 +6,7 @@ URL means beyond its scheme is the store's own affair.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -50,8 +51,12 @@ def from_url(url: str, **options: Any) -> Store:
     arguments = kind.arguments(url)
     try:
         store: Store = getattr(import_module(f".{kind.module}", __name__), kind.name)(*arguments, **options)
+    except ConfigError as error:  # the URL has another name there
+        raise ConfigError(_OWN_NAME.sub("url: ", str(error))) from None
     except ImportError as error:
-        missing = error if isinstance(error, ModuleNotFoundError) else error.__cause__
+        missing: BaseException | None = error
+        while missing and not isinstance(missing, ModuleNotFoundError):
+            missing = missing.__cause__
         package = (getattr(missing, "name", None) or "").partition(".")[0]
         if package in ("", __name__.partition(".")[0]):
             raise
@@ -98,4 +103,5 @@ _KINDS = {
     **{name: _sql(f"{name}://") for name in ("postgresql", "mysql", "mariadb")},
 }
 _SQL = ("postgresql", "mysql", "mariadb")
+_OWN_NAME = re.compile("^(store|engine_or_url): ")
 _OF_EXTRAS = ("redis", "hiredis", "sqlalchemy", "greenlet")

@@ -116,8 +116,12 @@ class _Wire:
         try:
             connection = _ours(make())
             connect: Callable[[], Awaitable[None]] = connection.connect
-            async with asyncio.timeout(SECONDS):
-                await connect()
+            self._task = asyncio.current_task()
+            try:
+                async with asyncio.timeout(SECONDS):
+                    await connect()
+            finally:
+                self._task = None
             await self._converse(connection)
         except asyncio.CancelledError:  # at the end of the loop
             self.end(RedisConnectionError("the event loop is ending"))

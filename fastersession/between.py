@@ -48,8 +48,7 @@ class Between:
             self._again = True
             return
         begun = time.perf_counter()
-        if begun < self._rest_until:
-            self._later(socket, self._rest_until - begun)
+        if begun < self._rest_until and self._later(socket, self._rest_until - begun):
             return
         try:
             task = socket.begin_save()

@@ -44,8 +44,8 @@ class JsonCodec:
     """JSON (RFC 8259), and tags for what JSON does not have; strict: all comes back as it was, type and value.
 
     Tagged are tuple, bytes, date, time, datetime, timedelta, UUID, Decimal, set, markupsafe's ``Markup``, and the
-    members of ``enums``. Keys of dicts are ``str``, time zones are ``datetime.timezone``. A subclass of any of these
-    types is refused, for it would come back as its base.
+    members of ``enums``. Keys of dicts are ``str``, time zones are ``datetime.timezone``, and no offset is
+    below a second. A subclass of any of these types is refused, for it would come back as its base.
 
     :param enums: Enum classes whose members are kept, under the class's qualified name and the member's name. Only a
         codec that has the class can read them: give it to every worker before one keeps a member.

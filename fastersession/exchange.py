@@ -377,6 +377,8 @@ class Exchange(RequestManager):
             return
         error = await self._terms.manager.save_late(self)
         if error is None:
+            if self.send not in (_swallow, _withhold) and isinstance(self.failure, StoreError):
+                self.failure = None  # of the drain: what it could not save is saved
             await self._out(message)
             return
         try:

@@ -289,8 +289,12 @@ class Saver:
                 work = foreseen.work  # encoded already; what was written since is for the next commit
             else:
                 of, given = session._record_id, discard
+                if intents is not None and record_id is not None and of is not record_id:
+                    intents.saved = None  # invalidated while the store worked: that was of the session before
                 work, discard = self._work(session, intents, given)
                 if session._record_id is not of:  # invalidated by another thread: that was of the session before
+                    if intents is not None:
+                        intents.saved = None
                     work, discard = self._work(session, intents, given)
             now = self.clock()
             action = plan(_situation(session, intents, point, work, discard, now))

@@ -149,9 +149,11 @@ def _moment(tag: str) -> Callable[[Any], dict[str, Any]]:
     def write(value: datetime | time) -> dict[str, Any]:
         zone, named = value.tzinfo, None
         if zone is not None:
+            remedy = "keep its astimezone(UTC)" if isinstance(value, datetime) else "keep it without tzinfo"
             if type(zone) is not timezone:
-                remedy = "keep its astimezone(UTC)" if isinstance(value, datetime) else "keep it without tzinfo"
                 raise _Refused(f"has a tzinfo of class {_class_of(zone)}, which would come back as an offset: {remedy}")
+            if timedelta(0) < abs(zone.utcoffset(None)) < timedelta(seconds=1):  # fromisoformat() makes UTC of it
+                raise _Refused(f"has an offset of less than a second: {remedy}")
             name = zone.tzname(None)
             named = None if name == timezone(zone.utcoffset(None)).tzname(None) else name
         text = value.isoformat()

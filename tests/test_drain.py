@@ -193,3 +193,27 @@ async def test_the_drain_does_not_swallow_what_must_be_raised(make: Any) -> None
         going_on.set()
         answer = await held.ended()
     assert isinstance(answer.error, SessionNotEstablished)
+
+
+@in_loop
+async def test_what_the_drain_could_not_save_and_the_end_could_is_no_error() -> None:
+    """A store that is back before a stream ends: its answer is whole, and its server is told of no failure."""
+    store, begun, ending = SuspendingStore(), asyncio.Event(), asyncio.Event()
+
+    async def do(call: Call) -> None:
+        await call.start()
+        await call.chunk()
+        call.session["b"] = 2
+        begun.set()
+        await ending.wait()
+        await call.finish()
+
+    browser = await live(store, do)
+    running = asyncio.ensure_future(browser.get("/act"))
+    await begun.wait()
+    store.fail("update", times=4)  # as often as the drain tries
+    await shut_down(browser.app)
+    assert store.calls.count("update!") == 4
+    ending.set()
+    assert (await running).error is None
+    assert await content(browser) == {"a": "1", "b": 2}

@@ -16,7 +16,7 @@ from routes import Call, content, events, serve
 from stores import SpyStore, SuspendingStore, shorten
 from turns import Turns, spin
 
-from fastersession import LeaseLost
+from fastersession import LeaseLost, MemoryStore
 from fastersession.exclusive import LEASE_SECONDS
 
 STORES = pytest.mark.parametrize("make", [SpyStore, SuspendingStore], ids=["live", "bytes"])
@@ -131,6 +131,35 @@ async def test_a_save_inside_a_lost_turn_raises_and_the_turn_can_be_taken_again(
     await browser.get("/act")
     assert seen == [{"a": "1", "history": ["other"]}]
     assert await content(browser) == {"a": "1", "history": ["other"], "n": "again"}
+
+
+@pytest.mark.parametrize("make", [MemoryStore, SpyStore, SuspendingStore])
+@in_loop
+async def test_a_start_inside_a_lost_turn_saves_nothing(make: Make) -> None:
+    """The start of an answer is a save as any other: another request is in its turn, and has not written yet."""
+    clock = FakeClock()
+
+    async def do(call: Call) -> None:
+        with pytest.raises(LeaseLost):
+            async with call.session.exclusive():
+                call.session["n"] = "stale"
+                clock.advance(LEASE_SECONDS + 1)
+                held.append(await other.open("/hold?name=other").__aenter__())
+                await turns.entered.wait()
+                await call.start()
+        await call.start()
+        await call.finish()
+
+    held: list[Any] = []
+    turns = Turns(make(clock=clock))
+    browser = await turns.browser()
+    other = turns.elsewhere(browser)
+    browser.app = serve({"/act": do}, store=turns.store)
+    await browser.get("/act")
+    assert await content(browser) == {"a": "1"}
+    turns.leave.set()
+    await held[0].ended()
+    assert await content(browser) == {"a": "1", "held": "other"}
 
 
 @STORES

@@ -13,7 +13,7 @@ from driver import Browser, in_loop
 from routes import Call, content, events, live, serve, tab
 from stores import SuspendingStore, shorten
 
-from fastersession import LeaseLost, Session, StoreError
+from fastersession import JsonCodec, LeaseLost, Session, StoreError
 from fastersession.testing import FakeClock
 
 BOTH_STATUSES = pytest.mark.parametrize("status", [200, 500])  # 500 keeps only what save() covers
@@ -229,3 +229,89 @@ async def test_other_bytes_of_the_same_value_are_no_change() -> None:
     await browser.get("/act?n=1")
     assert store.count("update") == 1
     assert (await content(browser))["turns"] == [1, 2, 3]
+
+
+class Interrupted(JsonCodec):
+    """Stands for another thread, which does something while a value is encoded."""
+
+    meanwhile: Callable[[], Any] | None = None
+
+    def encode(self, attribute: str, value: Any) -> bytes:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return super().encode(attribute, value)
+
+
+@BOTH_STATUSES
+@pytest.mark.parametrize("late", [True, False])
+@in_loop
+async def test_what_save_covered_does_not_come_back_after_a_logout_in_another_thread(late: bool, status: int) -> None:
+    """The session is invalidated in the middle of its save: no new session begins with what the old one held."""
+    store, codec = SuspendingStore(), Interrupted()
+
+    async def do(call: Call) -> None:
+        if late:
+            await call.start(status)
+            await call.chunk()
+        call.session["turn"] = ["of the session before"]
+        call.session.save()
+        codec.meanwhile = call.session.invalidate
+        await (call.finish() if late else call.reply(status=status))
+
+    browser = Browser(serve({"/act": do}, store=store, codec=codec))
+    await browser.get("/set?a=1")
+    answer = await browser.get("/act")
+    assert (answer.status, answer.error) == (status, None)
+    assert await content(browser) == {}
+    assert len(store) == 0
+
+
+@in_loop
+async def test_what_save_covered_does_not_come_back_after_a_logout_while_the_store_works() -> None:
+    """Another task logs out while a save point first reloads: what was covered was of the session before."""
+    store = SuspendingStore()
+
+    async def do(call: Call) -> None:
+        call.session["turn"] = "of the session before"
+        call.session.reload()
+        call.session.save()
+        gate = store.hold("load")
+        starting = asyncio.ensure_future(call.reply(status=500))
+        await gate.reached.wait()
+        call.session.invalidate()
+        gate.open.set()
+        await starting
+
+    browser = await live(store, do)
+    await browser.get("/act")
+    assert await content(browser) == {}
+    assert len(store) == 0
+
+
+@in_loop
+async def test_a_save_that_is_tried_again_takes_nothing_back() -> None:
+    """Another save came between its tries: the second try saves what there is by then, not what there was."""
+    store = SuspendingStore()
+
+    async def do(call: Call) -> None:
+        await call.start()
+        await call.chunk()
+        call.session["turn"] = "older"
+        gate = store.hold("update")
+        store.fail("update")
+        finishing = asyncio.ensure_future(call.finish())
+        await gate.reached.wait()
+        call.session["turn"] = "newer"
+        saving = asyncio.ensure_future(call.session.save())
+        await asyncio.sleep(0)
+        gate.open.set()
+        await saving
+        await finishing
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        shorten(monkeypatch, LATE_PAUSES=(0,))
+        browser = await live(store, do)
+        await browser.get("/act")
+    assert store.calls.count("update") == 1
+    assert await content(browser) == {"a": "1", "turn": "newer"}

@@ -235,3 +235,37 @@ def test_a_reader_task_of_a_socket_under_trio() -> None:
         assert seen == [b'{"a": "1", "b": 2}']
 
     trio.run(main)
+
+
+def test_the_turns_of_a_socket_under_trio() -> None:
+    """Each is saved at once, however costly the comparison before was: there is no timer that could make up for it."""
+
+    async def main() -> None:
+        async def chat(call: Call) -> None:
+            await call.receive()
+            await call.send({"type": "websocket.accept"})
+            call.session["history"] = [[number] for number in range(100_000)]
+            for number in range(3):
+                call.session["history"][number].append("said")
+                call.session["b"] = number
+                await call.receive()
+
+        async def receive() -> dict[str, Any]:
+            seen.append(await client.read() if len(seen) else b"")
+            return {"type": "websocket.receive", "text": "hello"}
+
+        async def send(message: dict[str, Any]) -> None:
+            await trio.lowlevel.checkpoint()
+
+        async def read(call: Call) -> None:
+            await call.reply(str(call.session.get("b")))
+
+        seen: list[bytes] = []
+        client = Client(app := serve({"/act": chat, "/": read}, store=MemoryStore()))
+        await client.get("/set?a=1")
+        headers = [(b"cookie", client.cookie)]
+        scope = {"type": "websocket", "path": "/act", "query_string": b"", "headers": headers, "scheme": "ws"}
+        await app(scope, receive, send)
+        assert seen == [b"", b"0", b"1", b"2"]
+
+    trio.run(main)

@@ -177,6 +177,35 @@ async def test_l3_two_generations_back_nothing_is_taken(kind: str, way: str, fac
     assert events(caplog, "session.not_regenerated") == []
 
 
+@pytest.mark.parametrize("way", ["/login", "/logout"])
+@pytest.mark.parametrize("make", [MemoryStore, FaultyStore])
+@in_loop
+async def test_what_is_dropped_is_told_once(make: Any, way: str, caplog: Any) -> None:
+    """An attribute that is written again and again is named once; of an ended session one loss is told."""
+    caplog.set_level("INFO", "fastersession")
+    begun, gone = asyncio.Event(), asyncio.Event()
+
+    async def slow(call: Call) -> None:
+        begun.set()
+        await gone.wait()
+        await call.start()
+        for name in ("x", "x", "y"):
+            call.session[name] = [name]
+            await call.session.save()
+        await call.finish()
+
+    browser = Browser(serve({"/slow": slow}, store=make()))
+    await browser.get("/set?a=1")
+    running = asyncio.ensure_future(tab(browser).get("/slow"))
+    await begun.wait()
+    for _ in range(2):
+        await browser.get(way)
+    gone.set()
+    assert (await running).status == 200
+    told = [event.getMessage().rpartition(": ")[2] for event in events(caplog, "session.dropped")]
+    assert told == (["'x'", "'y'"] if way == "/login" else ["'x'"])
+
+
 @in_loop
 async def test_names_of_any_kind_are_told(caplog: Any) -> None:
     """A live store takes names that are no str; what is told of them needs no order between them."""

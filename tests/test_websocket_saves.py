@@ -523,3 +523,51 @@ async def test_quart_which_reads_ahead_is_saved_too(make: Any, monkeypatch: Any)
         await socket.send("hello")
         assert await socket.receive() == "heard"
         await seen(browser, {"a": "1", "heard": "hello"})
+
+
+@STORES
+@in_loop
+async def test_a_timer_that_outlasts_its_socket_saves_nothing(make: Any, monkeypatch: Any, caplog: Any) -> None:
+    """What is written after the end is warned of and lost, on a WebSocket too, whatever was still to come there."""
+    shorten(monkeypatch, AFTER_SEND=0.0)
+
+    async def two_tasks(call: Call) -> None:
+        await call.receive()
+        await call.send({"type": "websocket.accept"})
+        reading = asyncio.ensure_future(call.receive())
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(late, call.session, asyncio.current_task())
+        await call.send({"type": "websocket.send", "text": "said"})
+        reading.cancel()
+
+    def late(session: Any, task: Any) -> None:
+        if task.done():
+            session["b"] = 2
+            written.set()
+        else:
+            asyncio.get_running_loop().call_soon(late, session, task)
+
+    written = asyncio.Event()
+    browser = await known(make(), two_tasks)
+    async with browser.websocket("/act") as socket:
+        await socket.ended()
+    await written.wait()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert await content(tab(browser)) == {"a": "1"}
+
+
+def test_a_loop_that_ends_in_the_middle_of_a_save_says_nothing() -> None:
+    """All tasks are cancelled then, the save too: that is no failure of its."""
+    said: list[Any] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+        browser = await known(store := SuspendingStore())
+        gate = store.hold("update")
+        socket = await browser.websocket("/act").__aenter__()
+        await say(socket, "set b")
+        await gate.reached.wait()
+
+    asyncio.run(main())
+    assert said == []

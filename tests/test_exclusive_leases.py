@@ -239,3 +239,69 @@ async def test_a_renewal_that_fails_is_tried_again_and_harms_nothing() -> None:
     await browser.get("/act")
     assert await content(browser) == {"a": 2}
     assert turns.store.calls.count("lock!") == 1
+
+
+@in_loop
+async def test_a_renewal_that_came_too_late_lets_no_save_through() -> None:
+    """L5: the lease was another's and is ours again; the turn is lost all the same, and the lease is given back."""
+    clock = FakeClock()
+    turns = Turns(SuspendingStore(clock=clock))
+    browser = await turns.browser()
+    other, store = turns.elsewhere(browser), turns.store
+
+    async def do(call: Call) -> None:
+        await call.start()
+        with pytest.raises(LeaseLost):
+            async with call.session.exclusive():
+                call.session["history"] = ["stale"]
+                clock.advance(LEASE_SECONDS - 1)
+                asked, given_back = store.hold("lock"), store.hold("unlock")
+                renewals.append(asyncio.ensure_future(call.session._lease.renew(call.session)))
+                await asked.reached.wait()
+                clock.advance(1)
+                pass_on(given_back, store.hold("unlock"))
+                await other.get("/turn?name=other")
+                asked.open.set()  # it acts: the lease is free, so it is ours
+                while store.count("lock") < 3:
+                    await asyncio.sleep(0)
+        await call.finish()
+
+    def pass_on(first: Any, second: Any) -> None:
+        """Let the other's unlock through, and ours only when the exit has tried to save."""
+        first.open.set()
+        saves = store.count("update")
+
+        async def open_later() -> None:
+            await second.reached.wait()
+            async with asyncio.timeout(10):
+                while store.count("update") < saves + 2:
+                    await asyncio.sleep(0)
+            second.open.set()
+
+        renewals.append(asyncio.ensure_future(open_later()))
+
+    renewals: list[Any] = []
+    browser.app = serve({"/act": do}, store=store)
+    await browser.get("/act")
+    await asyncio.gather(*renewals)
+    assert (await content(browser))["history"] == ["other"]
+    assert await turns.is_free()
+
+
+@in_loop
+async def test_the_timeout_bounds_the_wait_alone() -> None:
+    """Who has the turn keeps it, however long the store then takes to load what the last one saved."""
+    turns = Turns(SuspendingStore())
+    browser = await turns.browser()
+
+    async def do(call: Call) -> None:
+        gate = turns.store.hold("load")
+        asyncio.get_running_loop().call_later(0.6, gate.open.set)
+        async with call.session.exclusive(timeout=0.5):
+            assert gate.reached.is_set()
+            call.session["a"] = 2
+        await call.reply()
+
+    browser.app = serve({"/act": do}, store=turns.store)
+    assert (await browser.get("/act")).status == 200
+    assert await content(browser) == {"a": 2}

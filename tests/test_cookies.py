@@ -121,10 +121,10 @@ def test_p6_white_space_around_the_pair_is_no_part_of_it(name: str, before: byte
     """P6: what proxies and hand-written clients put beside a pair; inside the value, and beside `=`, it counts."""
     finder, pair = CookieFinder(name), name.encode() + b"="
     assert list(finder.find(fields(before + pair + b"x\t y" + after)) or ()) == [b"x\t y"]
-    assert list(finder.find(fields(before + pair + b" x" + after)) or ()) == [b" x"]
+    assert list(finder.find(fields(before + pair + b" xX" + after)) or ()) == [b" xX"]
     assert list(finder.find(fields(before + name.encode() + b" =x" + after)) or ()) == []
-    twice = before + pair + b"1" + after + b";" + before + pair + b"2" + after
-    assert list(finder.find(fields(twice)) or ()) == [b"1", b"2"]
+    twice = before + pair + b"1X" + after + b";" + before + pair + b"2" + after
+    assert list(finder.find(fields(twice)) or ()) == [b"1X", b"2"]
 
 
 CORPORA = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any
@@ -222,3 +223,34 @@ def test_k4_no_other_spelling_is_read(spell: Any) -> None:
     """K4: padding, the other alphabet, white space, quotes, escapes and unicode are all refused."""
     token = RING.sign(Ticket(b"\xfb\xef" * 8, b"\xff" * 16))  # has both - and _
     assert RING.unsign(spell(token)) is None
+
+
+FIELDS = b"\x01\x02" + bytes(range(64))  # version, key id, and the rest of a token
+URL_SAFE = urlsafe_b64encode(FIELDS)
+
+
+def naive_form(value: bytes) -> bool:
+    return re.fullmatch(rb"[A-Za-z0-9_-]{88}", value) is not None and urlsafe_b64decode(value)[0] == 1
+
+
+@given(st.one_of(st.binary(max_size=100), st.text("AZaz09-_", min_size=87, max_size=89).map(str.encode)))
+@example(URL_SAFE)
+@example(urlsafe_b64encode(b"\x01" + b"\xfb\xef\xff" * 21 + b"\xff\xff"))  # has both - and _
+@example(urlsafe_b64encode(b"\x02\x01" + bytes(64)))
+@example(URL_SAFE[:-1])
+@example(URL_SAFE + b"A")
+@example(URL_SAFE[:-1] + b"!")
+@example(URL_SAFE[:-1] + b"=")
+@example(URL_SAFE[:85] + b"!!!")  # of its 85 digits base64 can make nothing
+@example(b"\0" * 88)
+def test_k4_the_form_of_a_token_is_told_from_any_other(value: bytes) -> None:
+    """K4: 88 characters of base64url that begin with the version; whether the tag is right does not matter."""
+    # Invariant: as the naive reading of the grammar says, and no exception.
+    assert tokens.has_form(value) is naive_form(value)
+
+
+@given(st.binary(min_size=16, max_size=16), st.binary(min_size=16, max_size=16))
+def test_k4_what_any_ring_signs_has_the_form(record_id: bytes, secret: bytes) -> None:
+    """K4: so a token of another worker's key is known for one."""
+    # Invariant: has_form(sign(t)), for every ticket.
+    assert tokens.has_form(RING.sign(Ticket(record_id, secret)))

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from servers_redis import free_port
 
@@ -39,6 +39,7 @@ ROOT = Path(__file__).parent.parent
         ("postgresql://u:p@/hidden@host/d", r"postgresql://\.\.\. cannot be read; .*percent-encoding"),
         ("postgresql://u:p@hidden@host/d", r"postgresql://\.\.\. cannot be read; .*percent-encoding"),
         ("postgresql://u@host:1/d?password=p@hidden", r"postgresql://\.\.\. cannot be read; .*percent-encoding"),
+        ("postgresql://u@host:1/d?password=hidden@/hidden", r"postgresql://\.\.\. cannot be read; .*percent-encoding"),
         ("mysql://host:hidden/d", r"mysql://\.\.\. cannot be read; port"),
     ],
 )
@@ -59,7 +60,14 @@ def test_a_database_that_is_a_number_is_taken() -> None:
 
 def test_a_url_with_an_at_elsewhere_is_taken() -> None:
     """In a password behind a slash, and in an option, SQLAlchemy reads it as it is meant."""
-    for rest in ("u:p/q@host/d", "u%40c:p@host/d", "u:p@host/d?application_name=a@b", "host/d"):
+    for rest in (
+        "u:p@/d?host=host",
+        "u:p@:1/d?host=host",
+        "u:p/q@host/d",
+        "u%40c:p@host/d",
+        "u:p@host/d?application_name=a@b",
+        "host/d",
+    ):
         assert "host" in repr(from_url(f"postgresql+psycopg://{rest}"))
 
 
@@ -87,6 +95,7 @@ SPECIAL = st.text("/?#@%:&=+ a1[]", max_size=4)
     SPECIAL | st.text(max_size=8),
     st.sampled_from([str, quote_plus, lambda text: quote(text, "")]),
 )
+@example("postgresql://user@127.0.0.1:{port}/db?password={}", "@/", str)
 def test_no_error_of_a_url_shows_its_password(form: str, rest: str, spelt: object) -> None:
     """Invariant: whatever the password is, and however it is spelt, no error of the URL or of the store shows it."""
     password = f"hidden{rest}hidden"

@@ -7,10 +7,12 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 from driver import Browser, lifespan
 from routes import content
 from routes import serve as in_process
@@ -22,8 +24,10 @@ from visitors import Crowd, Visitor
 
 from fastersession.stores import from_url
 
-# Not killed by its own supervisor where the machine is busy, nor closed in the moment of the next request.
-COMMAND = UVICORN + " --timeout-worker-healthcheck 60 --timeout-keep-alive 60 --no-access-log --workers "
+# Not killed by its own supervisor where the machine is busy, as newer ones may, nor closed in the moment of the next
+# request.
+PATIENT = " --timeout-worker-healthcheck 60" * ("timeout_worker_healthcheck" in signature(uvicorn.Config).parameters)
+COMMAND = UVICORN + PATIENT + " --timeout-keep-alive 60 --no-access-log --workers "
 
 
 @contextlib.contextmanager

@@ -200,7 +200,7 @@ class Engines:
 def _is_misread(given: object, host: str, database: str) -> bool:
     """Tell if SQLAlchemy has taken a part of a password for the host, or has found the host behind a later ``@``."""
     authority = re.split("[/?#]", str(given).partition("://")[2])[0] if isinstance(given, str) else ""
-    cut = not host and "@" in database
+    cut = not host and ("@" in database or not re.search(r"@(:\d*)?$", authority))
     return "@" in host or ("@" in authority and (cut or host not in authority))
 
 

@@ -102,7 +102,7 @@ HANDLERS = (begin, save, login, stream, reload, look)
 @in_loop
 async def test_a_logout_in_a_thread_is_carried_out_wherever_it_comes(handler: Handler, make: Any) -> None:
     """No error but the package's own comes out of the request, and the session is gone when it has ended."""
-    steps, store = 1, make()
+    steps, store = 0, make()
     sessions: list[Session] = []
 
     async def act(call: Call) -> None:
@@ -112,6 +112,10 @@ async def test_a_logout_in_a_thread_is_carried_out_wherever_it_comes(handler: Ha
         places[:] = where
 
     browser, places = Browser(serve({"/act": act}, store=store)), [""]
+    for _ in range(2):  # CPython 3.12 traces the bytecodes of a function from its second call on
+        await browser.get("/set?a=1")
+        await browser.get("/act")
+    steps, places = 1, [""]
     while places:
         browser.jar.clear()
         await browser.get("/set?a=1")

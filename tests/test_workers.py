@@ -19,14 +19,17 @@ from routes import serve as in_process
 from server_apps import SECRET
 from servers_redis import standalone
 from servers_sql import MariaDB, PostgreSQL
-from serving import UVICORN, Kind, Server, Wire, free_port, launch, until
+from serving import DEADLINE, UVICORN, Kind, Server, Wire, free_port, launch, until
 from visitors import Crowd, Visitor
 
 from fastersession.stores import from_url
 
 # Not killed by its own supervisor where the machine is busy, as newer ones may, nor closed in the moment of the next
-# request.
-PATIENT = " --timeout-worker-healthcheck 60" * ("timeout_worker_healthcheck" in signature(uvicorn.Config).parameters)
+# request. A worker that is killed while it is asked how it is holds its supervisor for the whole time-out, which heeds
+# no SIGTERM meanwhile: so less than the helper waits for the end.
+PATIENT = f" --timeout-worker-healthcheck {DEADLINE // 2}" * (
+    "timeout_worker_healthcheck" in signature(uvicorn.Config).parameters
+)
 COMMAND = UVICORN + PATIENT + " --timeout-keep-alive 60 --no-access-log --workers "
 
 

@@ -20,7 +20,7 @@ from bench.cases import CASES
 from bench.checks import OURS
 from bench.client import WIRES, Client
 from bench.peers import PEERS, Peer
-from fastersession import manager
+from fastersession.engine import manager
 
 CASES_TAKEN_APART = ("none", "read", "write", "new")
 WARM, REPEATS, NUMBER = 50, 20, 2000

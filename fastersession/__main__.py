@@ -17,7 +17,7 @@ from importlib import metadata
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from fastersession.tokens import keygen
+from fastersession.crypto.tokens import keygen
 
 if TYPE_CHECKING:
     from fastersession.demo.model import Model

@@ -14,13 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Protocol
 
-from .cookies import CookiePolicy
+from .asgi.cookies import CookiePolicy
+from .asgi.headers import normal_origin
+from .crypto.tokens import Secret
 from .errors import ConfigError, InsecureCookieWarning, InsecureSecretKeyWarning, LifetimeWarning
-from .headers import normal_origin
 from .session import seconds
 from .stores import from_url
 from .stores.base import Store
-from .tokens import Secret
 
 __all__ = ["IDLE_TIMEOUT", "LIFETIME", "STORE_TIMEOUT", "Faults", "Hidden", "default_cookie_name", "path_below"]
 

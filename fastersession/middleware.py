@@ -13,20 +13,20 @@ from typing import Any
 
 from asgiref.compatibility import guarantee_single_callable
 
+from .asgi.cookies import CookieFinder, CookiePolicy
+from .asgi.exchange import APPLIED, Exchange, Message, Terms, refuse_service, watching
+from .asgi.headers import foreign_origin
 from .codecs import Codec, JsonCodec
 from .config import IDLE_TIMEOUT, LIFETIME, STORE_TIMEOUT, Faults, Hidden, default_cookie_name, path_below
-from .cookies import CookieFinder, CookiePolicy
+from .crypto.tokens import TOKEN_CHARS, KeyRing, Sealer
+from .engine.manager import SessionManager, new_session
+from .engine.packing import Packer
+from .engine.values import LiveValues, PackedValues
 from .errors import ConfigError, FasterSessionError, StoreError
 from .events import EventLog
-from .exchange import APPLIED, Exchange, Message, Terms, refuse_service, watching
-from .headers import foreign_origin
-from .manager import SessionManager, new_session
-from .packing import Packer
 from .session import ACCEPTED_WITHOUT_COOKIE, ENDED, Session
 from .stores.base import Store
 from .stores.memory import MemoryStore
-from .tokens import TOKEN_CHARS, KeyRing, Sealer
-from .values import LiveValues, PackedValues
 
 __all__ = ["FasterSessionMiddleware"]
 

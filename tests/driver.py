@@ -10,8 +10,9 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastersession.testing import Answer, Cookie, Exchange, Jar, Message, Socket, browser, lifespan
-from fastersession.testing.exchange import App
+from fastersession.testing import Answer, Cookie, Exchange, Jar, Message, Socket, lifespan
+from fastersession.testing.browser import browser
+from fastersession.testing.browser.exchange import App
 
 __all__ = [
     "Answer", "App", "Browser", "Cookie", "Exchange", "Jar", "Message", "Socket", "in_loop", "lifespan", "shut_down",

@@ -16,11 +16,11 @@ from itertools import zip_longest
 import atheris
 
 with atheris.instrument_imports(include=["fastersession"]):
+    from fastersession.asgi.cookies import CookieFinder
     from fastersession.codecs import JsonCodec
-    from fastersession.cookies import CookieFinder
-    from fastersession.packing import ABOUT, Packer, Unreadable
+    from fastersession.crypto.tokens import TOKEN_CHARS, Sealer
+    from fastersession.engine.packing import ABOUT, Packer, Unreadable
     from fastersession.stores.base import Record
-    from fastersession.tokens import TOKEN_CHARS, Sealer
 
 from several_keys import KEYS
 from test_cookies import fields, naive

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from fastersession.stores import sqlite
 from fastersession.stores.sqlite import SQLiteStore
+from fastersession.stores.sqlite import store as sqlite
 
 __all__ = ["run", "traced"]
 

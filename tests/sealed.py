@@ -13,7 +13,7 @@ from routes import SECRET, Call, serve
 from stores import SuspendingStore
 
 from fastersession import JsonCodec
-from fastersession.packing import ABOUT
+from fastersession.engine.packing import ABOUT
 from fastersession.stores.base import Record
 
 __all__ = ["Bomb", "SpyCodec", "World"]

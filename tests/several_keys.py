@@ -5,7 +5,7 @@ Rules of residence: constants; no test.
 
 from __future__ import annotations
 
-from fastersession.tokens import subkey
+from fastersession.crypto.tokens import subkey
 
 __all__ = ["KEYS", "key_id"]
 

@@ -24,7 +24,7 @@ RAISED = ("BrokenError", "StoreError", "CancelledError")  # what the application
 # what is still on its way out (the connection that asks has some twenty) and the caches, which are full by then or
 # not. A leak of one object for each turn would leave thousands.
 MORE_OBJECTS = 200
-CACHES = {"fastersession.tokens.RecordSealer": 1024}
+CACHES = {"fastersession.crypto.tokens.RecordSealer": 1024}
 
 # Memory is not given back by Python's allocator, but once there are as many sessions and streams as there will be, it
 # must not grow any more. One session with its history, left behind by each turn, would be 10 MB a minute at 100 turns

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastersession.stores.base import Change, Record
-from fastersession.testing.subject import START, Factory, Subject, fields, opened, over_a_store
+from fastersession.testing.contract.subject import START, Factory, Subject, fields, opened, over_a_store
 
 __all__ = [
     "EVERY", "ID", "OTHER_ID", "OWNER", "SHARED", "START", "V1", "V2", "V3", "Change", "Factory", "Subject", "content",

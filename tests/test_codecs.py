@@ -17,7 +17,7 @@ from routes import SECRET, Call, serve
 from stores import SuspendingStore
 
 from fastersession import CodecError, ConfigError, JsonCodec, MemoryStore, MsgspecCodec, PickleCodec
-from fastersession.packing import Packer
+from fastersession.engine.packing import Packer
 
 Point = namedtuple("Point", "x y")
 

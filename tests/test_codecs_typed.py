@@ -16,7 +16,7 @@ from routes import Call, serve
 from stores import SuspendingStore
 
 from fastersession import ConfigError, MsgspecCodec
-from fastersession.packing import Packer
+from fastersession.engine.packing import Packer
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 from apps import SECRET, SpyStore, ask, cookie, site, token_of, wrap
 from driver import in_loop
 
-from fastersession.tokens import KeyRing, Ticket
+from fastersession.crypto.tokens import KeyRing, Ticket
 
 RING = KeyRing([SECRET.encode()], "sid")
 UNKNOWN = RING.sign(Ticket(bytes(16), bytes(16)))

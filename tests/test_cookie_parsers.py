@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from starlette.requests import cookie_parser as starlette_parse
 from werkzeug.http import parse_cookie as werkzeug_parse
 
-from fastersession.cookies import MAX_CANDIDATES, CookieFinder
+from fastersession.asgi.cookies import MAX_CANDIDATES, CookieFinder
 
 # RFC 6265 section 4.1.1: what servers should send, and user agents send back.
 VISIBLE = {chr(code) for code in range(0x21, 0x7F)}

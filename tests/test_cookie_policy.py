@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastersession.cookies import CookiePolicy
+from fastersession.asgi.cookies import CookiePolicy
 from fastersession.testing import Cookie
 
 # --- writing ---

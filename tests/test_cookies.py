@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fastersession import cookies
-from fastersession.cookies import MAX_CANDIDATES, MAX_COOKIE_BYTES, CookieFinder
+from fastersession.asgi import cookies
+from fastersession.asgi.cookies import MAX_CANDIDATES, MAX_COOKIE_BYTES, CookieFinder
 
 finder = CookieFinder("sid")
 

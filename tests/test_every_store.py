@@ -15,7 +15,7 @@ from store_subject import EVERY, Factory, Subject, fields, opened
 from stores import shorten
 
 from fastersession import FasterSessionMiddleware
-from fastersession.testing.contract_cancelled import CancelAt
+from fastersession.testing.contract.cancelled import CancelAt
 
 pytestmark = pytest.mark.parametrize("kind", EVERY)
 HOUR = 3600

@@ -19,8 +19,8 @@ from sealed import Bomb, SpyCodec
 from servers_redis import RedisServer, until
 from store_subject import SHARED, Factory, Subject, opened
 
-from fastersession.packing import ABOUT
-from fastersession.tokens import verifier_of
+from fastersession.crypto.tokens import verifier_of
+from fastersession.engine.packing import ABOUT
 
 pytestmark = pytest.mark.parametrize("kind", SHARED)
 NAME, ROLE = ".name", ".role"  # as packed

@@ -17,7 +17,7 @@ from stores import SpyStore, SuspendingStore, shorten
 from turns import Turns, spin
 
 from fastersession import LeaseLost, MemoryStore
-from fastersession.exclusive import LEASE_SECONDS
+from fastersession.engine.exclusive import LEASE_SECONDS
 
 STORES = pytest.mark.parametrize("make", [SpyStore, SuspendingStore], ids=["live", "bytes"])
 Make = Callable[..., Any]

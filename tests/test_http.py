@@ -9,8 +9,8 @@ import pytest
 from apps import SECRET, SpyStore, ask, cookie, page, site, token_of, wrap
 from driver import Browser, in_loop
 
+from fastersession.crypto.tokens import KeyRing, Ticket
 from fastersession.testing import Answer
-from fastersession.tokens import KeyRing, Ticket
 
 LENGTH = [(b"content-length", b"2")]
 UNTOUCHED = None

@@ -12,7 +12,7 @@ import pytest
 from apps import OTHER, SECRET, Clock, SpyStore, ask, cookie, page, site, token_of, wrap
 from driver import in_loop
 
-from fastersession.tokens import KeyRing, Ticket, draw, keygen, subkey
+from fastersession.crypto.tokens import KeyRing, Ticket, draw, keygen, subkey
 
 ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 RING = KeyRing([SECRET.encode()], "sid")
@@ -56,7 +56,7 @@ def test_k1_ids_and_secrets_never_repeat() -> None:
 
 FORKS = """
 import os, sys
-from fastersession.tokens import draw
+from fastersession.crypto.tokens import draw
 draw()
 for _ in range(3):
     if os.fork() == 0:

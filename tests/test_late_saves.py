@@ -11,7 +11,8 @@ from driver import Browser, in_loop
 from routes import Call, content, events, serve
 from stores import SuspendingStore, shorten
 
-from fastersession import MemoryStore, Session, StoreError, manager
+from fastersession import MemoryStore, Session, StoreError
+from fastersession.engine import manager
 
 ALL_TRIES = 4  # of a save after the headers
 

@@ -18,154 +18,37 @@ PACKAGE = Path(fastersession.__file__).parent
 PROJECT = Path(__file__).parent.parent
 OURS = "fastersession"
 
-# Each module with what it may import of ours. A module stands below all that it imports, so there is no cycle.
-ALLOWED: dict[str, set[str]] = {
+# The floors, from the ground up. Each stands on what it names, and on nothing above it.
+FLOORS: dict[str, set[str]] = {
     "errors": set(),
     "events": set(),
-    "tasks": set(),
-    "cookies": set(),
-    "tokens": set(),
-    "tagged": {"errors"},
-    "codecs": {"errors", "tagged"},
-    "attributes": set(),
-    "session": {"attributes", "errors", "tokens"},
-    "commit": {"session"},
-    "packing": {"codecs", "errors", "stores.base", "tokens"},
-    "values": {"commit", "errors", "packing", "session", "stores.base"},
-    "exclusive": {"commit", "errors", "events", "session", "tasks", "values"},
-    "config": {"cookies", "errors", "headers", "session", "stores", "stores.base", "tokens"},
-    "headers": set(),
-    "stores.base": set(),
-    "saving": {"commit", "errors", "events", "session", "stores.base", "tasks", "tokens", "values"},
-    "manager": {
-        "commit",
-        "errors",
-        "events",
-        "exclusive",
-        "packing",
-        "saving",
-        "session",
-        "stores.base",
-        "tasks",
-        "tokens",
-        "values",
-    },
-    "between": set(),
-    "exchange": {
-        "between",
-        "commit",
-        "errors",
-        "events",
-        "headers",
-        "manager",
-        "saving",
-        "session",
-        "stores.base",
-        "tasks",
-    },
-    "stores.table": {"stores.base"},
-    "stores.memory": {"errors", "stores.base", "stores.table"},
-    "stores._rows": {"stores.base"},
-    "stores._sqlite_file": {"errors"},
-    "stores._sqlite_threads": {"errors"},
-    "stores._sqlite_jobs": {"stores._rows", "stores.base"},
-    "stores.sqlite": {
-        *("errors", "stores.base", "stores._rows", "stores._sqlite_file", "stores._sqlite_jobs"),
-        "stores._sqlite_threads",
-    },
-    "stores._words": set(),
-    "stores._sql_engine": {"errors", "stores._words"},
-    "stores._sql_statements": {"stores._rows"},
-    "stores._sql_mysql": {"stores._sql_statements"},
-    "stores._sql_postgresql": {"stores._sql_statements"},
-    "stores.sql": {
-        *("errors", "stores.base", "stores._rows", "stores._sql_engine", "stores._sql_mysql"),
-        *("stores._sql_postgresql", "stores._sql_statements"),
-    },
-    "stores._redis_link": set(),
-    "stores._redis_scripts": set(),
-    "stores._redis_record": {"stores.base"},
-    "stores._redis_route": {"errors", "stores._redis_link", "stores._redis_scripts", "stores._words"},
-    "stores.redis": {
-        *("errors", "stores.base", "stores._redis_link", "stores._redis_record", "stores._redis_route"),
-        *("stores._redis_scripts", "stores._words"),
-    },
-    "middleware": {
-        *("config", "cookies", "errors", "events", "exchange", "headers", "manager", "session"),
-        *("codecs", "packing", "stores.base", "stores.memory", "tasks", "tokens", "values"),
-    },
-    "": {"codecs", "errors", "middleware", "session", "stores.memory"},
-    "integrations": set(),
-    "integrations._scope": {""},
-    "integrations.fastapi": {"", "integrations._scope"},
-    "integrations.litestar": {"", "integrations._scope"},
-    "integrations.quart": {"session"},
-    "integrations.starlette": {"", "integrations._scope"},
-    "stores": {"errors", "stores.base"},
-    "testing.clock": set(),
-    "testing.jar": set(),
-    "testing.answer": {"testing.jar"},
-    "testing.exchange": {"testing.answer", "testing.jar"},
-    "testing.browser": {"testing.answer", "testing.exchange", "testing.jar"},
-    "testing.sessions": {"errors", "middleware", "session", "testing.browser", "testing.jar"},
-    "testing.faults": {"stores.base", "stores.memory"},
-    "testing": {
-        *("testing.answer", "testing.browser", "testing.clock", "testing.exchange", "testing.faults", "testing.jar"),
-        "testing.sessions",
-    },
-    "testing.plugin": {"testing.browser", "testing.clock", "testing.faults"},
-    "testing.subject": {"stores.base", "testing.clock"},
-    "testing.contract_before": {"testing.contract_races", "testing.subject"},
-    "testing.contract_cancelled": {"testing.contract_races", "testing.subject"},
-    "testing.contract_leases": {"testing.subject"},
-    "testing.contract_races": {"testing.subject"},
-    "testing.contract_times": {"testing.subject"},
-    "testing.contract_values": {"testing.subject"},
-    "testing.model": {"stores.base"},
-    "testing.machine": {"stores.base", "testing.clock", "testing.model", "testing.subject"},
-    "testing.contract": {
-        *("stores.base", "testing.contract_before", "testing.contract_cancelled", "testing.contract_leases"),
-        *("testing.contract_races", "testing.contract_times", "testing.contract_values", "testing.machine"),
-        "testing.subject",
-    },
-    "testing.stores": {"testing.contract", "testing.machine", "testing.subject"},
-    "testing.legality": {"testing.answer"},
-    "testing.strategies": {"testing.answer", "testing.jar"},
-    "testing.story": {"testing.answer", "testing.jar", "testing.strategies"},
-    "testing.acts": set(),
-    "testing.observer": {"testing.answer"},
-    "testing.people": {"testing.answer", "testing.browser", "testing.exchange", "testing.jar", "testing.observer"},
-    "testing.rules": {"testing.answer", "testing.jar", "testing.legality", "testing.people"},
-    "testing.stage": {
-        *("testing.acts", "testing.browser", "testing.clock", "testing.exchange", "testing.jar", "testing.observer"),
-        *("testing.people", "testing.rules", "testing.story"),
-    },
-    "testing.world": {
-        *("testing.acts", "testing.exchange", "testing.observer", "testing.people", "testing.stage", "testing.story"),
-    },
-    "testing.check": {
-        *("config", "middleware", "session", "stores.memory", "testing.clock", "testing.exchange", "testing.jar"),
-        *("testing.observer", "testing.sessions", "testing.stage", "testing.story", "testing.world"),
-    },
-    "testing.fuzz": {
-        *("testing.check", "testing.legality", "testing.stage", "testing.story", "testing.strategies"),
-    },
-    "demo": set(),
-    "demo.model": set(),
-    "demo.wire": set(),
-    "demo.upstream": {"demo.model"},
-    "demo.app": {"", "demo", "demo.model", "demo.wire", "tokens"},
-    "__main__": {"demo.app", "demo.model", "demo.upstream", "errors", "stores", "stores.base", "tokens"},
+    "crypto": set(),
+    "codecs": {"errors"},
+    "session": {"errors"},
+    "contract": set(),
+    "stores": {"contract", "errors"},
+    "engine": {"codecs", "contract", "crypto", "errors", "events", "session"},
+    "asgi": {"engine", "errors", "events", "session"},
+    "middleware": {"asgi", "codecs", "contract", "crypto", "engine", "errors", "events", "session", "stores"},
+    "public": {"codecs", "errors", "middleware", "session", "stores"},
+    "outside": {"codecs", "contract", "crypto", "errors", "middleware", "public", "session", "stores"},
+}
+# A folder is a floor, and so are these modules.
+FLOOR_OF = {
+    "": "public",
+    "attributes": "session",
+    "config": "middleware",
+    "stores.base": "contract",
+    "tagged": "codecs",
+    **dict.fromkeys(("demo", "integrations", "testing", "__main__"), "outside"),
 }
 
-# Third parties, each with the only modules that may import it.
+# Third parties, each with the only parts of the package that may import them.
 DRIVERS: dict[str, set[str]] = {
-    "cryptography": {"tokens"},
-    "asgiref": {"middleware", "testing.exchange", "testing.observer"},
-    "hypothesis": {"testing.stores", "testing.check", "testing.machine", "testing.story", "testing.strategies"},
-    "pytest": {
-        *("testing.contract", "testing.contract_before", "testing.contract_values", "testing.plugin", "testing.stores"),
-    },
+    "cryptography": {"crypto"},
+    "asgiref": {"middleware", "testing"},
+    "hypothesis": {"testing"},
+    "pytest": {"testing"},
     "anyio": {"integrations.litestar"},  # Litestar runs on it
     "fastapi": {"integrations.fastapi"},
     "litestar": {"integrations.litestar"},
@@ -175,48 +58,28 @@ DRIVERS: dict[str, set[str]] = {
     "uvicorn": {"__main__"},
     "msgspec": {"codecs"},
     "markupsafe": {"tagged"},
-    "redis": {"stores.redis", "stores._redis_link", "stores._redis_route"},
-    "hiredis": {"stores._redis_link"},
-    "sqlalchemy": {
-        *("stores.sql", "stores._sql_engine", "stores._sql_mysql", "stores._sql_postgresql", "stores._sql_statements"),
-    },
+    "redis": {"stores.redis"},
+    "hiredis": {"stores.redis"},
+    "sqlalchemy": {"stores.sql"},
 }
 
-# Parts of the standard library with the only modules of the core that may import them.
-CRYPTO = {"tokens"}
+# Parts of the standard library with the only parts of the core that may import them.
 RESERVED: dict[str, set[str]] = {
-    "hashlib": CRYPTO | {"stores._sql_statements"},
-    "hmac": CRYPTO,
-    "secrets": CRYPTO | {"exclusive"},
-    "random": {"exclusive"},
+    "hashlib": {"crypto", "stores.sql.statements"},
+    "hmac": {"crypto"},
+    "secrets": {"crypto", "engine.exclusive"},
+    "random": {"engine.exclusive"},
     "uuid": {"tagged"},
     "pickle": {"codecs"},
     "marshal": {"codecs"},
     "http": set(),
     "socket": set(),
-    "threading": {"session", "stores._sqlite_threads"},
-    "asyncio": {
-        *("between", "tasks", "saving", "manager", "exclusive", "exchange", "stores.memory", "stores.redis"),
-        *("stores._redis_link", "stores._redis_route", "stores.sql", "stores._sql_engine", "stores.sqlite"),
-        "stores._sqlite_threads",
-    },
-    "time": {
-        *("between", "events", "stores.memory", "stores.redis", "stores.sql", "stores.sqlite"),
-        *("stores._sqlite_file", "stores._sqlite_threads"),
-    },
+    "threading": {"session", "stores.sqlite.threads"},
+    "asyncio": {"asgi.between", "asgi.exchange", "engine", "stores"},
+    "time": {"asgi.between", "events", "stores"},
     "warnings": {"config"},
-    "logging": {
-        "config",
-        "events",
-        "exclusive",
-        "saving",
-        "manager",
-        "exchange",
-        "middleware",
-        "stores.memory",
-        "stores.table",
-    },
-    "json": {"codecs", "packing", "tagged"},
+    "logging": {"asgi.exchange", "config", "engine", "events", "middleware", "stores.memory"},
+    "json": {"codecs", "engine.packing", "tagged"},
 }
 OUTSIDE = ("demo", "integrations", "testing", "__main__")  # nothing of the core imports these
 
@@ -250,15 +113,32 @@ def ours(name: str) -> set[str]:
     return {target.removeprefix(OURS).lstrip(".") for target in imports(name) if target.split(".")[0] == OURS}
 
 
+def floor_of(name: str) -> str:
+    """The floor that a module stands on: its own, or that of its folder."""
+    return FLOOR_OF.get(name) or FLOOR_OF.get(name.split(".")[0]) or name.split(".")[0]
+
+
+def is_in(name: str, parts: set[str]) -> bool:
+    """Whether a module is one of the parts, or lies in one."""
+    return any(name == part or name.startswith(f"{part}.") for part in parts)
+
+
 @pytest.mark.parametrize("name", SOURCES)
-def test_a_module_imports_only_what_the_table_allows(name: str) -> None:
-    """A new module is placed in the table first; an import that is not listed there needs a reason."""
-    assert ours(name) <= ALLOWED[name]
+def test_a_module_imports_from_its_floor_and_from_those_below(name: str) -> None:
+    """A new folder is placed in the table first; an import that goes up needs another place for what it wants."""
+    floor = floor_of(name)
+    assert {floor_of(target) for target in ours(name)} <= FLOORS[floor] | {floor}
 
 
-def test_the_table_has_no_cycle() -> None:
-    """Every module stands below what it imports: the table can be laid out as a ladder."""
-    left = dict(ALLOWED)
+def test_the_floors_are_a_ladder() -> None:
+    """Every floor stands above those that it names, so none can reach itself."""
+    for number, needs in enumerate(FLOORS.values()):
+        assert needs <= set(list(FLOORS)[:number])
+
+
+def test_no_module_reaches_itself() -> None:
+    """Within a floor the imports make a ladder, too."""
+    left = {name: ours(name) - {name} for name in SOURCES}
     while left:
         free = [name for name, needs in left.items() if not needs & left.keys()]
         assert free, f"a cycle among {sorted(left)}"
@@ -266,19 +146,26 @@ def test_the_table_has_no_cycle() -> None:
             del left[name]
 
 
+@pytest.mark.parametrize("name", [name for name in SOURCES if name.count(".") == 2 and name.startswith("stores.")])
+def test_a_store_knows_no_other(name: str) -> None:
+    """What two stores share stands beside their folders."""
+    folder = name.rpartition(".")[0]
+    assert not [target for target in ours(name) if target.count(".") == 2 and not is_in(target, {folder})]
+
+
 @pytest.mark.parametrize("name", SOURCES)
-def test_k_only_tokens_imports_cryptography(name: str) -> None:
+def test_k_only_crypto_imports_cryptography(name: str) -> None:
     """Third parties come in at one place each; anything else is the standard library."""
     foreign = {target.split(".")[0] for target in imports(name)} - {OURS, "__future__"}
     for target in foreign - set(sys.stdlib_module_names):
-        assert name in DRIVERS[target], f"{name or OURS} imports {target}"
+        assert is_in(name, DRIVERS[target]), f"{name or OURS} imports {target}"
 
 
 @pytest.mark.parametrize("name", CORE)
 def test_the_core_keeps_its_rules_of_residence(name: str) -> None:
     """No clock, loop, log, randomness or parser of others where there shall be none."""
     for target in {target.split(".")[0] for target in imports(name)} & RESERVED.keys():
-        assert name in RESERVED[target], f"{name or OURS} imports {target}"
+        assert is_in(name, RESERVED[target]), f"{name or OURS} imports {target}"
 
 
 @pytest.mark.parametrize("name", CORE)
@@ -311,7 +198,7 @@ def test_only_the_middleware_knows_asgi_messages() -> None:
     """The types of messages stand in middleware.py and in the exchange that it hands a request to, nowhere else."""
     kinds = ("http.response", "http.request", "http.disconnect", "websocket.accept", "websocket.send", "lifespan.")
     knowing = {name for name in CORE if any(text.startswith(kinds) for text in strings(name))}
-    assert knowing <= {"middleware", "exchange"}
+    assert knowing <= {"middleware", "asgi.exchange"}
 
 
 @pytest.mark.parametrize("name", [name for name in CORE if not name.startswith("stores")])
@@ -379,7 +266,8 @@ def test_extras_have_their_own_import_path() -> None:
         "import sys, fastersession\nprint(*(name for name in sys.modules if name.startswith('fastersession')))"
     )
     names = {name.removeprefix(OURS).lstrip(".") for name in loaded.split()}
-    assert {name for name in names if "." in name} <= {"stores.base", "stores.memory", "stores.table"}
+    below = {name for name in names if name.startswith("stores.")}
+    assert below <= {"stores.base", "stores.memory", "stores.memory.store", "stores.memory.table"}
     assert not names & {"integrations", "testing", "demo", "__main__"}
 
 

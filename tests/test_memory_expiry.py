@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from test_memory_store import add, find
 
 from fastersession import MemoryStore
+from fastersession.engine.tasks import run_now
 from fastersession.stores.base import Change
-from fastersession.tasks import run_now
 
 IDS = [bytes([n]) * 16 for n in range(6)]
 VERIFIERS = [bytes([n]) * 16 for n in range(100, 103)]

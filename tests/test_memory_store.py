@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from fastersession import ConfigError, MemoryStore
+from fastersession.engine.tasks import run_now
 from fastersession.stores.base import Change, Record
-from fastersession.tasks import run_now
 
 IDS = [bytes([n]) * 16 for n in range(6)]
 VERIFIERS = [bytes([n]) * 16 for n in range(100, 103)]

@@ -11,7 +11,7 @@ from routes import content, serve, tab
 from stores import SuspendingStore, shorten
 
 from fastersession import MemoryStore
-from fastersession.tasks import TimeLimit
+from fastersession.engine.tasks import TimeLimit
 
 PARALLEL = 5
 

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastersession import MemoryStore
+from fastersession.crypto.tokens import KeyRing, Ticket
 from fastersession.events import EventLog
 from fastersession.testing import Answer
-from fastersession.tokens import KeyRing, Ticket
 
 RING = KeyRing([SECRET.encode()], "sid")
 UNKNOWN = RING.sign(Ticket(bytes(16), bytes(16)))

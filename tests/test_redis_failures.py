@@ -14,8 +14,8 @@ from servers_redis import RedisServer
 from store_subject import ID, OTHER_ID, OWNER, V1, V2, content, make
 
 from fastersession.errors import StoreError
-from fastersession.stores import _redis_link as link_module
 from fastersession.stores.base import Change
+from fastersession.stores.redis import link as link_module
 
 
 def test_what_a_test_may_kill_keeps_what_it_has_acknowledged(own: RedisServer, three: list[RedisServer]) -> None:

@@ -16,7 +16,7 @@ from routes import Call, serve
 from stores import BreakableStore, SuspendingStore, shorten
 
 from fastersession import FasterSessionError, MemoryStore
-from fastersession.exchange import Exchange
+from fastersession.asgi.exchange import Exchange
 
 REQUESTS = 20
 NUMBERS = itertools.count()  # each a value that is not stored yet

@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from several_keys import KEYS, key_id
 
-from fastersession import tokens
-from fastersession.tokens import Sealer
+from fastersession.crypto import tokens
+from fastersession.crypto.tokens import Sealer
 
 RECORD_ID = bytes(range(16))
 CONTEXT = b"what it is"

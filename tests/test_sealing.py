@@ -14,9 +14,9 @@ from routes import content, events
 from sealed import World
 
 from fastersession import JsonCodec
-from fastersession.packing import ABOUT, Packer, Unreadable
+from fastersession.crypto.tokens import Sealer
+from fastersession.engine.packing import ABOUT, Packer, Unreadable
 from fastersession.stores.base import Record
-from fastersession.tokens import Sealer
 
 KEY = b"a secret of the sealing tests, and of nothing else at all"
 RECORD_ID = bytes(range(16))

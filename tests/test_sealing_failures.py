@@ -13,9 +13,9 @@ from routes import content, events
 from sealed import Bomb, World
 
 from fastersession import JsonCodec, MsgspecCodec, PickleCodec
-from fastersession.packing import ABOUT
+from fastersession.crypto.tokens import subkey
+from fastersession.engine.packing import ABOUT
 from fastersession.stores.base import Record
-from fastersession.tokens import subkey
 
 OLD = "an old secret of the sealing tests, to be rotated away"
 NEW = "a new secret of the sealing tests, that comes after it"

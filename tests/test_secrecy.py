@@ -21,8 +21,8 @@ from stores import shorten
 import fastersession
 from fastersession import ConfigError, StoreError
 from fastersession.config import Faults
+from fastersession.crypto.tokens import KeyRing, subkey
 from fastersession.testing import Answer
-from fastersession.tokens import KeyRing, subkey
 
 PACKAGE = str(Path(fastersession.__file__).parent)
 THE_SERVERS_OWN = {"scope", "headers"}  # request data that the server's own frames hold too

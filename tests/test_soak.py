@@ -48,7 +48,7 @@ def test_a_run_that_ends_as_it_began_is_right() -> None:
         (report(tasks=4), "4 tasks, 3 before"),
         (report(descriptors=17), "17 descriptors, 16 before"),
         (report(objects={"builtins.dict": 1000, "fastersession.session.Session": 500}), "500 objects more"),
-        (report(objects={"fastersession.tokens.RecordSealer": 3000}), "976 objects more"),
+        (report(objects={"fastersession.crypto.tokens.RecordSealer": 3000}), "976 objects more"),
         (report(growth=5e6), "grew by 5.0 MB a minute"),
         (report(errors={"AssertionError": 1}), "raised AssertionError"),
         (report(events={"store.full": 1}), "store.full"),

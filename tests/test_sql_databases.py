@@ -12,9 +12,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from store_subject import ID, OTHER_ID, V1, content, fields, make
 
-from fastersession.stores import _sql_mysql, _sql_statements
 from fastersession.stores.base import Change
 from fastersession.stores.sql import SQLStore
+from fastersession.stores.sql import mysql as _sql_mysql
+from fastersession.stores.sql import statements as _sql_statements
 
 CLIENTS = {
     "PostgreSQL": "select count(*) from pg_stat_activity where backend_type = 'client backend' "

@@ -21,7 +21,7 @@ from store_subject import ID, OTHER_ID, V1, V2, V3, Subject, content, make
 from fastersession.errors import StoreError
 from fastersession.stores.base import Change
 from fastersession.stores.sql import SQLStore
-from fastersession.testing.contract_cancelled import cancel_each_await
+from fastersession.testing.contract.cancelled import cancel_each_await
 
 
 def test_s10_a_dropped_connection_is_replaced_unnoticed(place: Place) -> None:

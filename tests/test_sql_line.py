@@ -11,8 +11,8 @@ from servers_sql import PostgreSQL
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
 
-from fastersession.stores._sql_engine import CONNECTIONS
 from fastersession.stores.sql import SQLStore
+from fastersession.stores.sql.engine import CONNECTIONS
 
 CALLERS, CALLS = 50, 10  # many more than there are connections, each with one call after the other
 

@@ -15,9 +15,10 @@ from over_sqlite import run
 from store_subject import ID, OTHER_ID, V1, content, make
 
 from fastersession.errors import ConfigError, StoreError
-from fastersession.stores import _sqlite_threads, sqlite
 from fastersession.stores.base import Change
 from fastersession.stores.sqlite import SQLiteStore
+from fastersession.stores.sqlite import store as sqlite
+from fastersession.stores.sqlite import threads as _sqlite_threads
 
 
 def test_reading_goes_on_while_another_process_writes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

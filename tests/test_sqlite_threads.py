@@ -17,9 +17,9 @@ from over_sqlite import run, traced
 from store_subject import ID, V1, V2, content, make
 
 from fastersession.errors import StoreError
-from fastersession.stores import _sqlite_threads
 from fastersession.stores.base import Change
 from fastersession.stores.sqlite import SQLiteStore
+from fastersession.stores.sqlite import threads as _sqlite_threads
 
 
 def until(condition: Callable[[], Any], seconds: float = 20) -> None:

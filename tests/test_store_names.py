@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fastersession.stores import _redis_record
-from fastersession.stores._rows import name_of, name_to_bytes
-from fastersession.stores._sql_statements import KEY_BYTES, from_key, to_key
 from fastersession.stores.redis import RedisStore
+from fastersession.stores.redis import record as _redis_record
+from fastersession.stores.rows import name_of, name_to_bytes
+from fastersession.stores.sql.statements import KEY_BYTES, from_key, to_key
 
 alike = st.builds(lambda start, tail: start * 254 + tail, st.sampled_from("aA é\ud800"), st.text(max_size=3))
 names = st.lists(st.text(st.characters(codec=None)) | alike, unique=True)

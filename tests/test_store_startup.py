@@ -97,7 +97,7 @@ def _url(fixture: str, *changes: tuple[str, str], driver: str = "") -> Callable[
 
 
 def _no_answer(request: Any) -> Make:
-    request.getfixturevalue("monkeypatch").setattr("fastersession.stores.sql.OPEN_SECONDS", 0.3)
+    request.getfixturevalue("monkeypatch").setattr("fastersession.stores.sql.store.OPEN_SECONDS", 0.3)
     port = request.getfixturevalue("redis").port
     return lambda: from_url(f"postgresql://u:{HIDDEN}@127.0.0.1:{port}/d?password={HIDDEN}")
 
@@ -125,7 +125,7 @@ def _missing_tables(request: Any) -> Make:
 
 
 def _too_old(request: Any) -> Make:
-    request.getfixturevalue("monkeypatch").setattr("fastersession.stores.sql.PostgreSQL.minimum", (99,))
+    request.getfixturevalue("monkeypatch").setattr("fastersession.stores.sql.store.PostgreSQL.minimum", (99,))
     return _missing_tables(request)
 
 

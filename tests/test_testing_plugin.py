@@ -32,7 +32,7 @@ def test_fixtures(fastersession_clock, fastersession_store, fastersession_browse
     asyncio.run(story())
 
 def test_nothing_is_paid_for():
-    assert not {"hypothesis.core", "fastersession.testing.contract"} & set(sys.modules)
+    assert not {"hypothesis.core", "fastersession.testing.contract.suite"} & set(sys.modules)
 """
 
 

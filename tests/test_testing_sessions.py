@@ -23,7 +23,7 @@ from starlette.routing import Route
 from fastersession import AttributeNotSerializable, FasterSessionMiddleware, MemoryStore, StoreError
 from fastersession.stores.sqlite import SQLiteStore
 from fastersession.testing import Browser, FakeClock, FaultyStore, session_of
-from fastersession.testing.sessions import middleware_of
+from fastersession.testing.browser.sessions import middleware_of
 
 Make = Callable[[Path], Any]
 STORES: dict[str, Make] = {

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from driver import in_loop
 
-from fastersession.tasks import TICKS, TimeLimit
+from fastersession.engine.tasks import TICKS, TimeLimit
 
 NEVER = 3600.0
 SOON = 0.02  # seconds

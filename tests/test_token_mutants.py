@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from several_keys import KEYS
 
-from fastersession.tokens import KeyRing, Ticket
+from fastersession.crypto.tokens import KeyRing, Ticket
 
 BITS = 66 * 8
 TICKETS = [Ticket(bytes(range(16)), bytes(range(16, 32))), Ticket(b"\xff" * 16, bytes(16))]

@@ -13,8 +13,8 @@ from driver import in_loop
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fastersession import tokens
-from fastersession.tokens import KeyRing, Ticket, subkey, verifier_of
+from fastersession.crypto import tokens
+from fastersession.crypto.tokens import KeyRing, Ticket, subkey, verifier_of
 
 ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 RING = KeyRing([SECRET.encode()], "sid")

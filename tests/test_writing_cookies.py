@@ -10,8 +10,8 @@ import pytest
 from apps import OTHER, Clock, SpyStore, ask, cookie, page, site, token_of, wrap
 from driver import Browser, in_loop
 
+from fastersession.crypto.tokens import KeyRing, Ticket
 from fastersession.testing import Answer
-from fastersession.tokens import KeyRing, Ticket
 
 LAX = "; Path=/; Secure; HttpOnly; SameSite=Lax"
 GONE = "; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"

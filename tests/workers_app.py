@@ -21,7 +21,8 @@ from typing import Any
 import anyio
 from server_apps import SECRET, Request, leave, ready, show
 
-from fastersession import FasterSessionMiddleware, Session, exclusive
+from fastersession import FasterSessionMiddleware, Session
+from fastersession.engine import exclusive
 from fastersession.stores import from_url
 
 __all__ = ["BrokenError", "app", "new_entry", "plain", "whole_answer"]

@@ -16,10 +16,10 @@ from time import monotonic
 from typing import Any
 
 from fastersession import FasterSessionMiddleware, MemoryStore, StoreError
+from fastersession.crypto.tokens import keygen
 from fastersession.demo import wire
 from fastersession.demo.model import Model, ModelError, Turn
 from fastersession.demo.wire import Receive, Scope, Send
-from fastersession.tokens import keygen
 
 __all__ = ["Chat", "create_app"]
 

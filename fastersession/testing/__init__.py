@@ -5,13 +5,13 @@ pytest and hypothesis, ``testing.fuzz`` (strategies, ``check_app``) hypothesis: 
 the package imports any of it.
 """
 
-from .answer import Answer, Message
-from .browser import Browser, lifespan
+from .browser.answer import Answer, Message
+from .browser.browser import Browser, lifespan
+from .browser.exchange import Exchange, Socket
+from .browser.jar import Cookie, Headers, Jar
+from .browser.sessions import session_of
 from .clock import FakeClock
-from .exchange import Exchange, Socket
 from .faults import FaultyStore, Gate, InjectedError
-from .jar import Cookie, Headers, Jar
-from .sessions import session_of
 
 __all__ = [
     "Answer",

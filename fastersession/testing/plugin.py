@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from .browser import Browser
+    from .browser.browser import Browser
     from .clock import FakeClock
     from .faults import FaultyStore
 
@@ -38,7 +38,7 @@ def fastersession_store(fastersession_clock: FakeClock) -> FaultyStore:
 @pytest.fixture
 def fastersession_browser() -> Callable[..., Browser]:
     """Give a function that makes a browser in front of an ASGI application: one for each user of a test."""
-    from .browser import Browser
+    from .browser.browser import Browser
 
     def browser(app: Any, **options: Any) -> Browser:
         return Browser(app, **options)

@@ -19,9 +19,9 @@ for _name in (*(f"contract{part}" for part in _PARTS), "machine"):
     if f"fastersession.testing.{_name}" not in sys.modules:  # so that a failing assertion tells what it compared
         pytest.register_assert_rewrite(f"fastersession.testing.{_name}")
 
-from .contract import SharedStoreContract, StoreContract  # noqa: E402 - only now
-from .machine import StoreMachine, check_store  # noqa: E402
-from .subject import Factory, Subject, over_a_store  # noqa: E402
+from .contract.machine import StoreMachine, check_store  # noqa: E402
+from .contract.subject import Factory, Subject, over_a_store  # noqa: E402
+from .contract.suite import SharedStoreContract, StoreContract  # noqa: E402 - only now
 
 __all__ = [
     "Factory",

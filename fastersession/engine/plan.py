@@ -1,0 +1,125 @@
+"""What a save point does: one table, and the comparison that feeds it.
+
+Rules of residence: pure functions of what they are given. No store, no clock, no message; the manager carries out
+what is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import Any, NamedTuple
+
+from ..session import Status
+
+__all__ = ["Action", "Point", "Situation", "diff", "plan", "unchanged"]
+
+_MISSING = object()
+_get, _length = dict.get, dict.__len__
+
+
+class Point(Enum):
+    """Which save point it is."""
+
+    START = auto()  # the response headers are about to leave, and can still carry a cookie
+    LATER = auto()  # an awaited verb, the final message, a running stream at shutdown
+    END = auto()  # the application has returned or raised
+
+
+class Action(Enum):
+    """What the save point has to do; ``invalidate()`` deletes its records before, whatever the action."""
+
+    __hash__ = object.__hash__  # members are singletons, and Enum's own hash is a Python function
+
+    NOTHING = auto()
+    CREATE = auto()
+    UPDATE = auto()
+    TOUCH = auto()
+    DELETE = auto()
+    REGENERATE = auto()
+    DROP = auto()  # forget the changes, with an event
+    REFUSE = auto()  # raise SessionNotEstablished: no cookie can leave any more
+
+
+# Bound once: looking up a member of an Enum class costs more than the decision.
+NOTHING, CREATE, UPDATE, TOUCH, DELETE, REGENERATE, DROP, REFUSE = Action
+NEW, LIVE, FOREIGN = Status.NEW, Status.LIVE, Status.FOREIGN
+
+
+class Situation(NamedTuple):
+    """All that a decision depends on.
+
+    ``empty`` and ``dirty`` (differs from what was loaded or saved last) speak of the content that this save point may
+    store. ``started``: the headers have left. ``discard``: the request failed before it streamed anything, so its
+    changes of attributes are not kept. ``due``: the last access should be recorded again. ``created``: this request
+    created the record.
+    """
+
+    status: Status
+    point: Point
+    empty: bool
+    dirty: bool
+    started: bool = False
+    discard: bool = False
+    cleared: bool = False
+    establish: bool = False
+    regenerate: bool = False
+    due: bool = False
+    created: bool = False
+
+
+def plan(at: Situation) -> Action:
+    """Decide one save point. Never answers CREATE unless the status is NEW: nothing revives a lost record."""
+    status, point, empty, dirty, started, discard, cleared, establish, regenerate, due, created = at
+    keep = dirty and not discard
+    if status is LIVE:
+        if (cleared and empty and not discard) or (created and point is Point.END and not started):
+            return DELETE  # the latter: no start came, so nobody has its cookie
+        if regenerate and point is Point.START:
+            return REGENERATE
+        if keep:
+            return UPDATE
+        return TOUCH if due else NOTHING
+    if status is NEW:
+        if not establish and (empty or not keep):
+            return NOTHING
+        if started:
+            return REFUSE
+        return NOTHING if point is Point.END else CREATE  # no start came that could carry the cookie
+    if not keep:
+        return NOTHING
+    if status is FOREIGN:
+        return NOTHING if empty else REFUSE
+    return DROP
+
+
+def unchanged(now: dict[str, Any], base: Mapping[str, Any]) -> bool:
+    """Tell if two dicts hold the very same objects under the same names.
+
+    ``dict``'s own methods are named, so that a session's are not run. ``base`` is never changed in place; ``now`` may
+    be, by other threads, at any time.
+    """
+    if _length(now) != len(base):
+        return False
+    for name in base:  # noqa: SIM110 - a generator costs three times the loop, on every request that read
+        if _get(now, name, _MISSING) is not base[name]:
+            return False
+    return True
+
+
+def diff(now: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return what to set and what to delete so that ``base`` becomes ``now``.
+
+    ``now`` must be a plain dict. Looks at identity only: a live object that changed inside is the same object for
+    every request that holds it, so there is nothing to write.
+    """
+    sets: dict[str, Any] = {}
+    if now is base:
+        return sets, ()
+    find = base.get
+    for name, value in now.items():
+        if find(name, _MISSING) is not value:
+            sets[name] = value  # noqa: PERF403 - a comprehension is a call, dearer for a few attributes
+    if base.keys() <= now.keys():
+        return sets, ()
+    return sets, tuple(name for name in base if name not in now)

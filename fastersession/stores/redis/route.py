@@ -1,0 +1,247 @@
+"""From a key to the server that has it, and what to do when it is not there.
+
+Rules of residence: clients, links, retries, redirections, the check of the server. No verb and no field of a record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    AuthorizationError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    SlotNotCoveredError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from ...errors import ConfigError, StoreError
+from ..words import ENCODED, UNREADABLE, remedy, shown, told
+from .link import SECONDS, Link, pack
+from .scripts import PROBE
+
+__all__ = ["BULK", "FAILED", "FAST", "SURE", "Build", "Client", "Node", "Route", "client_of"]
+
+Client = Redis | RedisCluster
+Build = Callable[[bytes], bytes]  # packs what to send, given b"" at first and b"1" at a retry
+
+FAST, BULK, SURE = "fast", "bulk", "sure"
+PAUSES = (0.01, 0.1)  # before the retries after a lost connection: two fit into the 2 s that a store call may take
+OPEN_SECONDS = 1.8  # below the 2 s that the first request waits for the opening, so that it is told why
+REDIRECTIONS = 6  # a slot moves once per resharding: more than a few in a row is a cluster that is being rebuilt
+TOO_OLD = "the server must be Redis 7.0 or newer"
+OLDEST = (7, 0)  # PEXPIRE and EVAL as they are used here, and what is still maintained
+ASKING = pack((b"ASKING",))
+SCHEMES = re.compile(r"(?is)(rediss?|unix|(rediss?)\+cluster)(://.+)")
+DATABASE = re.compile(r"(?is)rediss?://[^/?#]*/+([^/?#]*[^/?#0-9][^/?#]*)")  # what redis-py takes for 0
+REMEDIES = {
+    "already authenticated|NOAUTH|Authentication required": "it wants a password: redis://:PASSWORD@host, or "
+    "redis://USER:PASSWORD@host",
+    "WRONGPASS|username-password|invalid password|without any password": f"check user and password; {ENCODED}",
+    "NOPERM|no permissions": "give its account the right to that (ACL SETUSER)",
+    "DB index": "the number behind the last / must be below the server's setting databases (16 if not set)",
+    "CERTIFICATE_VERIFY_FAILED": "name the certificate's authority with ?ssl_ca_certs=FILE",
+    "SSL|TLS": "does it speak TLS on this port? redis:// is for a port without",
+    "reset by peer|Connection closed|Protocol Error": "does it speak TLS on this port, which is rediss://, or is it no "
+    "Redis?",
+    "Cluster mode is not enabled|cluster support disabled": "redis:// is for a server that is no cluster",
+    "(?i)refused|Connect call failed|No such file": "is a server running there?",
+    "(?i)not known|resolution|resolve|No address": "check the name of the host",
+}
+FAILED = (RedisError, RedisClusterException, OSError)
+LOST = (RedisConnectionError, OSError, ReadOnlyError, MasterDownError)  # after each of these, the next server may do
+DENIED = (AuthenticationError, AuthorizationError)
+
+
+def client_of(url: str) -> Client:
+    """Make a client of a URL. Nothing is connected yet.
+
+    :raises ConfigError: the scheme is unknown, or the URL makes no sense to redis-py.
+    """
+    match = SCHEMES.fullmatch(url)
+    if match is None:
+        raise ConfigError("store: the URL must start with redis://, rediss://, unix:// or redis+cluster://")
+    wrong = DATABASE.match(url)
+    if wrong is not None:
+        raise ConfigError(f"store: the database in {shown(url)}, behind the last /, must be a number; {ENCODED}")
+    try:
+        if match[2]:
+            return RedisCluster.from_url(match[2].lower() + match[3], socket_connect_timeout=SECONDS)
+        client = Redis.from_url(match[1].lower() + match[3], socket_connect_timeout=SECONDS)
+        make = cast(Callable[[], object], client.connection_pool.make_connection)
+        make()  # for an unknown option is told here only
+        return client
+    except (ValueError, TypeError, RedisError) as error:
+        place, option = shown(url), re.search(r"unexpected keyword argument ('\w+')", str(error))
+        if option is None or place.endswith("..."):
+            raise ConfigError(f"store: {place}: redis-py cannot read it; {UNREADABLE}") from None
+        raise ConfigError(f"store: {place}: redis-py knows no option {option[1]}") from None
+
+
+class Node:
+    """One server: a link for all that is small and quick, one for large values, one for what waits for a replica."""
+
+    def __init__(self, make: Callable[[], AbstractConnection]) -> None:
+        self.links = {FAST: Link(make), BULK: Link(make), SURE: Link(make)}
+
+
+class Route:
+    """Sends to the server that has the key. For one event loop.
+
+    :param place: what to call the server in errors.
+    """
+
+    def __init__(self, client: Client, place: str) -> None:
+        self._place = place
+        self.loop = asyncio.get_running_loop()
+        self._client = client
+        self._cluster = client if isinstance(client, RedisCluster) else None
+        self._nodes: dict[str, Node] = {}
+        self._refreshing: asyncio.Task[None] | None = None
+
+    async def open(self, key: bytes) -> None:
+        """Connect to the server of ``key`` and check that it will do; ``key`` is written and removed.
+
+        :raises StoreError: it cannot be reached, or refuses the password or a command.
+        :raises ConfigError: it is too old, or a cluster's and the client is not.
+        """
+        try:
+            if self._cluster is not None:
+                async with asyncio.timeout(SECONDS * 2):
+                    await self._cluster.initialize()
+            async with asyncio.timeout(None if self._cluster else OPEN_SECONDS):
+                _check(await self.ask(key, lambda _: pack((b"HELLO",))), self._cluster is not None)
+                await self.ask(key, lambda _: pack((b"EVAL", PROBE, b"2", key, key + b":hold")))
+        except FAILED as error:
+            said = str(error) or type(error).__name__
+            doubtful = self._place.endswith("...")  # then redis-py may take a part of the password for the place
+            secrets = [said if doubtful else self._client.get_connection_kwargs().get("password")]
+            text = told(error, secrets)
+            if "unknown command" in text:
+                raise ConfigError(f"store: {TOO_OLD}: {text}") from error
+            if said.endswith("TimeoutError"):
+                text, said = "it does not answer", "TLS" if self._place.startswith("rediss") else ""
+            raise StoreError(
+                f"Redis cannot be used: {self._place}: {text.removesuffix('.')}{remedy(said, REMEDIES)}"
+            ) from error
+
+    async def close(self) -> None:
+        """Close every connection of this route; the client stays open."""
+        links = [link for node in self._nodes.values() for link in node.links.values()]
+        await asyncio.gather(*(link.close() for link in links))
+        self._nodes.clear()
+
+    async def ask(self, key: bytes, build: Build, replies: int = 1, kind: str = FAST) -> Any:
+        """Send to the server that has the key; try again what a lost connection or a moved slot has stopped.
+
+        :return: the reply; of several, those of ``EXEC``, which come last.
+        :raises RedisError: what the server said, or that it does not answer (``OSError`` from below it).
+        """
+        link, asking, again = None, False, b""
+        for attempt in range(REDIRECTIONS):
+            try:
+                if link is None:
+                    link = self._node(key).links[kind]
+                if replies == 1 and not asking:
+                    return await link.send(build(again))
+                return await _exchange(link, build(again), replies, asking)
+            except FAILED as error:
+                _give_up(error, attempt)
+                link, asking = await self._turn(error, link, kind, attempt)
+                again = b"1"
+        raise RedisConnectionError("the cluster sends every request somewhere else")
+
+    async def settle(self, key: bytes) -> None:
+        """Wait a little until a replica has what was written last under the key."""
+        await self._node(key).links[SURE].settle()
+
+    def drop(self, key: bytes) -> None:
+        """Leave the connections to the server of the key: what waits for them is asked again on new ones."""
+        for link in self._node(key).links.values():
+            link.drop()
+
+    def primaries(self) -> Iterable[Node]:
+        """Return every server that has keys of its own."""
+        if self._cluster is not None:
+            return [self._node_of(node) for node in self._cluster.get_primaries()]
+        return [self._node(b"")]
+
+    def _node(self, key: bytes) -> Node:
+        if self._cluster is not None:
+            return self._node_of(self._cluster.get_node_from_key(cast(str, key)))
+        node = self._nodes.get("")
+        if node is None:
+            node = self._nodes[""] = Node(cast(Redis, self._client).connection_pool.make_connection)
+        return node
+
+    def _node_of(self, server: Any) -> Node:
+        node = self._nodes.get(server.name)
+        if node is None:
+            node = self._nodes[server.name] = Node(lambda: server.connection_class(**server.connection_kwargs))
+        return node
+
+    async def _turn(self, error: Exception, link: Link | None, kind: str, attempt: int) -> tuple[Link | None, bool]:
+        """Return where to try next (``None``: look the key up again), and whether to say ASKING there."""
+        if isinstance(error, AskError):
+            moved = isinstance(error, MovedError)  # for good; else this key only, until the slot is there
+            if moved:
+                await self._refresh()
+            server = cast(RedisCluster, self._client).get_node(host=error.host, port=error.port)
+            return (None, False) if server is None else (self._node_of(server).links[kind], not moved)
+        if link is not None and isinstance(error, ReadOnlyError | MasterDownError):
+            link.drop()
+        await asyncio.sleep(PAUSES[min(attempt, len(PAUSES) - 1)])
+        await self._refresh()
+        return None, False
+
+    async def _refresh(self) -> None:
+        """Ask the cluster again who has which slot; those who ask meanwhile wait for the same answer."""
+        if self._cluster is not None:
+            if self._refreshing is None or self._refreshing.done():
+                self._refreshing = self.loop.create_task(self._learn(self._cluster))
+            await asyncio.shield(self._refreshing)
+
+    @staticmethod
+    async def _learn(cluster: RedisCluster) -> None:
+        try:
+            async with asyncio.timeout(SECONDS):
+                await cluster.nodes_manager.initialize()
+        except Exception:  # it is known to raise a bare AttributeError now and then
+            return  # what was known before will do; if not, the next attempt says so
+
+
+def _give_up(error: Exception, attempt: int) -> None:
+    """Raise an error that another attempt cannot mend."""
+    if isinstance(error, AskError | ClusterDownError | SlotNotCoveredError):
+        return
+    if isinstance(error.__cause__ or error, DENIED) or not isinstance(error, LOST) or attempt >= len(PAUSES):
+        raise error
+
+
+async def _exchange(link: Link, packed: bytes, replies: int, asking: bool) -> Any:
+    """Return the one reply, or those of ``EXEC``; raise the first error among them."""
+    answers = await link.send(ASKING + packed if asking else packed, replies + asking)
+    for reply in (*answers, *(answers[-1] if replies > 1 and isinstance(answers[-1], list) else ())):
+        if isinstance(reply, Exception):
+            raise reply
+    return answers[-1]
+
+
+def _check(hello: Any, clustered: bool) -> None:
+    fields = hello if isinstance(hello, dict) else dict(zip(hello[::2], hello[1::2], strict=True))
+    version = fields[b"version"].decode()
+    if tuple(map(int, version.split(".")[:2])) < OLDEST:
+        raise ConfigError(f"store: {TOO_OLD}: it is {version}")
+    if fields.get(b"mode") == b"cluster" and not clustered:
+        raise ConfigError("store: the server is a node of a Redis Cluster: use redis+cluster:// or a RedisCluster")

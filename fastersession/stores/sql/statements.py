@@ -1,0 +1,166 @@
+"""What every database of ``SQLStore`` has in common: its statements about one session, and how values are bound.
+
+Rules of residence: SQL text and its compilation; no driver, no engine. Only validated table names are put into a text;
+everything else is a bound parameter. Two marks are spelt differently by each database: ``bytes(:x)`` and ``real(:x)``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy.engine import Connection, CursorResult
+
+from ..rows import name_of, name_to_bytes
+
+__all__ = [
+    "ADDED", "COLUMNS", "CREATE", "DELETE", "DELETE_EXPIRED", "FOREVER", "KEY_BYTES", "LOAD", "LOCK", "REGENERATE",
+    "TABLE_NAME", "TOUCH", "UNLOCK", "UPDATE", "Bind", "Statement", "as_it_is", "from_key", "to_key", "transaction",
+]  # fmt: skip
+
+TABLE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}(?:\.[a-z_][a-z0-9_]{0,47})?")  # schema.table; 63 less "_expire_hour"
+PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
+MARK = re.compile(r"\b(bytes|real)\((:[a-z_]+)\)")
+FOREVER = 1e300  # infinity where a database has none; far above every time, far below an overflow
+KEY_BYTES = 255  # of a name as a key: indexes take 2,700 bytes (PostgreSQL) or 3,072 (InnoDB)
+DIGEST_BYTES = 32
+
+COLUMNS = (
+    "id", "verifier", "user_id", "created", "accessed", "idle_timeout", "not_after", "expires", "expire_hour",
+    "regenerated_at", "version", "lease_owner", "lease_until",
+)  # fmt: skip
+ADDED = ("verifier_before", "verifier_after")  # since 0.1: tables that lack these are brought to them
+
+# The same expressions may be evaluated before or after `accessed` and `idle_timeout` are assigned (MySQL assigns from
+# left to right, the standard all at once): both give the same.
+LATER = "greatest(accessed, real(:accessed))"
+IDLE = "coalesce(real(:idle), idle_timeout)"
+EXPIRES = f"least({LATER} + {IDLE}, not_after)"
+EXPIRES_ANEW = f"least({LATER} + {IDLE}, real(:not_after))"
+EXPIRES_TOUCHED = f"least({LATER} + idle_timeout, not_after)"
+
+LOAD = """
+    select s.verifier, s.user_id, s.created, s.accessed, s.idle_timeout, s.not_after, s.regenerated_at, s.version,
+        s.verifier_before, s.verifier_after, a.name, a.value
+    from {session} s left join {attribute} a on a.session_id = s.id
+    where s.id = bytes(:id) and s.expires > real(:now)"""
+CREATE = """
+    insert into {session} (id, verifier, user_id, created, accessed, idle_timeout, not_after, expires, expire_hour,
+        version)
+    values (bytes(:id), bytes(:verifier), bytes(:user), real(:created), real(:created), real(:idle), real(:not_after),
+        least(real(:created) + real(:idle), real(:not_after)),
+        floor(least(real(:created) + real(:idle), real(:not_after), 1e15) / 3600), 1)"""
+# The verifier before counts only while the one that came after it is the record's own: a release that knows nothing of
+# it leaves both as they are when it regenerates.
+OWN = "where id = bytes(:id) and expires > real(:now) and verifier = bytes(:verifier)"
+PROVEN = """where id = bytes(:id) and expires > real(:now)
+    and (verifier = bytes(:verifier) or (verifier_before = bytes(:verifier) and verifier_after = verifier))"""
+LEASED = "(bytes(:lease) is null or (lease_owner = bytes(:lease) and lease_until > real(:now)))"
+MERGED = f"accessed = {LATER}, idle_timeout = {IDLE}, version = version + 1"
+HOUR_OF = "expire_hour = floor(least(<>, 1e15) / 3600)"
+UPDATE = " ".join((
+    "update {session} set", MERGED, ", expires =", EXPIRES, ",", HOUR_OF.replace("<>", EXPIRES), PROVEN, "and", LEASED,
+))  # fmt: skip
+REGENERATE = " ".join((
+    "update {session} set verifier = bytes(:new_verifier), verifier_before = bytes(:verifier),",
+    "verifier_after = bytes(:new_verifier), regenerated_at = real(:accessed),",
+    "not_after = real(:not_after),", MERGED, ", expires =", EXPIRES_ANEW, ",", HOUR_OF.replace("<>", EXPIRES_ANEW),
+    OWN, "and", LEASED,
+))  # fmt: skip
+TOUCH = " ".join((
+    "update {session} set accessed =", LATER, ", expires =", EXPIRES_TOUCHED, ",",
+    HOUR_OF.replace("<>", EXPIRES_TOUCHED), PROVEN,
+))  # fmt: skip
+LOCK = " ".join((
+    "update {session} set lease_owner = bytes(:owner), lease_until = real(:now) + real(:seconds)", PROVEN,
+    "and (lease_owner is null or lease_owner = bytes(:owner) or lease_until <= real(:now))",
+))  # fmt: skip
+UNLOCK = """
+    update {session} set lease_owner = null, lease_until = null
+    where id = bytes(:id) and expires > real(:now) and lease_owner = bytes(:owner) and lease_until > real(:now)"""
+DELETE = "delete from {session} where id = bytes(:id) and expires > real(:now)"
+DELETE_EXPIRED = "delete from {session} where id = bytes(:id) and expires <= real(:now)"
+
+Bind = Callable[[Any], Any]
+
+
+def as_it_is(value: Any) -> Any:
+    """Bind a value as the driver binds it."""
+    return value
+
+
+class Statement:
+    """A statement for one database and driver.
+
+    :param style: the driver's ``paramstyle``.
+    :param marks: how the database spells ``bytes`` and ``real``, with ``{}`` for the parameter.
+    :param tables: the validated names of ``session`` and ``attribute``.
+    :param bind: turns a value into what the driver gets.
+    """
+
+    __slots__ = ("_bind", "_names", "_text")
+
+    def __init__(
+        self, text: str, style: str, marks: Mapping[str, str], tables: Mapping[str, str], bind: Bind = as_it_is
+    ) -> None:
+        for table, name in tables.items():
+            text = text.replace("{" + table + "}", name)
+        text = MARK.sub(lambda mark: marks[mark[1]].replace("{}", mark[2]), text)
+        names = PARAMETER.findall(text)
+        order = list(dict.fromkeys(names))
+        spelling = {"numeric_dollar": "${number}", "pyformat": "%({name})s", "format": "%s"}[style]
+
+        def spell(parameter: re.Match[str]) -> str:
+            return spelling.format(name=parameter[1], number=order.index(parameter[1]) + 1)
+
+        self._text = " ".join(PARAMETER.sub(spell, text).split())
+        self._names = {"numeric_dollar": order, "pyformat": None, "format": names}[style]
+        self._bind = bind
+
+    def run(self, connection: Connection, parameters: Mapping[str, Any]) -> CursorResult[Any]:
+        """Execute."""
+        bind, names = self._bind, self._names
+        if names is None:
+            return connection.exec_driver_sql(self._text, {name: bind(value) for name, value in parameters.items()})
+        return connection.exec_driver_sql(self._text, tuple([bind(parameters[name]) for name in names]))
+
+    def one(self, connection: Connection, parameters: Mapping[str, Any]) -> bool:
+        """Execute what changes one row, or none; tell which."""
+        return self.run(connection, parameters).rowcount == 1
+
+
+@contextmanager
+def transaction(connection: Connection) -> Iterator[None]:
+    """Let some statements be one transaction, on a connection in AUTOCOMMIT."""
+    connection.exec_driver_sql("start transaction")
+    try:
+        yield
+    except Exception:
+        if not connection.invalidated:
+            connection.exec_driver_sql("rollback")
+        raise
+    connection.exec_driver_sql("commit")
+
+
+def to_key(name: str, value: bytes) -> tuple[bytes, bytes]:
+    """Return how an attribute is kept: a key that an index takes, and a value.
+
+    A longer name is kept before its value, and its key, exactly ``KEY_BYTES`` long, ends in its digest.
+    """
+    if not isinstance(value, bytes):
+        raise TypeError(f"an attribute's value must be bytes, not {type(value).__name__}")
+    key = name_to_bytes(name)
+    if len(key) < KEY_BYTES:
+        return key, value
+    return key[: KEY_BYTES - DIGEST_BYTES] + sha256(key).digest(), len(key).to_bytes(4, "big") + key + value
+
+
+def from_key(key: bytes, value: bytes) -> tuple[str, bytes]:
+    """Undo ``to_key``."""
+    if len(key) < KEY_BYTES:
+        return name_of(key), value
+    end = 4 + int.from_bytes(value[:4], "big")
+    return name_of(value[4:end]), value[end:]

@@ -1,0 +1,169 @@
+"""What must hold of every request, whatever the application is: the oracles of ``check_app``.
+
+Rules of residence: each rule is a function of one finished request, which yields pairs of words (expected, got) where
+it is broken. A rule speaks only where it can be sure: what another request may have caused is passed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from ..browser.answer import STARTS, Message
+from ..browser.jar import Headers
+from .legality import illegal
+from .people import Person, Request
+
+__all__ = ["Broken", "broken", "kept", "lost"]
+
+Broken = Iterator[tuple[str, str]]
+OURS = (b"vary", b"cache-control")  # headers that a session middleware may add or replace
+
+
+def broken(request: Request, cookie: str, people: Sequence[Person]) -> tuple[str, str] | None:
+    """Return the first rule that a finished request breaks, in words."""
+    others = [person for person in people if person is not request.person]
+    rules: tuple[Callable[[], Broken], ...] = (
+        lambda: errors(request),
+        lambda: messages(request, cookie),
+        lambda: cookies(request, cookie),
+        lambda: dead(request),
+        lambda: strangers(request, others),
+    )
+    for rule in rules:
+        for found in rule():
+            return found
+    return None
+
+
+def errors(request: Request) -> Broken:
+    """No exception comes out that the application did not raise, and none of its own is lost."""
+    out, own = request.answer.error, request.call.error
+    if out is own or type(out) is type(own) or (request.left and isinstance(out, asyncio.CancelledError)):
+        return
+    if out is None:
+        yield f"the {type(own).__name__} of the application comes out of the middleware", "it was swallowed"
+    else:
+        ended = "returned" if own is None else f"raised {own!r}"
+        yield f"no exception but the application's own, which {ended}", f"{type(out).__name__}: {out}"
+
+
+def messages(request: Request, cookie: str) -> Broken:
+    """Each message of the application arrives as it was, but for headers of the session, and in a legal order."""
+    sent, arrived = request.call.sent, request.answer.messages
+    whole = request.call.reached and not request.left and request.answer.error is None and not request.exchange.gone
+    if not request.call.reached:
+        yield "the application is asked", f"an answer without it: {_types(arrived)}"
+    if len(arrived) > len(sent) or (whole and len(arrived) < len(sent)):
+        yield f"the messages of the application: {_types(sent)}", _types(arrived)
+    for before, after in zip(sent, arrived, strict=False):
+        if _bare(before) != _bare(after):
+            yield f"{before['type']} as the application sent it: {_short(_bare(before))}", _short(_bare(after))
+        if _others(before, cookie) != _others(after, cookie):
+            yield f"the application's headers: {_others(before, cookie)}", str(_others(after, cookie))
+        if not _names(before) <= _names(after) | set(OURS):
+            yield f"the headers {sorted(_names(before))}", str(sorted(_names(after)))
+    if request.call.mutated:
+        yield "the application's list of headers is left as it is", "it was changed in place"
+    fault = illegal(arrived)
+    if fault and not illegal(sent):
+        yield "messages in an order that ASGI allows, as the application's is", fault
+
+
+def cookies(request: Request, name: str) -> Broken:
+    """At most one cookie of the session's name per start; it is removed only from who had a live one."""
+    for message in request.answer.messages:
+        lines = [line for line in _headers(message) if _is_ours(line, name)]
+        own = sum(_is_ours(line, name) for one in request.call.sent for line in _headers(one))
+        if len(lines) > 1 + own:
+            yield "one Set-Cookie of the session", f"{len(lines)}"
+        if message["type"] not in STARTS and len(lines) > own:
+            yield "a cookie only with the start of a response", f"one in {message['type']}"
+    cleared = [line for line in request.lines(name) if line.expired]
+    if cleared and (not request.genuine or request.was_dead or request.carried is None):
+        yield "no Set-Cookie for a cookie that leads nowhere", f"the cookie is removed: {cleared[0].line()}"
+
+
+def dead(request: Request) -> Broken:
+    """No session that has ended comes back, and what is no session's cookie leads to none."""
+    if request.call.before and (request.was_dead or not request.genuine):
+        why = "the session of this cookie has ended" if request.was_dead else "no cookie of the request is genuine"
+        yield f"an empty session: {why}", _short(request.call.before)
+
+
+def strangers(request: Request, others: Iterable[Person]) -> Broken:
+    """Nothing that only one browser knows reaches another: not in its session, not in what is sent to it."""
+    out = b"\n".join(part for message in request.answer.messages for part in _bytes(message))
+    within = repr((request.call.before, request.call.after))
+    for other in others:
+        for word in other.secrets():
+            what = "the cookie" if word != other.canary else f"{word!r}"
+            where = "its answer" if word.encode() in out else "its session" if word in within else ""
+            if where:
+                yield f"nothing of browser {other.name} reaches browser {request.person.name}", f"{what} is in {where}"
+
+
+def kept(request: Request, cookie: str) -> bool:
+    """Tell if what a finished request has left in the session must be in the store, as far as it can be told."""
+    person, value = request.person, request.person.value(cookie)
+    given = [line.value for line in request.lines(cookie) if not line.expired]
+    own = value is not None and value == (given[-1] if given else request.carried)
+    sure = own and request.genuine and not request.was_dead and not request.unsure
+    started = request.status is not None and request.status < 500 and not illegal(request.call.sent)
+    return sure and started and request.call.after is not None and not (value and person.is_dead(value))
+
+
+def lost(request: Request, found: dict[str, Any] | None) -> tuple[str, str] | None:
+    """Compare what a request left with what a request after it finds; return expected and got where they differ."""
+    after, found = request.call.after or {}, found or {}
+    for name in sorted(request.call.changed() - request.rivals):
+        if found.get(name, LOST) != after.get(name, LOST):
+            return f"session[{name!r}] is {_of(after, name)}", f"{_of(found, name)}"
+    if not request.rivals and found != after:
+        return f"the session is as the request left it: {_short(after)}", _short(found)
+    return None
+
+
+LOST = object()
+
+
+def _of(content: dict[str, Any], name: str) -> str:
+    return _short(content[name]) if name in content else "not there"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:100]}... ({len(text)} characters)"
+
+
+def _types(sent: Iterable[Message]) -> str:
+    return ", ".join(message["type"] for message in sent) or "none"
+
+
+def _headers(message: Message) -> Headers:
+    return list(message.get("headers") or ())
+
+
+def _is_ours(line: tuple[bytes, bytes], name: str) -> bool:
+    return line[0].lower() == b"set-cookie" and line[1].partition(b"=")[0].strip() == name.encode()
+
+
+def _bare(message: Message) -> Message:
+    return {key: value for key, value in message.items() if key != "headers"}
+
+
+def _others(message: Message, name: str) -> Headers:
+    return [line for line in _headers(message) if line[0].lower() not in OURS and not _is_ours(line, name)]
+
+
+def _names(message: Message) -> set[bytes]:
+    return {line[0].lower() for line in _headers(message)} - {b"set-cookie"}
+
+
+def _bytes(message: Message) -> Iterator[bytes]:
+    for value in message.values():
+        if isinstance(value, bytes | str):
+            yield value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
+    for line in _headers(message):
+        yield from line

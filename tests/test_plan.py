@@ -1,0 +1,216 @@
+"""plan() against the table of save points, written out and over every situation; diff() and unchanged() by property."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from fastersession.engine.plan import Action, Point, Situation, diff, plan, unchanged
+from fastersession.session import Status
+
+NEW, LIVE, SUPERSEDED, GONE, FOREIGN = Status.NEW, Status.LIVE, Status.SUPERSEDED, Status.GONE, Status.FOREIGN
+START, LATER, END = Point.START, Point.LATER, Point.END
+LOST = (SUPERSEDED, GONE, FOREIGN)
+
+
+def at(status: Status, point: Point, **flags: bool) -> Situation:
+    """Give a situation by what is true in it; written attributes are `written=True`."""
+    written = flags.pop("written", False)
+    defaults = {"empty": not written, "dirty": written, "started": point is not START}
+    return Situation(status, point, **{**defaults, **flags})
+
+
+TABLE = [
+    ("nobody, nothing written", at(NEW, START), Action.NOTHING),
+    ("nobody, nothing written, at the end", at(NEW, END), Action.NOTHING),
+    ("first attribute in time", at(NEW, START, written=True), Action.CREATE),
+    ("first attribute and an explicit save() in time", at(NEW, LATER, written=True, started=False), Action.CREATE),
+    ("established empty", at(NEW, START, establish=True), Action.CREATE),
+    ("established empty in a failed response", at(NEW, START, establish=True, discard=True), Action.CREATE),
+    ("first attribute in a failed response", at(NEW, START, written=True, discard=True), Action.NOTHING),
+    ("first attribute after the headers", at(NEW, LATER, written=True), Action.REFUSE),
+    ("first attribute after the headers, at the end", at(NEW, END, written=True), Action.REFUSE),
+    ("first attribute, no start ever", at(NEW, END, written=True, started=False), Action.NOTHING),
+    ("cleared, never saved", at(NEW, START, cleared=True), Action.NOTHING),
+    ("untouched", at(LIVE, START, empty=False), Action.NOTHING),
+    ("untouched, a tenth of the idle timeout later", at(LIVE, START, empty=False, due=True), Action.TOUCH),
+    ("untouched at the end, due", at(LIVE, END, empty=False, due=True), Action.TOUCH),
+    ("changed", at(LIVE, START, written=True), Action.UPDATE),
+    ("changed while streaming", at(LIVE, LATER, written=True), Action.UPDATE),
+    ("changed before the stream broke", at(LIVE, END, written=True), Action.UPDATE),
+    ("changed, no start, returned", at(LIVE, END, written=True, started=False), Action.UPDATE),
+    ("changed in a failed response", at(LIVE, START, written=True, discard=True), Action.NOTHING),
+    ("changed in a failed response, due", at(LIVE, START, written=True, discard=True, due=True), Action.TOUCH),
+    ("emptied by pop", at(LIVE, START, dirty=True), Action.UPDATE),
+    ("emptied by clear()", at(LIVE, START, dirty=True, cleared=True), Action.DELETE),
+    ("clear() of an empty live session", at(LIVE, START, cleared=True), Action.DELETE),
+    ("clear() while streaming", at(LIVE, LATER, dirty=True, cleared=True), Action.DELETE),
+    ("clear(), then written", at(LIVE, START, written=True, cleared=True), Action.UPDATE),
+    ("clear() in a failed response", at(LIVE, START, dirty=True, cleared=True, discard=True), Action.NOTHING),
+    ("regenerate_id()", at(LIVE, START, empty=False, regenerate=True), Action.REGENERATE),
+    ("regenerate_id() and changed", at(LIVE, START, written=True, regenerate=True), Action.REGENERATE),
+    ("regenerate_id() in a failed response", at(LIVE, START, empty=False, regenerate=True, discard=True),
+     Action.REGENERATE),
+    ("regenerate_id(), no start ever", at(LIVE, END, empty=False, regenerate=True, started=False), Action.NOTHING),
+    ("regenerate_id() and an early save()", at(LIVE, LATER, written=True, regenerate=True, started=False),
+     Action.UPDATE),
+    ("clear() and regenerate_id(), nothing written", at(LIVE, START, dirty=True, cleared=True, regenerate=True),
+     Action.DELETE),
+    ("logged out elsewhere, nothing written", at(GONE, END, empty=False), Action.NOTHING),
+    ("logged out elsewhere, written", at(GONE, END, written=True), Action.DROP),
+    ("superseded, nothing written", at(SUPERSEDED, START), Action.NOTHING),
+    ("superseded, written", at(SUPERSEDED, START, written=True), Action.DROP),
+    ("foreign origin, nothing written", at(FOREIGN, START), Action.NOTHING),
+    ("foreign origin, emptied past the guard", at(FOREIGN, START, dirty=True), Action.NOTHING),
+    ("foreign origin, written past the guard", at(FOREIGN, START, written=True), Action.REFUSE),
+]  # fmt: skip
+
+
+def situations() -> Iterator[Situation]:
+    """Every situation there is; START means that the headers are still here."""
+    for status, point in itertools.product(Status, Point):
+        for flags in itertools.product((False, True), repeat=9):
+            situation = Situation(status, point, *flags)
+            if not (point is START and situation.started):
+                yield situation
+
+
+EVERY = list(situations())
+
+
+def unsent(s: Situation) -> bool:
+    """The record was created for a start that never came: nobody has its cookie."""
+    return s.created and s.point is END and not s.started
+
+
+@pytest.mark.parametrize(("situation", "action"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_the_table_of_save_points(situation: Situation, action: Action) -> None:
+    """Each row of the table is decided as it is written."""
+    assert plan(situation) is action
+
+
+def test_only_a_new_session_is_created_and_only_while_its_cookie_can_leave() -> None:
+    """CREATE needs the status NEW, headers still here, and content or establish(): nothing revives a lost record."""
+    # Invariant: over all situations, CREATE implies NEW, not started, not END, and something to keep.
+    created = [s for s in EVERY if plan(s) is Action.CREATE]
+    assert created
+    for s in created:
+        assert s.status is NEW
+        assert not s.started
+        assert s.point is not END
+        assert s.establish or (s.dirty and not s.empty and not s.discard)
+
+
+def test_nothing_of_a_failed_request_is_kept() -> None:
+    """With discard no attribute is stored, deleted or reported."""
+    # Invariant: over all situations, discard implies neither UPDATE nor DELETE nor DROP, unless no cookie ever left.
+    kept = {plan(s) for s in EVERY if s.discard and not unsent(s)}
+    assert kept.isdisjoint({Action.UPDATE, Action.DELETE, Action.DROP})
+
+
+def test_only_a_live_record_is_touched_updated_deleted_or_regenerated() -> None:
+    """A record that this request does not hold is left alone."""
+    # Invariant: over all situations, a store verb other than create implies LIVE.
+    verbs = {Action.UPDATE, Action.TOUCH, Action.DELETE, Action.REGENERATE}
+    assert {s.status for s in EVERY if plan(s) in verbs} == {LIVE}
+
+
+def test_a_regeneration_happens_with_the_start_only() -> None:
+    """The new secret is made in the step whose message carries its cookie, and then always if asked for."""
+    # Invariant: REGENERATE implies LIVE, START and asked for; that implies REGENERATE or DELETE.
+    for s in EVERY:
+        wanted = s.status is LIVE and s.point is START and s.regenerate
+        assert (plan(s) in (Action.REGENERATE, Action.DELETE)) >= wanted
+        assert wanted or plan(s) is not Action.REGENERATE
+
+
+def test_a_session_is_deleted_by_clear_only() -> None:
+    """What is emptied without clear() is saved as an empty live record."""
+    # Invariant: DELETE is exactly LIVE, and either cleared, empty and not discarded, or created and never started.
+    for s in EVERY:
+        by_clear = s.cleared and s.empty and not s.discard
+        assert (plan(s) is Action.DELETE) == (s.status is LIVE and (by_clear or unsent(s)))
+
+
+def test_no_change_vanishes_silently() -> None:
+    """A kept change is stored, refused or dropped with an event; only a start that never came may forget it."""
+    # Invariant: dirty and not discarded implies an action that is neither NOTHING nor TOUCH, but for a NEW session
+    # that is empty or saw no start, one of a foreign origin that is empty, and one whose cookie never left.
+    for s in EVERY:
+        if (
+            s.dirty
+            and not s.discard
+            and not (
+                (s.status is NEW and (s.empty or (s.point is END and not s.started)))
+                or (s.status is Status.FOREIGN and s.empty)
+            )
+        ):
+            assert plan(s) not in (Action.NOTHING, Action.TOUCH), s
+
+
+def test_with_nothing_to_do_nothing_is_done() -> None:
+    """A session that was only read costs no store call but the touch that is due."""
+    # Invariant: not dirty and no intent implies NOTHING, or TOUCH when due and LIVE, unless the cookie never left.
+    for s in EVERY:
+        if not (s.dirty or s.cleared or s.establish or s.regenerate or unsent(s)):
+            expected = Action.TOUCH if s.due and s.status is LIVE else Action.NOTHING
+            assert plan(s) is expected, s
+
+
+def test_lost_sessions_drop_or_refuse_and_nothing_else() -> None:
+    """Superseded and gone sessions drop what was written, foreign ones refuse it."""
+    # Invariant: over all situations of lost sessions, the action is NOTHING, DROP, or REFUSE if foreign.
+    for s in EVERY:
+        if s.status in LOST:
+            allowed = {Action.NOTHING, Action.REFUSE if s.status is FOREIGN else Action.DROP}
+            assert plan(s) in allowed
+
+
+OBJECTS = [[], [], {}, 1, "one", None, object()]  # two lists: equal, and yet not the same
+contents = st.dictionaries(st.sampled_from("abcdef"), st.sampled_from(OBJECTS), max_size=6)
+
+
+def merged(base: dict[str, Any], sets: dict[str, Any], deletes: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in (base | sets).items() if name not in deletes}
+
+
+def identities(content: dict[str, Any]) -> dict[str, int]:
+    return {name: id(value) for name, value in content.items()}
+
+
+@given(contents, contents)
+def test_a_diff_turns_the_base_into_the_content(now: dict[str, Any], base: dict[str, Any]) -> None:
+    """What diff() tells to set and delete is all that is needed, and not more than that."""
+    # Invariant: merging the diff into the base gives the same objects under the same names; no name is superfluous.
+    sets, deletes = diff(now, base)
+    assert identities(merged(base, sets, deletes)) == identities(now)
+    assert all(name in base and name not in now for name in deletes)
+    assert all(name not in base or base[name] is not value for name, value in sets.items())
+
+
+@given(contents, contents, contents)
+def test_diffs_of_two_tabs_merge_by_attribute(base: dict[str, Any], one: dict[str, Any], two: dict[str, Any]) -> None:
+    """Two tabs that changed different attributes both win, whatever the order."""
+    # Invariant: each attribute that only one tab changed ends as that tab left it.
+    left, right = diff(one, base), diff(two, base)
+    result = merged(merged(base, *left), *right)
+    for name in {*base, *one, *two}:
+        if name not in right[0] and name not in right[1]:
+            assert identities(result).get(name) == identities(one).get(name)
+
+
+@given(contents, contents)
+@example({"a": None}, {"b": None})
+@example({"a": None}, {})
+def test_unchanged_means_an_empty_diff(now: dict[str, Any], base: dict[str, Any]) -> None:
+    """unchanged() says yes exactly where diff() finds nothing: for a copy, above all."""
+    # Invariant: unchanged is an empty diff.
+    for content in (now, dict(base)):
+        assert unchanged(content, base) == (diff(content, base) == ({}, ()))
+    assert unchanged(dict(base), base)
+    assert diff(base, base) == ({}, ())

@@ -4,9 +4,10 @@
     app ◄─ client            the application in process, and the browser in front of it
     inprocess ◄─ cases       cost per request; scale: cost against live sessions
     truth ◄─ stage           yes or no: what becomes of a session
+    instructions, calls ◄─ counted    exact counts per request: by callgrind, and within the package
     redis ◄─ redis_peers, redis_server    requests a second, round trips and bytes on a real server
     sockets ◄─ serve, tokens, wrk.lua
-    checks, report, plots, results    targets, tables, pictures, and where they are kept
+    checks, report, report_counts, tables, plots, results    targets, tables, pictures, and where they are kept
 
 Rules of residence of this package: nothing under fastersession/ imports it, it imports only the public names of
 fastersession, and every peer it names is optional. `floor.py` is a verbatim copy of a given file and is never edited.

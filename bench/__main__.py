@@ -1,5 +1,8 @@
 """`python -m bench [part …]`: measure, and write Markdown to standard output.
 
+A change of the package is judged by what is counted, which no load of the machine disturbs: `instructions --check`
+compares a request with that of 0.1 (20 seconds, needs valgrind), `calls --trace` lists what a request enters.
+
 Rules of residence: arguments, the list of the parts and where results go. No measurement and no table here.
 """
 
@@ -12,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import inprocess, profile, redis, redis_server, report, scale, sockets, truth
+from bench import calls, inprocess, instructions, profile, redis, redis_server, report, scale, sockets, truth
 from bench.cases import CASES
 from bench.checks import checks
 from bench.peers import PEERS, Peer, pick
@@ -20,6 +23,8 @@ from bench.redis_peers import REDIS_PEERS
 
 PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "truth": truth.measure,
+    "instructions": instructions.measure,
+    "calls": calls.measure,
     "inprocess": inprocess.measure,
     "profile": profile.measure,
     "scale": scale.measure,
@@ -56,6 +61,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--peers", type=listed(known), help=f"comma-separated, of {', '.join(known)}")
     parser.add_argument("--cases", type=listed(CASES), help=f"of the part in process: {', '.join(CASES)}")
     parser.add_argument("--levels", type=numbers, help="live sessions of the scale, comma-separated")
+    parser.add_argument("--trace", action="store_true", help="list the calls that are counted, in their order")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
     parser.add_argument(

@@ -31,6 +31,19 @@ ON_REDIS = {
 TRIPS = {"read": 1, "write": 2, "untouched": 1}
 BESIDE = 1023
 """Bytes sent to change a counter beside 1 MB."""
+INSTRUCTIONS = {
+    "none": 21_131,
+    "untouched": 47_740,
+    "read": 53_798,
+    "write": 61_117,
+    "new": 68_716,
+    "tampered": 44_428,
+    "stream20": 74_408,
+    "socket": 86_576,
+}
+"""What 0.1 added to a request, by the interpreter that `COMPARABLE` begins the name of, on x86-64."""
+COMPARABLE, GROWTH = "CPython 3.11.", 1.05
+CALLS = {"MemoryStore": {"write": {"calls": 21}}, "SQLiteStore": {"write": {"calls": 85, "changes": 50}}}
 
 
 class Check(NamedTuple):
@@ -55,6 +68,8 @@ def checks(results: dict[str, Any]) -> list[Check]:
         *inprocess(results.get("inprocess", {})),
         *scale(results.get("scale", {}).get(OURS, {}).get("levels", {})),
         *traced(results.get("scale", {}).get(OURS, {})),
+        *instructions(results.get("instructions", {}), results.get("environment", {}).get("python", "")),
+        *calls(results.get("calls", {})),
         *redis(results.get("redis", {})),
         *short(results.get("sockets", {}).get("short", {})),
         *streams(results.get("sockets", {}).get("streams", {})),
@@ -90,6 +105,20 @@ def scale(levels: dict[str, Any]) -> Iterator[Check]:
 def traced(ours: dict[str, Any]) -> Iterator[Check]:
     if ours:
         yield Check("bytes of a small session, traced", ours["traced_bytes"], SMALL)
+
+
+def instructions(cases: dict[str, Any], python: str) -> Iterator[Check]:
+    for key, case in cases.items():
+        if OURS in case["peers"] and python.startswith(COMPARABLE):
+            yield Check(f"instructions, {key}, times those of 0.1", case["peers"][OURS] / INSTRUCTIONS[key], GROWTH)
+
+
+def calls(stores: dict[str, Any]) -> Iterator[Check]:
+    for store, requests in CALLS.items():
+        for request, limits in requests.items():
+            for what, limit in limits.items():
+                if store in stores:
+                    yield Check(f"{what} of a {request} on {store}", stores[store][request][what], limit)
 
 
 def redis(found: dict[str, Any]) -> Iterator[Check]:

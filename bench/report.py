@@ -1,22 +1,24 @@
 """Figures as Markdown.
 
-Rules of residence: pure functions from the results (plain dicts, as `--json` writes them) to text, one for each part.
-Nothing is measured here, and nothing is left out because it looks bad.
+Rules of residence: pure functions from the results (plain dicts, as `--json` writes them) to text, one for each part
+(those of what is counted are in report_counts.py). Nothing is measured here, and nothing is left out because it looks
+bad.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from bench.cases import CASES
 from bench.checks import ENOUGH, OURS
 from bench.peers import PEERS, Peer
 from bench.redis_peers import REDIS_PEERS
+from bench.report_counts import calls, instructions, profile
 from bench.serve import PAUSE, TOKENS
 from bench.sockets import CONNECTIONS, SHORT
+from bench.tables import table
 from bench.truth import FACTS
 
 
@@ -31,11 +33,6 @@ def environment(peers: Iterable[Peer]) -> dict[str, Any]:
         "system": platform.system(),
         "peers": {peer.package: peer.version() for peer in peers if peer.package},
     }
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -128,47 +125,6 @@ def scale_row(live: int, level: dict[str, Any]) -> list[str]:
     return row + ([micro(expiry["mean"]), f"{expiry['worst'] / 1000:.0f}"] if expiry else ["", ""])
 
 
-def profile(found: dict[str, Any]) -> list[str]:
-    ours, floors = found["bytecodes"][OURS], found["bytecodes"]["floor"]
-    header = ["", *(CASES[key].title for key in ours)]
-    names = dict.fromkeys(name for case in ours.values() for name in case)
-    rows = [[PEERS["floor"].title, *(str(sum(floors[key].values())) for key in ours)]]
-    rows += [[PEERS[OURS].title, *(str(sum(case.values())) for case in ours.values())]]
-    rows += [[f"`{name}`", *(str(case.get(name, "")) for case in ours.values())] for name in names]
-    pieces = [[name, f"{ns:.0f}"] for name, ns in found["pieces"].items()]
-    return [
-        "Bytecodes that one request runs, without the application's",
-        table(header, rows),
-        "What pieces of it take, in a row and so with warm caches",
-        table(["", "ns"], pieces),
-        PROFILE,
-    ]
-
-
-PROFILE = """\
-What this says about the targets that are missed (`python -m bench --check` lists them):
-
-- **No cookie.** Nearly all of the cost are bytecodes, spread over functions that do what the floor does not: the scope
-  copied for the server's sake, the manager put into the state and taken out, the look at what stands in the session's
-  place at the start, at the last message and at the end, `Vary` on streams, the guard that refuses what no cookie could
-  lead to any more. No line has more than 5 % of them. All of it in one function would save four calls, about a tenth.
-- **Read.** On top of that comes the token. Half of its check is the HMAC, a fifth the base64. Remembering tokens that
-  were checked before would hide both from this table, and would keep secrets in every process; it is not done.
-- **New session.** The token has 128 bits more than the floor's, the record stands in an order of eviction and in one of
-  expiry, and the cookie brings `Cache-Control` and `Vary`. The record with its random id and the signature alone take,
-  warm, about what the floor's whole request takes.
-- **A million sessions.** A read touches about a dozen cache lines that nobody has touched for long: the table, the id,
-  the record, its neighbours in the order of use, the attributes and their values.
-- **Through a server.** uvicorn spends 115,000 instructions in user space on a request without sessions. By `perf`, at
-  its process, the floor adds 8,000, 22,000 and 27,000 (no cookie, read, write), we 21,000, 60,000 and 70,000. What this
-  comes to in requests a second is in [the table](sockets.md); a shared machine moves that by more than a tenth.
-
-The next best design has the exchange and the fields of the session as extension types in C or Rust: then the bytecodes
-go, and the pieces stay. To compile the modules as they are does not pay: by Cython 3.3, without types of its own, a
-request without a cookie took 3.0 x the floor's where the interpreter took 2.6. It is not done, for the package is plain
-Python, the same for every interpreter, and its source is what runs."""
-
-
 def redis(found: dict[str, Any]) -> list[str]:
     cases, keys = found["cases"], list(found["beside"])
     titles = [case["title"] for case in cases.values()]
@@ -250,6 +206,8 @@ def streamed(peer: dict[str, Any]) -> list[str]:
 WRITERS: dict[str, Callable[[Any], list[str]]] = {
     "truth": truth,
     "inprocess": inprocess,
+    "instructions": instructions,
+    "calls": calls,
     "profile": profile,
     "scale": scale,
     "redis": redis,

@@ -83,7 +83,8 @@ def pieces() -> dict[str, Callable[[], Any]]:
 
     def create() -> None:
         record_id, secret = sessions.draw()
-        table.create(record_id, secret, record.created_at, 43200.0, record.not_after, record.attributes)
+        fields = secret, record.created_at, 43200.0, record.not_after, record.attributes
+        table.create(record_id, table.record_type(*fields))
 
     return {
         "the scope copied, two entries added": entries,

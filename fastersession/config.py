@@ -6,6 +6,7 @@ and the remedy, never the value of a secret.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import re
@@ -36,6 +37,11 @@ PLACEHOLDERS = re.compile(
     r"super[-_ ]?secret|secret[-_ ]?key|0123456789|(?P<same>.)(?P=same){15}"
 )
 STORE_MEMBERS = ("live", "clock", "open", "close", "load", "create", "update", "touch", "delete", "regenerate", "purge")
+OF_0_1 = (
+    "store: {} was written for fastersession 0.1. Give it `live = None`, for its verbs are coroutines, and let "
+    "`create(record_id, record)` take the new record whole and return True, or False if the id is taken; CHANGELOG.md "
+    "shows both"
+)
 HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.1
 
 
@@ -201,6 +207,8 @@ class Faults:
                 "store: must be a store such as MemoryStore(), a URL such as 'sqlite:///sessions.db', or None "
                 f"(missing: {lacks})"
             )
+        elif _is_of_0_1(given):
+            self.add(OF_0_1.format(type(given).__name__))
         store: Store = given
         return store
 
@@ -249,6 +257,19 @@ def _revealed(key: Any) -> Any:
 
 def _class_of(value: object) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else f"an object of class {type(value).__name__}"
+
+
+def _is_of_0_1(store: Any) -> bool:
+    """Return whether a store keeps the contract of 0.1: ``live`` was a flag, ``create`` took the record's fields."""
+    if isinstance(store.live, bool):
+        return True
+    try:
+        inspect.signature(store.create).bind(b"", None)
+    except TypeError:
+        return True
+    except ValueError:  # compiled, and without a signature
+        return False
+    return False
 
 
 def _weak(key: bytes) -> bool:

@@ -129,10 +129,11 @@ class FasterSessionMiddleware:
         self.app: Any = guarantee_single_callable(app)  # type: ignore[no-untyped-call]
         self._events = events
         kept = MemoryStore() if given is None else given
-        sealer = Sealer(keys, policy.name) if seal and not kept.live else None
+        live = kept.live is not None
+        sealer = Sealer(keys, policy.name) if seal and not live else None
         self._manager = SessionManager(
             store=kept,
-            values=LiveValues() if kept.live else PackedValues(Packer(codec or JsonCodec(), sealer)),
+            values=LiveValues() if live else PackedValues(Packer(codec or JsonCodec(), sealer)),
             keys=KeyRing(keys, policy.name),
             idle_timeout=idle,
             lifetime=life,
@@ -142,7 +143,7 @@ class FasterSessionMiddleware:
         )
         self._find = CookieFinder(policy.name, TOKEN_CHARS).find
         self._selective = bool(self._skip or self._exclude or self._exclude_prefixes)
-        self._plain = kept.live and not self._selective
+        self._plain = live and not self._selective
         self._terms = _terms(self._manager, policy, scope_key, session_object)
         self._applied: Applied = ((policy.name, scope_key),)
         self._refuse_twin(app)

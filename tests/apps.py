@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from driver import Socket
+from stores import LiveSpy
 
 from fastersession import FasterSessionMiddleware, MemoryStore
 from fastersession.testing import Answer, Headers
@@ -34,9 +35,7 @@ def _spied(verb: str) -> Callable[..., Any]:
     genuine = getattr(MemoryStore, verb)
 
     async def spied(self: SpyStore, *args: Any, **kwargs: Any) -> Any:
-        self.calls.append(verb)
-        if verb in self.broken:
-            raise ConnectionError("the store is down")
+        self.note(verb)
         return await genuine(self, *args, **kwargs)
 
     return spied
@@ -45,14 +44,23 @@ def _spied(verb: str) -> Callable[..., Any]:
 class SpyStore(MemoryStore):
     """A MemoryStore that notes each call, and fails in the verbs named in ``broken``.
 
-    Without ``live`` it is taken for a store elsewhere: saves in tasks of their own, bounded and tried again.
+    Without ``live`` it is a store of coroutines: saves in tasks of their own, bounded and tried again.
     """
 
     def __init__(self, *, live: bool = True, **options: Any) -> None:
         super().__init__(**options)
-        self.live = live
         self.calls: list[str] = []
         self.broken: set[str] = set()
+        self.spied = LiveSpy(self._table, self.note) if live else None
+
+    @property
+    def live(self) -> Any:
+        return self.spied
+
+    def note(self, verb: str, *_: Any) -> None:
+        self.calls.append(verb)
+        if verb in self.broken:
+            raise ConnectionError("the store is down")
 
     load = _spied("load")
     create = _spied("create")

@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from stores import LiveSpy
+
 from fastersession import MemoryStore
 from fastersession.stores.base import Change, Record
 
@@ -19,26 +21,41 @@ class RecordingStore(MemoryStore):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self.path = path
+        self.path, self.recording = path, _Recording(self._table, self.note)
 
-    async def create(self, record_id: bytes, *args: Any, **kwargs: Any) -> Record | None:
-        record = await super().create(record_id, *args, **kwargs)
-        if record is not None:
-            self._note(record_id, record)
-        return record
+    @property
+    def live(self) -> Any:
+        return self.recording
+
+    async def create(self, record_id: bytes, record: Record) -> bool:
+        created = await super().create(record_id, record)
+        return created and self.note(record_id, record)
 
     async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
         updated = await super().update(record_id, verifier, change)
         record = await self.load(record_id) if updated else None
-        if record is not None:
-            self._note(record_id, record)
-        return updated
+        return record is not None and self.note(record_id, record)
 
-    def _note(self, record_id: bytes, record: Record) -> None:
+    def note(self, record_id: bytes, record: Record) -> bool:
         with self.path.open("a") as lines:
             lines.write(
                 json.dumps({"id": record_id.hex(), "attributes": dict(record.attributes)}, default=_text) + "\n"
             )
+        return True
+
+
+class _Recording(LiveSpy):
+    """The live store of a RecordingStore."""
+
+    def create(self, record_id: bytes, record: Any) -> bool:
+        return self.inner.create(record_id, record) and self.note(record_id, record)
+
+    def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
+        record = self.inner.load(record_id) if self.inner.update(record_id, verifier, change) else None
+        return record is not None and self.note(record_id, record)
+
+    def __getattr__(self, verb: str) -> Any:
+        return getattr(self.inner, verb)
 
 
 def _text(value: object) -> Any:
@@ -59,7 +76,15 @@ class FailingStore(MemoryStore):
 
     def __init__(self, *, live: bool) -> None:
         super().__init__()
-        self.live = live
+        self.failing = LiveSpy(self._table, self.note) if live else None
+
+    @property
+    def live(self) -> Any:
+        return self.failing
+
+    def note(self, verb: str, *_: Any) -> None:
+        if verb == "update":
+            raise ConnectionError("the store is away")
 
     async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
         raise ConnectionError("the store is away")
@@ -68,7 +93,7 @@ class FailingStore(MemoryStore):
 class DistantStore:
     """A store that suspends: every verb of the inner one comes `pause` seconds late, as over a network. On asyncio."""
 
-    live = False
+    live = None
 
     def __init__(self, inner: MemoryStore, pause: float) -> None:
         self.inner, self.pause, self.clock = inner, pause, inner.clock

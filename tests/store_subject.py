@@ -28,8 +28,8 @@ OWNER = b"'" * 16
 async def make(store: Any, record_id: bytes = ID, verifier: bytes = V1, **attributes: bytes) -> Record:
     """Create a record that idles out after 100 s and ends after 1,000."""
     now = store.clock()
-    record: Record | None = await store.create(record_id, verifier, now, 100.0, now + 1000, attributes)
-    assert record is not None
+    record = Record(verifier, now, 100.0, now + 1000, attributes)
+    assert await store.create(record_id, record) is True
     return record
 
 

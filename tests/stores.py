@@ -6,22 +6,49 @@ Rules of residence: stores that misbehave or tell what was asked of them; what t
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
+from fastersession.stores.base import LiveStore
 from fastersession.testing import FaultyStore, Gate
 
-__all__ = ["BreakableStore", "Gate", "SpyStore", "SuspendingStore", "shorten"]
+__all__ = ["BreakableStore", "Gate", "LiveSpy", "SpyStore", "SuspendingStore", "shorten"]
 
 SuspendingStore = FaultyStore
 
 
+class LiveSpy:
+    """A live store that tells `note` of each verb, and then does it. It never swaps, so that each save is an update."""
+
+    def __init__(self, inner: LiveStore, note: Callable[..., None]) -> None:
+        self.inner, self.note, self.record_type = inner, note, inner.record_type
+
+    def swap(self, *_: Any) -> bool:
+        return False
+
+    def __getattr__(self, verb: str) -> Any:
+        act = getattr(self.inner, verb)
+
+        def noted(*arguments: Any) -> Any:
+            self.note(verb, *arguments)
+            return act(*arguments)
+
+        return noted
+
+
 class SpyStore(FaultyStore):
-    """Forwards to a MemoryStore at once, notes each verb, and never fails."""
+    """A MemoryStore that notes each verb, of its live store too, and never fails."""
 
-    live = True
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.live: Any = LiveSpy(self.inner.live, self.note)
 
-    async def _run(self, verb: str, *args: Any, **kwargs: Any) -> Any:
-        return await self._act(verb, *args, **kwargs)
+    def note(self, verb: str, *arguments: Any) -> None:
+        self.calls.append(verb)
+        self.arguments.append((verb, *arguments))
+
+    async def _run(self, verb: str, *args: Any) -> Any:
+        return await self._act(verb, *args)
 
 
 class BreakableStore(SpyStore):
@@ -32,11 +59,11 @@ class BreakableStore(SpyStore):
     def fail(self, verb: str, *, times: int = 1) -> None:
         self.failing = times
 
-    async def update(self, *args: Any) -> bool:
-        if self.failing:
+    def note(self, verb: str, *arguments: Any) -> None:
+        if self.failing and verb == "update":
             self.failing -= 1
             raise OSError("no")
-        return await super().update(*args)
+        super().note(verb, *arguments)
 
 
 def shorten(monkeypatch: Any, **constants: Any) -> None:

@@ -279,3 +279,31 @@ def test_a_store_that_lacks_a_member_is_a_config_error(missing: str) -> None:
     store = type("Mine", (), {name: getattr(whole, name) for name in members if name != missing})()
     with pytest.raises(ConfigError, match=rf"store: .*missing: {missing}\)"):
         FasterSessionMiddleware(lambda scope, receive, send: None, SECRET, store=store)
+
+
+class OfFields(MemoryStore):
+    """A subclass with the `create` of 0.1."""
+
+    async def create(  # type: ignore[override]
+        self, record_id: bytes, verifier: bytes, created_at: float, idle: float, end: float, attributes: Any
+    ) -> Any:
+        raise NotImplementedError
+
+
+class Flagged(SuspendingStore):
+    """A store that says in the words of 0.1 what it is."""
+
+    def __init__(self, live: bool) -> None:
+        super().__init__()
+        self.live: Any = live
+
+
+@pytest.mark.parametrize("store", [Flagged(False), Flagged(True), OfFields()], ids=["far", "near", "fields"])
+def test_a_store_written_for_0_1_is_a_config_error(store: Any) -> None:
+    """What to change in it is said when the middleware is made."""
+    name = type(store).__name__
+    said = (
+        rf"store: {name} was written for fastersession 0.1.*`live = None`.*`create\(record_id, record\)`.*CHANGELOG.md"
+    )
+    with pytest.raises(ConfigError, match=said):
+        FasterSessionMiddleware(lambda scope, receive, send: None, SECRET, store=store)

@@ -1,11 +1,14 @@
-"""Every store keeps the contract: one suite and one state machine, on real servers, Memory the reference."""
+"""Every store keeps the contract: one suite and one state machine, on real servers, in memory by both contracts."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 from store_subject import SHARED, Factory
 
-from fastersession.testing.stores import SharedStoreContract, StoreContract, check_store
+from fastersession import MemoryStore
+from fastersession.testing.stores import LiveStoreContract, SharedStoreContract, StoreContract, check_store
 
 # Of the state machine: many where a verb costs microseconds, fewer where it costs a round trip, fewest where only the
 # driver, the wire or the disk is another.
@@ -26,7 +29,14 @@ class OnOurServers:
 
 @pytest.mark.parametrize("kind", ["memory"])
 class TestMemory(OnOurServers, StoreContract):
-    """The reference."""
+    """The coroutines that users await."""
+
+
+class TestMemoryLive(LiveStoreContract):
+    """The plain functions that the engine calls."""
+
+    def make_store(self, clock: Callable[[], float]) -> MemoryStore:
+        return MemoryStore(clock=clock)
 
 
 @pytest.mark.parametrize("kind", [*SHARED, "sqlite_power", "redis_socket"])

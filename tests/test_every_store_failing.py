@@ -16,6 +16,7 @@ from routes import content, record_id, serve, tab
 from store_subject import SHARED, Factory, Subject, opened
 
 from fastersession.errors import StoreError
+from fastersession.stores.base import Record
 
 pytestmark = pytest.mark.parametrize("kind", SHARED)
 V, W, OWNER = b"v" * 32, b"w" * 32, b"o" * 16
@@ -98,7 +99,7 @@ async def verbs(subject: Subject) -> dict[str, Callable[[], Awaitable[Any]]]:
         "regenerate": lambda: subject.regenerate(ids[4], V, W),
         "lock": lambda: subject.lock(ids[5], V, OWNER, 30.0),
         "unlock": lambda: subject.unlock(ids[6], OWNER),
-        "create": lambda: subject.create(new, V, now, 60.0, math.inf, {}),
+        "create": lambda: subject.create(new, Record(V, now, 60.0, math.inf, {})),
         "purge": lambda: subject.purge(),
     }
 

@@ -169,12 +169,12 @@ class BreakableStore(SpyStore):
     def fail(self, verb: str, fault: str) -> None:
         self.failing = True
 
-    async def touch(self, *args: Any) -> bool:
-        if self.failing:
+    def note(self, verb: str, *arguments: Any) -> None:
+        if self.failing and verb == "touch":
             self.failing = False
             self.calls.append("touch!")
             raise OSError("no")
-        return await super().touch(*args)
+        super().note(verb, *arguments)
 
 
 async def echo(call: Call) -> None:

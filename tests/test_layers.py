@@ -267,7 +267,13 @@ def test_extras_have_their_own_import_path() -> None:
     )
     names = {name.removeprefix(OURS).lstrip(".") for name in loaded.split()}
     below = {name for name in names if name.startswith("stores.")}
-    assert below <= {"stores.base", "stores.memory", "stores.memory.store", "stores.memory.table"}
+    assert below <= {
+        "stores.base",
+        "stores.memory",
+        "stores.memory.record",
+        "stores.memory.store",
+        "stores.memory.table",
+    }
     assert not names & {"integrations", "testing", "demo", "__main__"}
 
 

@@ -15,6 +15,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from fastersession import ConfigError, MemoryStore
 from fastersession.engine.tasks import run_now
 from fastersession.stores.base import Change, Record
+from fastersession.stores.memory.record import LiveRecord
 
 IDS = [bytes([n]) * 16 for n in range(6)]
 VERIFIERS = [bytes([n]) * 16 for n in range(100, 103)]
@@ -81,9 +82,9 @@ class MemoryStoreModel(RuleBasedStateMachine):
             "verifier": verifier, "created_at": now, "idle_timeout": idle, "not_after": now + life,
             "attributes": content,
         }  # fmt: skip
-        record = self.do("create", record_id, **given)
-        assert (record is None) == (self.alive(record_id) is not None)
-        if record is not None:
+        created = self.do("create", record_id, LiveRecord(**given))
+        assert created == (self.alive(record_id) is None)
+        if created:
             self.rows[record_id] = Row(accessed_at=now, **{**given, "attributes": dict(content)})
 
     @rule(record_id=ids)
@@ -185,19 +186,19 @@ class MemoryStoreModel(RuleBasedStateMachine):
         assert all(mapping == then for mapping, then in row.seen)
 
 
-class DirectModel(MemoryStoreModel):
-    """The same through ``direct``, the verbs as plain functions."""
+class LiveModel(MemoryStoreModel):
+    """The same through ``live``, the verbs as plain functions."""
 
     def do(self, verb: str, *args: Any, **kwargs: Any) -> Any:
         if verb == "purge":
             return super().do(verb)
-        return getattr(self.store.direct, verb)(*args, **kwargs)
+        return getattr(self.store.live, verb)(*args, **kwargs)
 
 
 TestMemoryStoreModel = MemoryStoreModel.TestCase
 TestMemoryStoreModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-TestDirectModel = DirectModel.TestCase
-TestDirectModel.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
+TestLiveModel = LiveModel.TestCase
+TestLiveModel.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
 
 
 def find(store: MemoryStore, record_id: bytes) -> Record | None:
@@ -206,11 +207,10 @@ def find(store: MemoryStore, record_id: bytes) -> Record | None:
 
 def add(store: MemoryStore, record_id: bytes, idle: float = math.inf, user: str | None = None) -> Record | None:
     now = store.clock()
-    return run_now(
-        store.create(
-            record_id, verifier=b"v", created_at=now, idle_timeout=idle, not_after=math.inf, attributes={}, user=user
-        )
-    )
+    live = store.live
+    assert live is not None
+    record = live.record_type(b"v", now, idle, math.inf, {}, user)
+    return record if live.create(record_id, record) else None  # a load would count as its first use
 
 
 @pytest.mark.parametrize("given", [0, -1, 1.5, True, "100", None])

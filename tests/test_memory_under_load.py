@@ -13,6 +13,7 @@ from routes import Call, content, events, serve
 from test_memory_store import add, find
 
 from fastersession import MemoryStore
+from fastersession.stores.base import Record
 
 BOUND = 240
 LOOKED_AT = 64  # records in use that one eviction passes over
@@ -83,13 +84,13 @@ async def test_purge_counts_what_it_has_removed_while_sessions_are_created(expir
     clock = FakeClock()
     store = MemoryStore(clock=clock)
     for number in range(expired):
-        await store.create(number.to_bytes(16, "little"), b"v", clock(), 10, float("inf"), {})
+        await store.create(number.to_bytes(16, "little"), Record(b"v", clock(), 10, float("inf"), {}))
     clock.advance(waited)
     removed_by_others = 0
     purging = asyncio.ensure_future(store.purge())
     for number in range(10_000, 13_000):
         before = len(store)
-        await store.create(number.to_bytes(16, "little"), b"v", clock(), 10_000, float("inf"), {})
+        await store.create(number.to_bytes(16, "little"), Record(b"v", clock(), 10_000, float("inf"), {}))
         removed_by_others += before + 1 - len(store)
         if number % 100 == 0:
             await asyncio.sleep(0)

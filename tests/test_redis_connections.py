@@ -17,7 +17,7 @@ from servers_redis import RedisServer
 from store_subject import ID, OWNER, V1, V2, content, make
 
 from fastersession.errors import StoreError
-from fastersession.stores.base import Change
+from fastersession.stores.base import Change, Record
 from fastersession.stores.redis import RedisStore
 
 
@@ -100,7 +100,7 @@ async def test_a_lost_reply_is_no_refusal(one: RedisServer) -> None:
         for number, size in enumerate((10, 2000, 100_000)):
             record_id, sets = bytes([number]) * 16, {"a": bytes(size)}
             wire.word = b"EVAL"
-            assert await store.create(record_id, V1, time.time(), 99.0, math.inf, sets) is not None
+            assert await store.create(record_id, Record(V1, time.time(), 99.0, math.inf, sets)) is True
             wire.word = b"EVAL"
             assert await store.update(record_id, V1, Change(time.time(), sets, ("b",)))
             wire.word = b"EVAL"
@@ -141,7 +141,7 @@ async def test_s9_s10_replies_out_of_step_are_an_error_never_data(one: RedisServ
             "lock": lambda: store.lock(ids[0], V1, OWNER, 5.0),
             "unlock": lambda: store.unlock(ids[0], OWNER),
             "delete": lambda: store.delete(ids[0]),
-            "create": lambda: store.create(ID, V1, now, 99.0, math.inf, {}),
+            "create": lambda: store.create(ID, Record(V1, now, 99.0, math.inf, {})),
         }[verb]
         wire.inject = junk
         with contextlib.suppress(StoreError):

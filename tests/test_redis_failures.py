@@ -14,7 +14,7 @@ from servers_redis import RedisServer
 from store_subject import ID, OTHER_ID, OWNER, V1, V2, content, make
 
 from fastersession.errors import StoreError
-from fastersession.stores.base import Change
+from fastersession.stores.base import Change, Record
 from fastersession.stores.redis import link as link_module
 
 
@@ -83,8 +83,8 @@ async def test_a_full_server_refuses_saves_as_a_whole(own: RedisServer) -> None:
             store.update(ID, V1, Change(time.time() + 1, {"c": BIG}, ("a",), 5.0)),
             store.regenerate(ID, V1, V2, 5.0, Change(time.time(), {"c": b"3"}, ("a",))),
             store.regenerate(ID, V1, V2, 5.0, Change(time.time(), {"c": BIG}, ("a",))),
-            store.create(OTHER_ID, V1, 0.0, 1e12, 1e12, {"c": b"3"}),
-            store.create(OTHER_ID, V1, 0.0, 1e12, 1e12, {"c": BIG}),
+            store.create(OTHER_ID, Record(V1, 0.0, 1e12, 1e12, {"c": b"3"})),
+            store.create(OTHER_ID, Record(V1, 0.0, 1e12, 1e12, {"c": BIG})),
             store.lock(ID, V1, OWNER, 5.0),
         ):
             with pytest.raises(StoreError):

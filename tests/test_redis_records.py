@@ -15,7 +15,7 @@ from servers_redis import RedisServer, until
 from store_subject import ID, OTHER_ID, OWNER, V1, V2, content, fields, make
 
 from fastersession.errors import StoreError
-from fastersession.stores.base import Change
+from fastersession.stores.base import Change, Record
 from fastersession.stores.redis import RedisStore
 
 
@@ -94,7 +94,7 @@ async def test_a_refused_large_save_leaves_no_trace(one: RedisServer) -> None:
             store.update(ID, V2, Change(clock(), large, ("a",))),
             store.update(ID, V1, Change(clock(), large, ("a",), lease=OWNER)),
             store.regenerate(ID, V2, V1, math.inf, Change(clock(), large)),
-            store.create(ID, V2, clock(), 100.0, math.inf, large),
+            store.create(ID, Record(V2, clock(), 100.0, math.inf, large)),
         ):
             assert not await verb
             assert fields(await store.load(ID)) == before
@@ -102,7 +102,7 @@ async def test_a_refused_large_save_leaves_no_trace(one: RedisServer) -> None:
         clock.advance(100)
         assert not await store.update(ID, V1, Change(clock(), large))
         assert (one.cli("keys", "*").split(), one.cli("dump", KEY)) == ([KEY.encode()], dump)
-        assert await store.create(ID, V2, clock(), 100.0, math.inf, large) is not None
+        assert await store.create(ID, Record(V2, clock(), 100.0, math.inf, large)) is True
         assert await content(store) == large
         assert int(one.cli("pttl", KEY)) > 100_000
 

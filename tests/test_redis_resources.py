@@ -18,7 +18,7 @@ from servers_redis import RedisServer, cluster, replicated, standalone, until
 from store_subject import ID, OTHER_ID, V1, V2, content, make
 from stores import shorten
 
-from fastersession.stores.base import Change
+from fastersession.stores.base import Change, Record
 from fastersession.stores.redis import RedisStore
 
 Verb = Callable[[RedisStore], Awaitable[Any]]
@@ -39,7 +39,7 @@ async def test_an_access_prolongs_the_key(verb: str, one: RedisServer) -> None:
     """By the server's own clock: a session that is used lives on, one that is only read and touched too."""
     async with opened(one) as store:
         began = time.time() - 100
-        assert await store.create(ID, V1, began, 200.0, began + 2000, {})
+        assert await store.create(ID, Record(V1, began, 200.0, began + 2000, {}))
         assert int(one.cli("pttl", KEY)) <= (100 + GRACE) * 1000
         assert await PROLONGING[verb](store)
         assert int(one.cli("pttl", KEY)) > (150 + GRACE) * 1000

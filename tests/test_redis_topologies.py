@@ -15,7 +15,7 @@ from servers_redis import RedisServer, cluster, replicated, sentinel, until
 from store_subject import ID, V1, V2, content, make
 
 from fastersession.errors import StoreError
-from fastersession.stores.base import Change
+from fastersession.stores.base import Change, Record
 from fastersession.stores.redis import RedisStore
 
 
@@ -94,9 +94,9 @@ async def test_a_slot_that_moves_is_followed(three: list[RedisServer]) -> None:
         await turn(store, b"2")
         assert await store.delete(ID)
         for size in (10, 5000, 100_000):  # a new session of a slot on the move is made where the slot goes
-            assert await store.create(ID, V1, time.time(), 99.0, math.inf, {"a": bytes(size)}) is not None
+            assert await store.create(ID, Record(V1, time.time(), 99.0, math.inf, {"a": bytes(size)})) is True
             assert KEY.encode() in three[target].cli("keys", "*")
-            assert await store.create(ID, V2, time.time(), 99.0, math.inf, {"a": bytes(size)}) is None
+            assert await store.create(ID, Record(V2, time.time(), 99.0, math.inf, {"a": bytes(size)})) is False
             await turn(store, b"3")
             assert await store.regenerate(ID, V1, V2, math.inf, change(a=bytes(size)))
             assert await store.delete(ID)

@@ -165,12 +165,9 @@ async def test_k9_no_flow_shows_a_secret(
 @in_loop
 async def test_k9_a_store_that_gives_no_record_shows_no_secret(record: Any) -> None:
     """K9: a 503, as for any failure of the store."""
-
-    class Senseless(SpyStore):
-        async def load(self, *args: Any) -> Any:
-            return record
-
-    forbidden, app = Forbidden(), wrap(late, store=Senseless())
+    store = SpyStore()
+    store.live.load = lambda _: record
+    forbidden, app = Forbidden(), wrap(late, store=store)
     token = await token_of(app, "/write")
     forbidden.issue(token)
     with pytest.raises(StoreError) as caught:
@@ -203,8 +200,8 @@ class HangingStore(SpyStore):
     async def load(self, *args: Any) -> Any:
         return await self._hang("load", super().load(*args))
 
-    async def create(self, *args: Any, **kwargs: Any) -> Any:
-        return await self._hang("create", super().create(*args, **kwargs))
+    async def create(self, *args: Any) -> Any:
+        return await self._hang("create", super().create(*args))
 
     async def _hang(self, verb: str, call: Any) -> Any:
         if verb not in self.broken:

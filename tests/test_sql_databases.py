@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from store_subject import ID, OTHER_ID, V1, content, fields, make
 
-from fastersession.stores.base import Change
+from fastersession.stores.base import Change, Record
 from fastersession.stores.sql import SQLStore
 from fastersession.stores.sql import mysql as _sql_mysql
 from fastersession.stores.sql import statements as _sql_statements
@@ -128,7 +128,7 @@ def test_infinity_has_a_stand_in_where_the_database_has_none(on_mariadb: Place) 
     """Far above every time, and it does not grow by adding to it."""
 
     async def scenario(store: SQLStore) -> None:
-        assert await store.create(OTHER_ID, V1, store.clock(), math.inf, math.inf, {}) is not None
+        assert await store.create(OTHER_ID, Record(V1, store.clock(), math.inf, math.inf, {})) is True
         assert await store.touch(OTHER_ID, V1, store.clock() + 1e9)
         record = fields(await store.load(OTHER_ID))
         assert (record["idle_timeout"], record["not_after"]) == (math.inf, math.inf)

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from store_subject import ID, OTHER_ID, V1, V2, V3, Subject, content, make
 
 from fastersession.errors import StoreError
-from fastersession.stores.base import Change
+from fastersession.stores.base import Change, Record
 from fastersession.stores.sql import SQLStore
 from fastersession.testing.contract.cancelled import cancel_each_await
 
@@ -68,7 +68,7 @@ def test_a_repetition_that_finds_its_own_outcome_has_succeeded(place: Place) -> 
         unheard("create")
         await make(store, a=b"1")
         unheard("create")
-        assert await store.create(ID, V2, 1.0, 5.0, math.inf, {}) is None
+        assert await store.create(ID, Record(V2, 1.0, 5.0, math.inf, {})) is False
         unheard("merge")
         assert await store.regenerate(ID, V1, V2, math.inf, Change(store.clock()))
         unheard("merge")
@@ -239,7 +239,7 @@ def test_s9_cancellation_leaks_no_connection_of_a_given_engine(place: Place) -> 
             lambda: store.load(ID),
             lambda: store.touch(ID, V1, store.clock()),
             lambda: store.update(ID, V1, Change(store.clock(), {"b": b"2"}, ("c",))),
-            lambda: store.create(secrets.token_bytes(16), V3, store.clock(), 5.0, math.inf, {"b": b"2"}),
+            lambda: store.create(secrets.token_bytes(16), Record(V3, store.clock(), 5.0, math.inf, {"b": b"2"})),
             store.purge,
         )
         for verb in verbs:

@@ -11,26 +11,34 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from fastersession import MemoryStore
-from fastersession.stores.base import Change
+from fastersession.stores.base import Change, Record
 from fastersession.testing.stores import SharedStoreContract, StoreContract, StoreMachine, check_store
 
 
 class Upserting(MemoryStore):
     """Its update makes a record appear: a late save revives a session that was logged out."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.known: dict[bytes, Any] = {}
+
+    async def create(self, record_id: bytes, record: Record) -> bool:
+        self.known[record_id] = record.attributes
+        return await super().create(record_id, record)
+
     async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
         if await super().load(record_id) is None:
             now = self.clock()
-            await super().create(record_id, verifier, now, 60.0, now + 60.0, dict(change.sets))
+            await super().create(record_id, Record(verifier, now, 60.0, now + 60.0, self.known.get(record_id, {})))
         return await super().update(record_id, verifier, change)
 
 
 class Overwriting(MemoryStore):
     """Its create takes a taken id."""
 
-    async def create(self, record_id: bytes, *fields: Any, **more: Any) -> Any:
+    async def create(self, record_id: bytes, record: Record) -> bool:
         await super().delete(record_id)
-        return await super().create(record_id, *fields, **more)
+        return await super().create(record_id, record)
 
 
 class Trusting(MemoryStore):
@@ -166,10 +174,9 @@ class Folding(MemoryStore):
 class Cutting(MemoryStore):
     """What is long is cut."""
 
-    async def create(self, record_id: bytes, *fields: Any, **more: Any) -> Any:
-        *others, attributes, user = fields
-        cut = {name: value[:1_000] for name, value in attributes.items()}
-        return await super().create(record_id, *others, cut, user)
+    async def create(self, record_id: bytes, record: Record) -> bool:
+        record.attributes = {name: value[:1_000] for name, value in record.attributes.items()}
+        return await super().create(record_id, record)
 
     async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
         cut = {name: value[:1_000] for name, value in change.sets.items()}

@@ -11,6 +11,7 @@ from driver import in_loop
 from routes import serve
 
 from fastersession import MemoryStore
+from fastersession.stores.base import Record
 from fastersession.testing import Browser, FakeClock, FaultyStore, InjectedError, session_of
 from fastersession.testing.stores import StoreContract
 
@@ -30,14 +31,14 @@ class TestContract(StoreContract):
 async def test_each_fault_does_what_it_says() -> None:
     """raise: nothing done; lose: done, and raised; slow: done; hang: never."""
     store = FaultyStore(clock=FakeClock())
-    create = (V, store.clock(), 60.0, store.clock() + 60.0, {})
+    record = Record(V, store.clock(), 60.0, store.clock() + 60.0, {})
     store.fail("create", "raise")
     with pytest.raises(InjectedError, match="no connection"):
-        await store.create(ID, *create)
+        await store.create(ID, record)
     assert len(store) == 0
     store.fail("create", "lose")
     with pytest.raises(InjectedError, match="lost"):
-        await store.create(ID, *create)
+        await store.create(ID, record)
     assert len(store) == 1
     store.fail("delete", "slow", seconds=0.001)
     assert await store.delete(ID) is True
@@ -71,11 +72,11 @@ async def test_a_gate_stops_one_call(after: bool) -> None:
     """Before it acts, or after; the next one passes."""
     store = FaultyStore(clock=FakeClock())
     gate = store.hold("create", after=after)
-    call = asyncio.create_task(store.create(ID, V, store.clock(), 60.0, store.clock() + 60.0, {}))
+    call = asyncio.create_task(store.create(ID, Record(V, store.clock(), 60.0, store.clock() + 60.0, {})))
     await gate.reached.wait()
     assert (len(store), call.done()) == (int(after), False)
     gate.open.set()
-    assert await call is not None
+    assert await call is True
     assert await store.load(ID) is not None
 
 

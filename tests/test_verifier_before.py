@@ -230,8 +230,8 @@ async def test_names_of_any_kind_are_told(caplog: Any) -> None:
     assert event.getMessage().endswith("attributes: 'b', 1, None")
 
 
-class OldRecord:
-    """A store's own class of records, written for 0.1: it has no verifier before."""
+class StrictRecord:
+    """A store's own class of records, without a verifier before."""
 
     def __init__(self, record: Record) -> None:
         for name in Record.__slots__:
@@ -239,16 +239,12 @@ class OldRecord:
                 setattr(self, name, getattr(record, name))
 
 
-class StoreOf01(FaultyStore):
-    """A store written for 0.1: nothing but the record's own verifier is a proof."""
+class StrictStore(FaultyStore):
+    """A store that knows no verifier before: nothing but the record's own is a proof."""
 
     async def load(self, record_id: bytes) -> Any:
         record = await super().load(record_id)
-        return None if record is None else OldRecord(record)
-
-    async def create(self, record_id: bytes, *fields: Any, **more: Any) -> Any:
-        record = await super().create(record_id, *fields, **more)
-        return None if record is None else OldRecord(record)
+        return None if record is None else StrictRecord(record)
 
     async def update(self, record_id: bytes, verifier: bytes, *more: Any) -> bool:
         return await self._owns(record_id, verifier) and await super().update(record_id, verifier, *more)
@@ -263,7 +259,7 @@ class StoreOf01(FaultyStore):
 
 @pytest.mark.parametrize("way", ["save", "reload", "exclusive"])
 @in_loop
-async def test_a_store_of_0_1_goes_on_as_it_did(way: str, caplog: Any) -> None:
+async def test_a_store_without_a_verifier_before_works_too(way: str, caplog: Any) -> None:
     """It works; what a request writes that a regeneration overtakes is dropped there, with the warning."""
     caplog.set_level("INFO", "fastersession")
     begun, gone = asyncio.Event(), asyncio.Event()
@@ -280,7 +276,7 @@ async def test_a_store_of_0_1_goes_on_as_it_did(way: str, caplog: Any) -> None:
             await getattr(call.session, way)()
         await call.finish()
 
-    browser = Browser(serve({"/slow": slow}, store=StoreOf01(MemoryStore())))
+    browser = Browser(serve({"/slow": slow}, store=StrictStore(MemoryStore())))
     await browser.get("/set?a=1")
     running = asyncio.ensure_future(tab(browser).get("/slow"))
     await begun.wait()

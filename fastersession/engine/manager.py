@@ -82,7 +82,6 @@ class SessionManager:
     ) -> None:
         unbounded = float("inf")
         self.store = store
-        self.live = store.live
         self.now = store.clock
         self.draw = draw
         self.idle_timeout = idle_timeout
@@ -96,6 +95,7 @@ class SessionManager:
             unbounded if max_age == 0 else max_age,
             patience,
         )
+        self.live = self.saver.live
         self._load_now = self.saver.load_now
         self._keys = keys
         self.values = values

@@ -25,7 +25,7 @@ from ..events import EventLog
 from ..session import FAILED, LEFT_WITHOUT_COOKIE, NOT_STARTED, Intents, Metadata, Session, Status
 from ..stores.base import AHEAD, AHEAD_TEXT, Change, Record, Store
 from .plan import Action, Point, Situation, plan
-from .tasks import TimeLimit, on_asyncio, run_now
+from .tasks import TimeLimit, on_asyncio
 from .values import Values, Work
 
 __all__ = ["TOUCH_FRACTION", "Foreseen", "Saver", "touch_due"]
@@ -72,12 +72,13 @@ class Saver:
         self, store: Store, values: Values, events: EventLog, lifetime: float, max_age: float, patience: float
     ) -> None:
         self._store = store
-        self.live = store.live
         self.clock = store.clock
-        direct = getattr(store, "direct", None) if store.live else None
-        self._verbs: Any = direct or store  # a live store's verbs, as plain functions where it has them
-        self._is_direct = direct is not None
-        self.load_now: Callable[[bytes], Record | None] = direct.load if direct else self._load_now
+        live = store.live
+        verbs: Any = store if live is None else live
+        self.live = live is not None
+        self._verbs = verbs
+        self._record_type = Record if live is None else live.record_type
+        self.load_now: Callable[[bytes], Record | None] = verbs.load  # of a live store
         self._values = values
         self._events = events
         self._lifetime = lifetime
@@ -92,28 +93,29 @@ class Saver:
     def start_now(self, session: Session) -> bool:
         """Save a changed session at the start the fastest way; ``False``, and nothing done, if that cannot be.
 
-        For a direct store, a session without intents and a start that discards nothing. ``plan`` then says CREATE
+        For a live store, a session without intents and a start that discards nothing. ``plan`` then says CREATE
         for a new session with attributes and UPDATE for a live one, whatever else holds.
         """
-        if not self._is_direct:
-            return False
         clock = self.clock
         content, now = session._snapshot(), clock()
-        if session._status is LIVE:  # if nobody saved since this request loaded, there is nothing to merge with
-            record = session._record  # None, if a thread has invalidated the session this moment
-            if record is None or session._lease is not None:
-                return False
-            saved: bool = self._verbs.swap(record, session._verifier, session._base, content, now)
-        else:
-            saved = session._status is NEW and bool(content) and self._create_now(session, content, now)
+        try:
+            if session._status is LIVE:  # if nobody saved since this request loaded, there is nothing to merge with
+                record = session._record  # None, if a thread has invalidated the session this moment
+                if record is None or session._lease is not None:
+                    return False
+                saved: bool = self._verbs.swap(record, session._verifier, session._base, content, now)
+            else:
+                saved = session._status is NEW and bool(content) and self._create_now(session, content, now)
+        except Exception as error:
+            raise StoreError(f"the store failed: {type(error).__name__}") from error
         if saved:
             session._base = content
         return saved
 
     def _create_now(self, session: Session, content: dict[str, Any], now: float) -> bool:
         record_id, secret = session._ticket()
-        record = self._verbs.create(record_id, secret, now, session._host.idle_timeout, now + self._longest, content)
-        if record is None:  # taken: the slow way mints another
+        record = self._record_type(secret, now, session._host.idle_timeout, now + self._longest, content)
+        if not self._verbs.create(record_id, record):  # taken: the slow way mints another
             return False
         session._record, session._status, session._verifier, session._lease = record, LIVE, secret, None
         if session._record_id is not record_id:
@@ -190,11 +192,7 @@ class Saver:
 
     def call_now(self, verb: Callable[..., Any], *arguments: Any) -> Any:
         """Call a live store."""
-        return verb(*arguments) if self._is_direct else run_now(verb(*arguments))
-
-    def _load_now(self, record_id: bytes) -> Record | None:
-        record: Record | None = run_now(self._verbs.load(record_id))
-        return record
+        return verb(*arguments)
 
     def load(self, record_id: bytes) -> Coroutine[Any, Any, Record | None]:
         """Call the store's ``load``."""
@@ -351,12 +349,13 @@ class Saver:
             record_id, secret = session._ticket()
             verifier, not_after = self.verifier(secret), self._not_after(now, now)
             attributes = self._values.to_create(record_id, work, (None, now, idle))
-            record = yield self._verbs.create, (record_id, verifier, now, idle, not_after, attributes)
+            record = self._record_type(verifier, now, idle, not_after, attributes)
+            created = yield self._verbs.create, (record_id, record)
             if session._record_id is not record_id:  # invalidated while the store worked
                 session._plans().doomed.append(record_id)
                 return
-            if record is not None:
-                session._record, session._status, session._verifier = record, LIVE, record.verifier
+            if created:
+                session._record, session._status, session._verifier = record, LIVE, verifier
                 session._lease = None
                 self._values.settle(session, work)
                 if session._record_id is not record_id:

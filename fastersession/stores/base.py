@@ -1,4 +1,4 @@
-"""The contract between the session manager and every store.
+"""The two contracts between the engine and stores: ``Store`` for coroutines, ``LiveStore`` for plain functions.
 
 Rules of residence: types and docstrings, no behaviour. Concrete stores import this module and their driver only.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["AHEAD", "AHEAD_TEXT", "Change", "Record", "Store"]
+__all__ = ["AHEAD", "AHEAD_TEXT", "Change", "LiveStore", "Record", "Store"]
 
 AHEAD = 60.0  # seconds: clocks that are kept by NTP differ by less; what is further ahead was written by a wrong one
 AHEAD_TEXT = (
@@ -21,9 +21,10 @@ AHEAD_TEXT = (
 class Record:
     """One session as a store keeps it. Times are seconds of the store's clock.
 
+    The constructor makes a new one: of version 1, last accessed when it was created, never regenerated.
     ``attributes`` is never changed in place: a store publishes a new mapping at each update, so who holds a record
-    may read it without a lock. ``requests`` and ``sockets`` count what runs on this record object in this process;
-    the manager counts, and a store that keeps live records spares the ones in use.
+    may read it without a lock. ``requests`` and ``sockets`` count what runs on this record object in this process.
+    The engine counts, and a live store spares the records in use.
 
     ``verifier_before`` is the verifier that the last regeneration replaced, ``None`` if there was none; see ``Store``.
     """
@@ -84,7 +85,7 @@ class Change(NamedTuple):
 
 
 class Store(Protocol):
-    """Keeps sessions under their public record id (16 bytes).
+    """Keeps sessions under their public record id (16 bytes). Every verb is a coroutine.
 
     Outcomes are returned; exceptions mean that the system failed (connection, disk), never that a session is absent.
     A record is *absent* when it was never created, was deleted, or has expired: at ``accessed_at + idle_timeout`` or
@@ -98,14 +99,17 @@ class Store(Protocol):
     write. Where older releases write to the same records, what they leave of it must open nothing: keep the verifier
     that came after it beside it, and let it count only while that is the record's own.
 
-    ``live`` is true for a store that keeps the very objects in this process. Its verbs never suspend, its records
-    keep the secret itself as ``verifier``, and attributes reach it as they are. It may have an attribute ``direct``:
-    an object with the same verbs as plain functions, so that a save costs no coroutine. Every other store gets the
-    SHA-256 of the secret as ``verifier``, and may suspend.
+    Attributes are bytes here, and the verifier is the SHA-256 of the secret.
     """
 
-    live: bool
-    clock: Callable[[], float]
+    clock: Callable[[], float]  # returns the time in seconds since the epoch
+
+    @property
+    def live(self) -> LiveStore | None:
+        """The same sessions as live objects in this process; ``None`` for every store outside of it.
+
+        A middleware asks once, when it is made. Where there is one, it calls that instead of the coroutines.
+        """
 
     async def open(self) -> None:
         """Make ready for use; called at lifespan startup, else at the first use, and in each further event loop.
@@ -119,17 +123,11 @@ class Store(Protocol):
     async def load(self, record_id: bytes) -> Record | None:
         """Return the record, ``None`` if it is absent. Reading does not count as an access: see ``touch``."""
 
-    async def create(
-        self,
-        record_id: bytes,
-        verifier: bytes,
-        created_at: float,
-        idle_timeout: float,
-        not_after: float,
-        attributes: Mapping[str, Any],
-        user: str | None = None,
-    ) -> Record | None:
-        """Insert a new record, of version 1, and return it; ``None``, and nothing changed, if the id is taken."""
+    async def create(self, record_id: bytes, record: Record) -> bool:
+        """Insert a new record. Return ``False``, and change nothing, if the id is taken.
+
+        The record stays the caller's, who may change its fields later: keep another object, or its fields.
+        """
 
     async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
         """Merge a change into the record as it is now, whose version grows by one.
@@ -170,3 +168,50 @@ class Store(Protocol):
 
     async def purge(self) -> int:
         """Remove what has expired by now and return how many that were."""
+
+
+class LiveStore(Protocol):
+    """Keeps the very objects in this process. Its verbs are plain functions, and never suspend.
+
+    What the verbs of ``Store`` say of outcomes, absence and verifiers holds here too. The attributes are the
+    application's objects, and ``verifier`` is the secret itself. A record that ``load`` returns is the one in the
+    store: it shows what is saved later, and the engine counts on it what runs.
+    """
+
+    record_type: type[Record]  # the class of its records; the constructor takes what ``Record`` takes
+
+    def load(self, record_id: bytes) -> Record | None:
+        """Return the record itself, ``None`` if it is absent."""
+
+    def create(self, record_id: bytes, record: Any) -> bool:
+        """Insert this very object, a new ``record_type``. Return ``False``, and change nothing, if the id is taken."""
+
+    def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
+        """Merge a change into the record, as ``Store.update`` does."""
+
+    def swap(
+        self, record: Any, verifier: bytes, base: Mapping[str, Any], content: Mapping[str, Any], now: float
+    ) -> bool:
+        """Publish ``content`` as the attributes of a loaded record; ``now`` is the access. The version grows by one.
+
+        For a save that has nothing to merge with, and is made under no lease. Return ``False``, and change nothing,
+        unless the record is alive, ``verifier`` is the very object that is its own, and ``base`` the very mapping of
+        its attributes. ``False`` is no refusal: it may be returned for any reason, and ``update`` decides.
+        """
+
+    def touch(self, record_id: bytes, verifier: bytes, accessed_at: float) -> bool:
+        """Move ``accessed_at`` forward, as ``Store.touch`` does."""
+
+    def delete(self, record_id: bytes) -> bool:
+        """Remove the record, as ``Store.delete`` does."""
+
+    def regenerate(
+        self, record_id: bytes, verifier: bytes, new_verifier: bytes, not_after: float, change: Change
+    ) -> bool:
+        """Replace the verifier and merge a change, as ``Store.regenerate`` does."""
+
+    def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
+        """Take the record's lease, as ``Store.lock`` does."""
+
+    def unlock(self, record_id: bytes, owner: bytes) -> bool:
+        """Give the lease back, as ``Store.unlock`` does."""

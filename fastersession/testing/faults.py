@@ -16,7 +16,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..stores.base import Change, Record
+from ..stores.base import Change, LiveStore, Record
 from ..stores.memory import MemoryStore
 
 __all__ = ["FaultyStore", "Gate", "InjectedError"]
@@ -49,18 +49,18 @@ class _Fault(NamedTuple):
 class FaultyStore:
     """A store as one across a network: each verb suspends, records are handed out as copies, and it fails as told.
 
-    It says that it is not live, so attributes reach it encoded and sealed, even over a ``MemoryStore``.
+    It has no ``live``, so attributes reach it encoded and sealed, even over a ``MemoryStore``.
 
     :param inner: the store that does the work; ``None`` takes a ``MemoryStore`` made with ``options``.
     """
 
-    live = False
+    live: LiveStore | None = None
 
     def __init__(self, inner: Any = None, calls: list[str] | None = None, **options: Any) -> None:
         self.inner: Any = MemoryStore(**options) if inner is None else inner
         self.clock: Callable[[], float] = self.inner.clock
         self.calls: list[str] = [] if calls is None else calls
-        self.arguments: list[tuple[Any, ...]] = []  # (verb, arguments..., keywords) of each call that acted
+        self.arguments: list[tuple[Any, ...]] = []  # (verb, arguments...) of each call that acted
         self.running: dict[str, int] = defaultdict(int)
         self.most_at_once = 0  # saves that ran at the same time
         self._gates: dict[str, deque[Gate]] = defaultdict(deque)
@@ -90,15 +90,15 @@ class FaultyStore:
             raise ValueError(f"{fault!r} is none of {FAULTS}")
         self._faults[verb].extend([_Fault()] * after + [_Fault(fault, seconds)] * times)
 
-    async def _run(self, verb: str, *args: Any, **kwargs: Any) -> Any:
+    async def _run(self, verb: str, *args: Any) -> Any:
         self.running[verb] += 1
         self.most_at_once = max(self.most_at_once, sum(self.running.values()) - self.running["load"])
         try:
-            return await self._suspend(verb, *args, **kwargs)
+            return await self._suspend(verb, *args)
         finally:
             self.running[verb] -= 1
 
-    async def _suspend(self, verb: str, *args: Any, **kwargs: Any) -> Any:
+    async def _suspend(self, verb: str, *args: Any) -> Any:
         gate = self._gates[verb].popleft() if self._gates[verb] else None
         fault = self._faults[verb].popleft() if self._faults[verb] else _Fault()
         if gate is not None and not gate.after:
@@ -109,7 +109,7 @@ class FaultyStore:
             if fault.kind == "raise":
                 raise InjectedError("no connection")
             await asyncio.Event().wait()
-        result = await self._act(verb, *args, **kwargs)
+        result = await self._act(verb, *args)
         if isinstance(result, Record):
             result = _copy(result)  # at once: another verb may change the record while this one suspends
         if gate is not None and gate.after:
@@ -119,56 +119,45 @@ class FaultyStore:
             raise InjectedError("the answer was lost")
         return result
 
-    async def _act(self, verb: str, *args: Any, **kwargs: Any) -> Any:
+    async def _act(self, verb: str, *args: Any) -> Any:
         self.calls.append(verb)
-        self.arguments.append((verb, *args, kwargs))
-        return await getattr(self.inner, verb)(*args, **kwargs)
+        self.arguments.append((verb, *args))
+        return await getattr(self.inner, verb)(*args)
 
     async def open(self) -> None:
-        """See :meth:`Store.open`."""
         await self._run("open")
 
     async def close(self) -> None:
-        """See :meth:`Store.close`."""
         await self._run("close")
 
     async def load(self, record_id: bytes) -> Record | None:
-        """See :meth:`Store.load`."""
         return await self._run("load", record_id)  # type: ignore[no-any-return]
 
-    async def create(self, record_id: bytes, *fields: Any, **more: Any) -> Record | None:
-        """See :meth:`Store.create`."""
-        return await self._run("create", record_id, *fields, **more)  # type: ignore[no-any-return]
+    async def create(self, record_id: bytes, record: Record) -> bool:
+        return await self._run("create", record_id, record)  # type: ignore[no-any-return]
 
     async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
-        """See :meth:`Store.update`."""
         return await self._run("update", record_id, verifier, change)  # type: ignore[no-any-return]
 
     async def touch(self, record_id: bytes, verifier: bytes, accessed_at: float) -> bool:
-        """See :meth:`Store.touch`."""
         return await self._run("touch", record_id, verifier, accessed_at)  # type: ignore[no-any-return]
 
     async def delete(self, record_id: bytes) -> bool:
-        """See :meth:`Store.delete`."""
         return await self._run("delete", record_id)  # type: ignore[no-any-return]
 
     async def regenerate(
         self, record_id: bytes, verifier: bytes, new_verifier: bytes, not_after: float, change: Change
     ) -> bool:
-        """See :meth:`Store.regenerate`."""
         arguments = record_id, verifier, new_verifier, not_after, change
         return await self._run("regenerate", *arguments)  # type: ignore[no-any-return]
 
     async def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
-        """See :meth:`Store.lock`."""
         return await self._run("lock", record_id, verifier, owner, seconds)  # type: ignore[no-any-return]
 
     async def unlock(self, record_id: bytes, owner: bytes) -> bool:
-        """See :meth:`Store.unlock`."""
         return await self._run("unlock", record_id, owner)  # type: ignore[no-any-return]
 
     async def purge(self) -> int:
-        """See :meth:`Store.purge`."""
         return await self._run("purge")  # type: ignore[no-any-return]
 
 

@@ -14,17 +14,19 @@ except ModuleNotFoundError as missing:
     text = f'the contract of a store needs {missing.name}: pip install "fastersession[testing]"'
     raise ImportError(text) from missing
 
-_PARTS = ("", "_cancelled", "_leases", "_races", "_times", "_values")
-for _name in (*(f"contract{part}" for part in _PARTS), "machine"):
-    if f"fastersession.testing.{_name}" not in sys.modules:  # so that a failing assertion tells what it compared
-        pytest.register_assert_rewrite(f"fastersession.testing.{_name}")
+_PARTS = ("before", "cancelled", "leases", "live", "machine", "races", "roundtrip", "subject", "suite", "times")
+for _name in (f"fastersession.testing.contract.{part}" for part in _PARTS):
+    if _name not in sys.modules:  # so that a failing assertion tells what it compared
+        pytest.register_assert_rewrite(_name)
 
+from .contract.live import LiveStoreContract  # noqa: E402 - only now
 from .contract.machine import StoreMachine, check_store  # noqa: E402
 from .contract.subject import Factory, Subject, over_a_store  # noqa: E402
-from .contract.suite import SharedStoreContract, StoreContract  # noqa: E402 - only now
+from .contract.suite import SharedStoreContract, StoreContract  # noqa: E402
 
 __all__ = [
     "Factory",
+    "LiveStoreContract",
     "SharedStoreContract",
     "StoreContract",
     "StoreMachine",

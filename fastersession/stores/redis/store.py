@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
@@ -64,7 +64,7 @@ class RedisStore:
     :raises ConfigError: an argument is none of these.
     """
 
-    live = False
+    live = None
 
     def __init__(
         self, client_or_url: Client | str, *, prefix: str = "fs:", clock: Callable[[], float] = time.time
@@ -122,21 +122,11 @@ class RedisStore:
         except (ValueError, KeyError):
             raise StoreError("Redis: the record is not one of ours") from None  # the cause would quote it
 
-    async def create(
-        self,
-        record_id: bytes,
-        verifier: bytes,
-        created_at: float,
-        idle_timeout: float,
-        not_after: float,
-        attributes: Mapping[str, Any],
-        user: str | None = None,
-    ) -> Record | None:
-        """See :meth:`Store.create`. Found its own verifier after a lost connection, it has succeeded."""
-        record = Record(verifier, created_at, idle_timeout, not_after, attributes, user)
+    async def create(self, record_id: bytes, record: Record) -> bool:
+        """Insert. What finds its own verifier after a lost connection has succeeded."""
         key, fields, now = self._key(record_id), to_fields(record_id, record), self.clock()
-        left = min(created_at + idle_timeout, not_after) - now + lua.GRACE
-        arguments = number(now), verifier
+        left = min(record.created_at + record.idle_timeout, record.not_after) - now + lua.GRACE
+        arguments = number(now), record.verifier
         to_live = b"%d" % max(left * 1000, 1) if left < 1e12 else b""
 
         def small(again: bytes) -> bytes:
@@ -146,7 +136,7 @@ class RedisStore:
             stage, place = key + b":hold", _eval(lua.PLACE, _keys(key), *arguments, again, to_live)
             return b"".join((_MULTI, pack((b"HSET", stage, *fields)), place, _EXEC))
 
-        return record if await self._write(key, sum(map(len, fields)), small, large, 4) else None
+        return bool(await self._write(key, sum(map(len, fields)), small, large, 4))
 
     async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
         """See :meth:`Store.update`. One round trip; sends what has changed and some 800 bytes."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
@@ -72,7 +72,7 @@ class SQLStore:
     the driver's exception, which names no content.
     """
 
-    live = False
+    live = None
 
     def __init__(
         self,
@@ -145,26 +145,14 @@ class SQLStore:
         attributes = dict(sql.from_key(name, value) for *_, name, value in rows if name is not None)
         return record_of(rows[0][:-2], attributes)
 
-    async def create(
-        self,
-        record_id: bytes,
-        verifier: bytes,
-        created_at: float,
-        idle_timeout: float,
-        not_after: float,
-        attributes: Mapping[str, bytes],
-        user: str | None = None,
-    ) -> Record | None:
-        """See :meth:`Store.create`."""
+    async def create(self, record_id: bytes, record: Record) -> bool:
         parameters = self._own(
-            record_id, verifier, created=float(created_at), idle=float(idle_timeout), not_after=float(not_after),
-            user=None if user is None else name_to_bytes(user),
+            record_id, record.verifier, created=float(record.created_at), idle=float(record.idle_timeout),
+            not_after=float(record.not_after), user=None if record.user is None else name_to_bytes(record.user),
         )  # fmt: skip
-        sets = dict(sql.to_key(name, value) for name, value in attributes.items())
+        sets = dict(sql.to_key(name, value) for name, value in record.attributes.items())
         create = partial(self._database.create, parameters=parameters, sets=sets)
-        if not await self._do(create, partial(self._found, record_id, verifier)):
-            return None
-        return Record(verifier, created_at, idle_timeout, not_after, dict(attributes), user)
+        return await self._do(create, partial(self._found, record_id, record.verifier))
 
     async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
         """See :meth:`Store.update`. One round trip on PostgreSQL without deletes; else one transaction."""

@@ -11,7 +11,7 @@ import atexit
 import os
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -54,7 +54,7 @@ class SQLiteStore:
     of ours, locked by another process for 1.5 s). The next call tries again with a new connection.
     """
 
-    live = False
+    live = None
 
     def __init__(
         self,
@@ -95,25 +95,13 @@ class SQLiteStore:
         record: Record | None = await self._started().reader.submit(job)
         return record
 
-    async def create(
-        self,
-        record_id: bytes,
-        verifier: bytes,
-        created_at: float,
-        idle_timeout: float,
-        not_after: float,
-        attributes: Mapping[str, bytes],
-        user: str | None = None,
-    ) -> Record | None:
-        """See :meth:`Store.create`."""
+    async def create(self, record_id: bytes, record: Record) -> bool:
         parameters = {
-            "id": record_id, "now": self.clock(), "verifier": verifier, "created": created_at, "idle": idle_timeout,
-            "not_after": not_after, "user": None if user is None else name_to_bytes(user),
+            **self._own(record_id, record.verifier), "created": record.created_at, "idle": record.idle_timeout,
+            "not_after": record.not_after, "user": None if record.user is None else name_to_bytes(record.user),
         }  # fmt: skip
-        sets = {name_to_bytes(name): value for name, value in attributes.items()}
-        if not await self._write(jobs.create, parameters, sets):
-            return None
-        return Record(verifier, created_at, idle_timeout, not_after, dict(attributes), user)
+        sets = {name_to_bytes(name): value for name, value in record.attributes.items()}
+        return await self._write(jobs.create, parameters, sets)
 
     async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
         """See :meth:`Store.update`."""

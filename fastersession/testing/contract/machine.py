@@ -1,6 +1,6 @@
 """One state machine over all stores: any sequence of verbs, requests that overlap, verbs at once, and crashes.
 
-Rules of residence: hypothesis, the model, and the loop that a store lives in from its opening to its closing.
+Rules of residence: hypothesis, the reference, and the loop that a store lives in from its opening to its closing.
 
     check_store(lambda clock: MyStore(url, clock=clock), examples=30)
 """
@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 
 from ...stores.base import Change, Record
 from ..clock import FakeClock
-from .model import Model
+from .reference import Reference
 from .subject import START, Factory, fields
 
 __all__ = ["StoreMachine", "check_store"]
@@ -71,7 +71,7 @@ steps = st.one_of(
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Every verb has the model's outcome, and every read shows the model's record.
+    """Every verb has the reference's outcome, and every read shows the reference's record.
 
     Run it with ``check_store``, or ``hypothesis.stateful.run_state_machine_as_test`` and settings of your own.
 
@@ -81,14 +81,14 @@ class StoreMachine(RuleBasedStateMachine):
     """
 
     # Invariant: after any sequence of verbs, by requests that overlap in any way, at any times, each outcome and each
-    # read is the model's; of verbs at once the outcomes and the reads after them are those of some order of the verbs.
+    # read is the reference's; the outcomes of verbs at once, and the reads after them, are those of some order of them.
     begun = Bundle("begun")
 
     def __init__(self, factory: Factory, *, shared: bool = True) -> None:
         super().__init__()
         self.factory, self.shared = factory, shared
         self.clock = FakeClock(START)
-        self.model = Model(self.clock)
+        self.reference = Reference(self.clock)
         self.crashed: list[Any] = []
         self.ids = [secrets.token_bytes(16) for _ in RECORDS]
         self.runner = asyncio.Runner()
@@ -117,7 +117,7 @@ class StoreMachine(RuleBasedStateMachine):
     def one(self, step: Any) -> None:
         """Do one verb."""
         verb, arguments = self.bound(step)
-        assert self.run([(verb, arguments)]) == [getattr(self.model, verb)(*arguments)], verb
+        assert self.run([(verb, arguments)]) == [getattr(self.reference, verb)(*arguments)], verb
 
     @rule(step=writes)
     def write(self, step: Any) -> None:
@@ -135,21 +135,21 @@ class StoreMachine(RuleBasedStateMachine):
         calls = [self.bound((step[0], record, *step[2:])) for step in together]
         outcomes, found, possible = self.run(calls), self.all_records(), []
         for order in itertools.permutations(range(len(calls))):
-            model = self.model.copy()
-            said = {number: getattr(model, calls[number][0])(*calls[number][1]) for number in order}
-            if [said[number] for number in range(len(calls))] == outcomes and self.expected(model) == found:
-                possible.append(model)
+            reference = self.reference.copy()
+            said = {number: getattr(reference, calls[number][0])(*calls[number][1]) for number in order}
+            if [said[number] for number in range(len(calls))] == outcomes and self.expected(reference) == found:
+                possible.append(reference)
         assert possible, f"no order of {[verb for verb, _ in calls]} has the outcomes {outcomes}"
-        self.model = possible[0]
-        if len({model.lease(self.ids[record]) for model in possible}) > 1:  # no read shows a lease: have none
+        self.reference = possible[0]
+        if len({reference.lease(self.ids[record]) for reference in possible}) > 1:  # no read shows a lease: have none
             self.run([("unlock", (self.ids[record], owner)) for owner in OWNERS])
-            self.model.free(self.ids[record])
+            self.reference.free(self.ids[record])
 
     @rule(target=begun, record=records)
     def begin(self, record: int) -> Any:
         """Begin a request: load, and keep the verifier that the record had."""
         found = self.run([("load", (self.ids[record],))])[0]
-        assert found == self.model.load(self.ids[record])
+        assert found == self.reference.load(self.ids[record])
         return record, found["verifier"] if found else VERIFIERS[0]
 
     @rule(request=begun, change=changes)
@@ -183,16 +183,16 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(record=records, early=st.sampled_from((0.0, 0.0, 0.5)), lease=st.booleans())
     def wait_for_an_end(self, record: int, early: float, lease: bool) -> None:
         """Wait until a record or its lease ends, or shortly before, and look at everything then."""
-        row = self.model.alive(self.ids[record])
+        row = self.reference.alive(self.ids[record])
         ends = [row.lease[1] if lease and row.lease else row.end - early] if row else []
         self.clock.now = max([self.clock(), *(end for end in ends if end < math.inf)])
         self.compare()
 
     @rule()
     def purge(self) -> None:
-        """Purge: what is left is what the model says is alive."""
+        """Purge: what is left is what the reference says is alive."""
         self.run([("purge", ())])  # not how many: a load may have removed them before, and others share the server
-        self.model.purge()
+        self.reference.purge()
         self.compare()
 
     @precondition(lambda self: len(self.crashed) < MOST_CRASHES)
@@ -203,24 +203,24 @@ class StoreMachine(RuleBasedStateMachine):
         self.store = self.factory(self.clock)
         self.runner.run(self.store.open())
         if not self.shared:
-            self.model = Model(self.clock)
+            self.reference = Reference(self.clock)
         self.compare()
 
     @rule()
     def compare(self) -> None:
         """Read all records."""
-        assert self.all_records() == self.expected(self.model)
+        assert self.all_records() == self.expected(self.reference)
 
     def bound(self, step: Sequence[Any]) -> tuple[str, tuple[Any, ...]]:
         """Put ids and times into a step."""
         verb, record, *rest = step
         now = self.clock()
         if verb not in ("load", "delete", "unlock", "create") and rest[0] is None:
-            row = self.model.rows.get(self.ids[record])
+            row = self.reference.rows.get(self.ids[record])
             rest[0] = VERIFIERS[0] if row is None else row.verifier
         if verb == "create":
             verifier, idle, life, content, user = rest
-            rest = [verifier, now, idle, now + life, content, user]
+            rest = [Record(verifier, now, idle, now + life, content, user)]
         elif verb == "update":
             rest[-1] = self.change(rest[-1])
         elif verb == "regenerate":
@@ -250,9 +250,9 @@ class StoreMachine(RuleBasedStateMachine):
         """Return what the store has."""
         return self.run([("load", (record_id,)) for record_id in self.ids])
 
-    def expected(self, model: Model) -> list[Any]:
-        """Return what a model has."""
-        return [model.load(record_id) for record_id in self.ids]
+    def expected(self, reference: Reference) -> list[Any]:
+        """Return what a reference has."""
+        return [reference.load(record_id) for record_id in self.ids]
 
 
 def check_store(factory: Factory, *, shared: bool = True, examples: int = 100, length: int = 40) -> None:

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Coroutine
 from typing import Any
 
+from ...stores.base import Record
 from .subject import Subject, over_a_store
 
 V, W, X = b"v" * 32, b"w" * 32, b"x" * 32
@@ -31,13 +32,10 @@ class Races:
         for size in SIZES:
             record_id, now = secrets.token_bytes(16), subject.clock()
             verifiers = [secrets.token_bytes(32) for _ in range(MANY)]
-            records = await at_once(
-                *(
-                    subject.create(record_id, one, now, 60.0, now + 60.0, {one.hex(): one * (size // 8)})
-                    for one in verifiers
-                )
-            )
-            (winner,) = [one for one, record in zip(verifiers, records, strict=True) if record is not None]
+            records = [Record(one, now, 60.0, now + 60.0, {one.hex(): one * (size // 8)}) for one in verifiers]
+            won = await at_once(*(subject.create(record_id, record) for record in records))
+            assert sorted(won) == [False] * (MANY - 1) + [True]
+            winner = verifiers[won.index(True)]
             found = await subject.read(record_id)
             assert (found["verifier"], list(found["attributes"])) == (winner, [winner.hex()])
 

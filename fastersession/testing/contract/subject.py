@@ -61,8 +61,8 @@ class Subject:
     ) -> bytes:
         """Create a record and return its id."""
         record_id, now = secrets.token_bytes(16) if record_id is None else record_id, self.clock()
-        record = await self.store.create(record_id, verifier, now, idle, now + life, dict(attributes or {}), user)
-        assert record is not None
+        record = Record(verifier, now, idle, now + life, dict(attributes or {}), user)
+        assert await self.store.create(record_id, record) is True
         return record_id
 
     async def update(self, record_id: bytes, verifier: bytes = b"v" * 32, /, *deletes: str, **more: Any) -> bool:

@@ -18,9 +18,9 @@ from .cancelled import Cancelled
 from .leases import Leases
 from .machine import check_store
 from .races import Races
+from .roundtrip import RoundTrip
 from .subject import Factory, Subject, fields, opened, over_a_store
 from .times import Times
-from .values import Values
 
 __all__ = ["SharedStoreContract", "StoreContract"]
 
@@ -41,7 +41,7 @@ async def absent(subject: Subject, why: str) -> bytes:
     return record_id
 
 
-class StoreContract(Before, Cancelled, Leases, Races, Times, Values):
+class StoreContract(Before, Cancelled, Leases, Races, RoundTrip, Times):
     """Every verb: what it returns and what it leaves behind. Subclass it, and pytest runs all of it over your store.
 
         class TestMyStore(SharedStoreContract):
@@ -71,29 +71,28 @@ class StoreContract(Before, Cancelled, Leases, Races, Times, Values):
 
     @over_a_store
     async def test_create_then_load(self, subject: Subject) -> None:
-        """What was created is loaded, every field as it was given, and create returns the same."""
+        """What was created is loaded, every field as it was given; the record that was given stays as it is."""
         now = subject.clock() + 0.123456
         subject.clock.advance(0.123456)
         given = {"a": b"1", "b": b"\x00\xff"}
-        record = await subject.create(b"i" * 15 + secrets.token_bytes(1), V, now, 60.25, now + 90.5, given, "ada")
-        assert isinstance(record, Record)
-        record_id = await subject.insert(given, idle=60.25, life=90.5, user="ada")
-        loaded = await subject.read(record_id)
-        assert loaded == fields(record)
-        assert loaded == {
+        record, record_id = Record(V, now, 60.25, now + 90.5, given, "ada"), secrets.token_bytes(16)
+        before = fields(record)
+        assert await subject.create(record_id, record) is True
+        assert await subject.read(record_id) == fields(record) == before == {
             "verifier": V, "verifier_before": None, "created_at": now, "accessed_at": now, "idle_timeout": 60.25,
             "not_after": now + 90.5, "regenerated_at": None, "user": "ada", "version": 1, "attributes": given,
         }  # fmt: skip
 
     @over_a_store
     async def test_k2_create_is_insert_only(self, subject: Subject) -> None:
-        """K2: with an id that is taken, create returns None and the record there stays as it is, to the byte."""
+        """K2: with an id that is taken, create returns False and the record there stays as it is, to the byte."""
         record_id = await subject.insert({"a": b"1"}, user="ada")
         before = await subject.read(record_id)
         subject.clock.advance(5)
         now = subject.clock()
-        assert await subject.create(record_id, W, now, 1.0, now + 1.0, {"a": b"2", "b": b"3"}, "eve") is None
-        assert await subject.create(record_id, V, now, 9e9, now + 9e9, {}, None) is None
+        other = Record(W, now, 1.0, now + 1.0, {"a": b"2", "b": b"3"}, "eve")
+        assert await subject.create(record_id, other) is False
+        assert await subject.create(record_id, Record(V, now, 9e9, now + 9e9, {})) is False
         assert await subject.read(record_id) == before
 
     @pytest.mark.parametrize("why", ABSENT)
@@ -106,6 +105,17 @@ class StoreContract(Before, Cancelled, Leases, Races, Times, Values):
         assert (found["attributes"], found["verifier"], found["version"]) == ({"new": b"2"}, W, 1)
         assert (found["accessed_at"], found["regenerated_at"]) == (subject.clock(), None)
         assert found["verifier_before"] is None
+
+    @over_a_store
+    async def test_a_created_record_is_the_callers(self, subject: Subject) -> None:
+        """What the caller does to the record that it gave is nothing to the store, nor the other way round."""
+        now, record_id = subject.clock(), secrets.token_bytes(16)
+        record = Record(V, now, 100.0, now + 100.0, {"a": b"1"})
+        assert await subject.create(record_id, record) is True
+        before, record.accessed_at, record.idle_timeout, record.attributes = await subject.read(record_id), 0.0, 1.0, {}
+        assert await subject.read(record_id) == before
+        assert await subject.update(record_id, V, sets={"b": b"2"}) is True
+        assert (record.version, record.attributes) == (1, {})
 
     @pytest.mark.parametrize("why", ABSENT)
     @over_a_store

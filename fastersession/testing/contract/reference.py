@@ -1,6 +1,6 @@
-"""What a store is, as a dict: the same verbs as plain functions, with the outcomes of the contract.
+"""The reference: what a store is, as a dict, with the same verbs as plain functions and the contract's outcomes.
 
-Rules of residence: no event loop, no store. The model is copied and asked again, so it never changes what it was given.
+Rules of residence: no event loop, no store. It is copied and asked again, so it never changes what it was given.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ...stores.base import Change
+from ...stores.base import Change, Record
 
-__all__ = ["Model", "Row"]
+__all__ = ["Reference", "Row"]
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,18 @@ class Row:
         )
 
 
-class Model:
+class Reference:
     """The rows by id, at the time of a clock."""
 
     def __init__(self, clock: Callable[[], float], rows: Mapping[bytes, Row] | None = None) -> None:
         self.clock, self.rows = clock, dict(rows or {})
 
-    def copy(self) -> Model:
-        """Return another model with the same rows, by the same clock."""
-        return Model(self.clock, self.rows)
+    def copy(self) -> Reference:
+        """Return another one with the same rows, by the same clock."""
+        return Reference(self.clock, self.rows)
 
     def expired(self, row: Row) -> bool:
-        """Tell if a row has expired by now."""
+        """Return whether a row has expired by now."""
         return self.clock() >= row.end
 
     def alive(self, record_id: bytes) -> Row | None:
@@ -98,43 +98,29 @@ class Model:
             self.rows[record_id] = replace(row, lease=None)
 
     def load(self, record_id: bytes) -> dict[str, Any] | None:
-        """See ``Store.load``."""
         row = self.alive(record_id)
         return None if row is None else row.fields()
 
-    def create(
-        self,
-        record_id: bytes,
-        verifier: bytes,
-        created_at: float,
-        idle_timeout: float,
-        not_after: float,
-        attributes: Mapping[str, Any],
-        user: str | None = None,
-    ) -> dict[str, Any] | None:
-        """See ``Store.create``."""
+    def create(self, record_id: bytes, record: Record) -> bool:
         if self.alive(record_id) is not None:
-            return None
-        times = created_at, created_at, idle_timeout, not_after
-        row = self.rows[record_id] = Row(verifier, *times, user, dict(attributes))
-        return row.fields()
+            return False
+        times = record.created_at, record.created_at, record.idle_timeout, record.not_after
+        self.rows[record_id] = Row(record.verifier, *times, record.user, dict(record.attributes))
+        return True
 
     def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
-        """See ``Store.update``."""
         row = self.proven(record_id, verifier, change.lease)
         if row is not None:
             self.rows[record_id] = row.merged(change)
         return row is not None
 
     def touch(self, record_id: bytes, verifier: bytes, accessed_at: float) -> bool:
-        """See ``Store.touch``."""
         row = self.proven(record_id, verifier)
         if row is not None:
             self.rows[record_id] = replace(row, accessed_at=max(row.accessed_at, accessed_at))
         return row is not None
 
     def delete(self, record_id: bytes) -> bool:
-        """See ``Store.delete``."""
         found = self.alive(record_id) is not None
         self.rows.pop(record_id, None)
         return found
@@ -142,7 +128,6 @@ class Model:
     def regenerate(
         self, record_id: bytes, verifier: bytes, new_verifier: bytes, not_after: float, change: Change
     ) -> bool:
-        """See ``Store.regenerate``."""
         row = self.own(record_id, verifier, change.lease)
         if row is not None:
             fresh = replace(row, verifier=new_verifier, verifier_before=verifier, not_after=not_after)
@@ -150,7 +135,6 @@ class Model:
         return row is not None
 
     def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
-        """See ``Store.lock``."""
         row = self.proven(record_id, verifier)
         if row is None or self.holder(row) not in (None, owner):
             return False
@@ -158,7 +142,6 @@ class Model:
         return True
 
     def unlock(self, record_id: bytes, owner: bytes) -> bool:
-        """See ``Store.unlock``."""
         row = self.alive(record_id)
         if row is None or self.holder(row) != owner:
             return False
@@ -166,7 +149,6 @@ class Model:
         return True
 
     def purge(self) -> int:
-        """See ``Store.purge``."""
         gone = [record_id for record_id, row in self.rows.items() if self.expired(row)]
         for record_id in gone:
             del self.rows[record_id]

@@ -33,7 +33,7 @@ VALUES = [
 LARGE = 4_000_000
 
 
-class Values:
+class RoundTrip:
     """What goes in comes out."""
 
     @over_a_store

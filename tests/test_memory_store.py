@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from clocks import FakeClock
+from driver import Browser, in_loop
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from routes import content, secret_of, serve
+from routes import record_id as id_of
 
 from fastersession import ConfigError, MemoryStore
 from fastersession.engine.tasks import run_now
@@ -220,3 +224,56 @@ def test_a_bound_that_is_no_number_of_sessions_is_refused(given: Any) -> None:
         MemoryStore(max_sessions=given)
     with pytest.raises(ConfigError, match="clock"):
         MemoryStore(clock=12)  # type: ignore[arg-type]
+
+
+class Counting(MemoryStore):
+    """A store with a verb of its own."""
+
+    loads = 0
+
+    async def load(self, record_id: bytes) -> Record | None:
+        self.loads += 1
+        return await super().load(record_id)
+
+
+class Sized(MemoryStore):
+    """A store with more to it, and no verb of its own."""
+
+    async def size(self) -> int:
+        return len(self)
+
+
+def test_a_store_with_verbs_of_its_own_is_not_live() -> None:
+    """Whether a class brings them or they were put on the object; other methods and attributes do not matter."""
+    patched, sized = MemoryStore(), Sized()
+    patched.load = Counting(clock=patched.clock).load  # type: ignore[method-assign]
+    assert [store.live for store in (Counting(), patched)] == [None, None]
+    assert None not in (MemoryStore().live, sized.live)
+    assert sized.live is sized.live
+
+
+@in_loop
+async def test_a_store_with_verbs_of_its_own_is_a_store_of_coroutines() -> None:
+    """Its verbs are called; it is given bytes, and the SHA-256 of the secret."""
+    store = Counting()
+    browser = Browser(serve(store=store))
+    await browser.get("/set?name=ada")
+    assert await content(browser) == {"name": "ada"}
+    assert store.loads == 1
+    record = await store.load(id_of(browser))
+    assert record is not None
+    assert sorted(record.attributes) == ["!", ".name"]
+    assert all(isinstance(value, bytes) and b"ada" not in value for value in record.attributes.values())
+    assert record.verifier == hashlib.sha256(secret_of(browser)).digest()
+
+
+def test_a_save_of_a_running_request_is_swapped_in() -> None:
+    """The fast way is taken while a request is counted, and left to `update` when none is."""
+    store = MemoryStore(clock=FakeClock())
+    live, record = store.live, add(store, IDS[0])
+    assert live is not None
+    assert record is not None
+    assert live.swap(record, record.verifier, record.attributes, {"a": 1}, store.clock()) is False
+    record.requests += 1
+    assert live.swap(record, record.verifier, record.attributes, {"a": 1}, store.clock()) is True
+    assert record.attributes == {"a": 1}

@@ -99,7 +99,7 @@ class Store(Protocol):
     write. Where older releases write to the same records, what they leave of it must open nothing: keep the verifier
     that came after it beside it, and let it count only while that is the record's own.
 
-    Attributes are bytes here, and the verifier is the SHA-256 of the secret.
+    The middleware gives it attributes as bytes, and the SHA-256 of the secret as ``verifier``.
     """
 
     clock: Callable[[], float]  # returns the time in seconds since the epoch

@@ -45,9 +45,7 @@ class MemoryStore:
     @property
     def live(self) -> Table | None:
         """The sessions as live objects; ``None`` if a subclass has verbs of its own: it is a store of coroutines."""
-        own = [
-            verb for verb in VERBS if getattr(getattr(self, verb), "__func__", None) is not getattr(MemoryStore, verb)
-        ]
+        own = any(getattr(getattr(self, verb), "__func__", None) is not getattr(MemoryStore, verb) for verb in VERBS)
         return None if own else self._table
 
     def __len__(self) -> int:

@@ -63,7 +63,8 @@ class Table:
         return record
 
     def create(self, record_id: bytes, record: Any) -> bool:
-        if record.created_at >= self._due_at:
+        created_at, not_after = record.created_at, record.not_after
+        if created_at >= self._due_at:
             self._expire(self.clock(), EXPIRE_AT_ONCE)
         shard = self._shards[record_id[0]]
         if record_id in shard and self._find(record_id) is not None:
@@ -79,7 +80,7 @@ class Table:
         last = ring.older
         last.newer = ring.older = record
         record.older, record.newer = last, ring
-        deadline, not_after = record.created_at + record.idle_timeout, record.not_after
+        deadline = created_at + record.idle_timeout
         self._file(record, deadline if deadline < not_after else not_after)
         return True
 

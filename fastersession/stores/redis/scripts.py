@@ -1,4 +1,4 @@
-"""What Redis does in one step: scripts over the fields of ``_redis_record``.
+"""What Redis does in one step: scripts over the fields of ``record``.
 
 Rules of residence: Lua; nothing here runs. A save sends its script along (plain EVAL: it costs what
 EVALSHA does and knows no NOSCRIPT), so scripts are short; indentation and line ends are for the reader only.

@@ -1,7 +1,7 @@
 """Sessions in Redis or Valkey: one server, one behind Sentinel, or a Cluster.
 
-Rules of residence: the store contract as commands of Redis, and what a user of the store sees. How commands travel is
-in ``_redis_link``, where to in ``_redis_route``, what the server does with them in ``_redis_scripts``.
+Rules of residence: the store contract over commands of Redis, and what a user of the store sees. How commands read is
+in ``commands``, how they travel in ``link``, where to in ``route``, what the server does with them in ``scripts``.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ try:
 
     from ..words import shown
     from . import scripts as lua
+    from .commands import Write, creation, evaluation, merge
     from .link import pack
-    from .record import RECORD_ID, field, number, to_fields, to_record
+    from .record import RECORD_ID, number, to_record
     from .route import BULK, FAILED, FAST, SURE, Build, Client, Node, Route, client_of
 except ImportError as missing:
     raise ImportError('RedisStore needs redis-py and hiredis: pip install "fastersession[redis]"') from missing
@@ -33,8 +34,6 @@ __all__ = ["RedisStore"]
 SMALL = 1024  # bytes of changes that go through a script: Lua costs the server 1 µs per KB, MULTI 60 µs of ours
 LARGE = 65_536  # bytes that travel apart, so that they hold nothing else up
 SCAN = 500  # keys looked at in one step of purge(): about a millisecond of the server's
-
-_MULTI, _EXEC = pack((b"MULTI",)), pack((b"EXEC",))
 
 
 class RedisStore:
@@ -86,7 +85,7 @@ class RedisStore:
         self._keepers: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Connect, and check the server: see :meth:`Store.open`. A verb that finds the store closed does the same.
+        """Connect, and check the server. A verb that finds the store closed does the same.
 
         :raises StoreError: the server cannot be reached, or refuses the password or a command.
         :raises ConfigError: the server is too old, or a cluster's node and the client is not a cluster's.
@@ -94,7 +93,7 @@ class RedisStore:
         await self._opened()
 
     async def close(self) -> None:
-        """Close every connection that was made here: see :meth:`Store.close`. The store can be opened again."""
+        """Close every connection that was made here. The store can be opened again."""
         route, client = self._route, self._client
         self._route = self._client = None
         if route is not None and route.loop is asyncio.get_running_loop():
@@ -107,7 +106,7 @@ class RedisStore:
             await asyncio.wait((keeper,))
 
     async def load(self, record_id: bytes) -> Record | None:
-        """See :meth:`Store.load`. One round trip, no write."""
+        """Read, in one round trip, without a write."""
         key = self._key(record_id)
         command = b"*2\r\n$7\r\nHGETALL\r\n$%d\r\n%b\r\n" % (len(key), key)
         reply = await self._ask(key, lambda _: command)
@@ -124,50 +123,38 @@ class RedisStore:
 
     async def create(self, record_id: bytes, record: Record) -> bool:
         """Insert. What finds its own verifier after a lost connection has succeeded."""
-        key, fields, now = self._key(record_id), to_fields(record_id, record), self.clock()
-        left = min(record.created_at + record.idle_timeout, record.not_after) - now + lua.GRACE
-        arguments = number(now), record.verifier
-        to_live = b"%d" % max(left * 1000, 1) if left < 1e12 else b""
-
-        def small(again: bytes) -> bytes:
-            return _eval(lua.CREATE, (key,), *arguments, again, to_live, *fields)
-
-        def large(again: bytes) -> bytes:
-            stage, place = key + b":hold", _eval(lua.PLACE, _keys(key), *arguments, again, to_live)
-            return b"".join((_MULTI, pack((b"HSET", stage, *fields)), place, _EXEC))
-
-        return bool(await self._write(key, sum(map(len, fields)), small, large, 4))
+        key = self._key(record_id)
+        return bool(await self._write(key, creation(key, record_id, record, self.clock())))
 
     async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
-        """See :meth:`Store.update`. One round trip; sends what has changed and some 800 bytes."""
-        return bool(await self._save(record_id, (lua.UPDATE, lua.FINISH_UPDATE), verifier, change))
+        """Merge, in one round trip. Sends what has changed and some 800 bytes."""
+        key, scripts = self._key(record_id), (lua.UPDATE, lua.FINISH_UPDATE)
+        return bool(await self._write(key, merge(key, scripts, self.clock(), verifier, change)))
 
     async def touch(self, record_id: bytes, verifier: bytes, accessed_at: float) -> bool:
-        """See :meth:`Store.touch`."""
         return bool(await self._eval(record_id, lua.TOUCH, verifier, number(accessed_at)))
 
     async def delete(self, record_id: bytes) -> bool:
-        """See :meth:`Store.delete`. Deleted just before the connection was lost, it may return ``False``."""
+        """Remove. What was removed just before the connection was lost may be ``False``."""
         return await self._surely(record_id, await self._eval(record_id, lua.DELETE, kind=SURE))
 
     async def regenerate(
         self, record_id: bytes, verifier: bytes, new_verifier: bytes, not_after: float, change: Change
     ) -> bool:
-        """See :meth:`Store.regenerate`. Found the new verifier after a lost connection, it has succeeded."""
-        scripts, renewal = (lua.REGENERATE, lua.FINISH_REGENERATE), (new_verifier, number(not_after))
-        return await self._surely(record_id, await self._save(record_id, scripts, verifier, change, renewal))
+        """Replace and merge. What finds the new verifier after a lost connection has succeeded."""
+        key, scripts = self._key(record_id), (lua.REGENERATE, lua.FINISH_REGENERATE)
+        write = merge(key, scripts, self.clock(), verifier, change, new_verifier, number(not_after))
+        return await self._surely(record_id, await self._write(key, write))
 
     async def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
-        """See :meth:`Store.lock`."""
         until = number(self.clock() + seconds)
         return bool(await self._eval(record_id, lua.LOCK, verifier, owner, until))
 
     async def unlock(self, record_id: bytes, owner: bytes) -> bool:
-        """See :meth:`Store.unlock`. ``False`` too if the lease had ended by itself."""
         return bool(await self._eval(record_id, lua.UNLOCK, owner))
 
     async def purge(self) -> int:
-        """See :meth:`Store.purge`. Never needed: the server removes them, a minute late. Looks at every key there is.
+        """Remove what has expired. Never needed: the server does so, a minute late. Looks at every key there is.
 
         A lost connection is not mended here: call it again.
         """
@@ -230,46 +217,19 @@ class RedisStore:
 
     async def _eval(self, record_id: bytes, script: bytes, *arguments: bytes, kind: str = FAST) -> int:
         key = self._key(record_id)
-        command = _eval(script, (key,), number(self.clock()), *arguments)
+        command = evaluation(script, (key,), number(self.clock()), *arguments)
         return self._outcome(key, await self._ask(key, lambda _: command, kind=kind))
 
-    async def _save(
-        self,
-        record_id: bytes,
-        scripts: tuple[bytes, bytes],
-        verifier: bytes,
-        change: Change,
-        renewal: tuple[bytes, bytes] = (b"", b""),
-    ) -> int:
-        key, hold = _keys(self._key(record_id))
-        sets = [part for name, value in change.sets.items() for part in (field(name), value)]
-        deletes = [field(name) for name in change.deletes]
-        idle = b"" if change.idle_timeout is None else number(change.idle_timeout)
-        head = (number(self.clock()), verifier, change.lease or b"", number(change.accessed_at), idle, *renewal)
-
-        def small(again: bytes) -> bytes:
-            return _eval(scripts[0], (key,), *head, again, b"%d" % len(deletes), *deletes, *sets)
-
-        def large(again: bytes) -> bytes:
-            guard = _eval(lua.GUARD, (key, hold), *head, again)
-            write = [pack((b"HSET", key, *sets))] if sets else []
-            if deletes:
-                write.append(pack((b"HDEL", key, *deletes)))
-            return b"".join((_MULTI, guard, *write, _eval(scripts[1], (key, hold), *head, again, b"0"), _EXEC))
-
-        size, kind = sum(map(len, sets)) + sum(map(len, deletes)), SURE if renewal[0] else FAST
-        return await self._write(key, size, small, large, 4 + bool(sets) + bool(deletes), kind)
-
-    async def _write(self, key: bytes, size: int, small: Build, large: Build, replies: int, kind: str = FAST) -> int:
-        if size > SMALL:
+    async def _write(self, key: bytes, write: Write) -> int:
+        if write.size > SMALL:
             try:
-                apart = BULK if size > LARGE and kind == FAST else kind
-                replied = await self._ask(key, large, replies, apart)
+                apart = BULK if write.size > LARGE and write.kind == FAST else write.kind
+                replied = await self._ask(key, write.large, write.replies, apart)
                 return self._outcome(key, replied[-1] if isinstance(replied, list) and replied else None)
             except StoreError as error:
                 if not isinstance(error.__cause__, TryAgainError):
                     raise  # else the slot is on the move, where only commands on one key work
-        return self._outcome(key, await self._ask(key, small, kind=kind))
+        return self._outcome(key, await self._ask(key, write.small, kind=write.kind))
 
     async def _surely(self, record_id: bytes, outcome: int) -> bool:
         """Wait for a replica if the outcome says that there are any."""
@@ -286,7 +246,7 @@ class RedisStore:
         while True:
             scan = pack((b"SCAN", cursor, b"MATCH", pattern, b"COUNT", b"%d" % SCAN, b"TYPE", b"hash"))
             cursor, keys = await node.links[BULK].send(scan)
-            packed = b"".join([_eval(lua.REAP, (key,), now) for key in keys])
+            packed = b"".join([evaluation(lua.REAP, (key,), now) for key in keys])
             replies = await node.links[BULK].send(packed + pack((b"PING",)), len(keys) + 1) if keys else [b"PONG"]
             removed += sum(reply for reply in replies[:-1] if isinstance(reply, int))  # a key may have moved away
             if cursor == b"0":
@@ -299,14 +259,6 @@ async def _kept(client: Client) -> None:
         await asyncio.get_running_loop().create_future()
     finally:
         await client.aclose()
-
-
-def _keys(key: bytes) -> tuple[bytes, bytes]:
-    return key, key + b":hold"
-
-
-def _eval(script: bytes, keys: tuple[bytes, ...], *arguments: bytes) -> bytes:
-    return pack((b"EVAL", script, b"%d" % len(keys), *keys, *arguments))
 
 
 def _failed(error: Exception) -> StoreError:

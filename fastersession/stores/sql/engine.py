@@ -132,7 +132,7 @@ class Connections:
 
     @property
     def closed(self) -> bool:
-        """Tell if it is the store's own and has no connection any more, for ``close`` or the end of the loop."""
+        """Return whether it is the store's own and has no connection any more, for ``close`` or the end of the loop."""
         return self._keeper is not None and self._keeper.done()
 
     async def _keep(self) -> None:
@@ -198,7 +198,7 @@ class Engines:
 
 
 def _is_misread(given: object, host: str, database: str) -> bool:
-    """Tell if SQLAlchemy has taken a part of a password for the host, or has found the host behind a later ``@``."""
+    """Return whether SQLAlchemy took a part of a password for the host, or found the host behind a later ``@``."""
     authority = re.split("[/?#]", str(given).partition("://")[2])[0] if isinstance(given, str) else ""
     cut = not host and ("@" in database or not re.search(r"@(:\d*)?$", authority))
     return "@" in host or ("@" in authority and (cut or host not in authority))
@@ -228,7 +228,10 @@ def error_text(error: BaseException) -> str:
 
 
 def opening_text(error: BaseException, url: URL) -> str:
-    """Tell a failure with the place and what to do: before there are tables no statement has any content to quote."""
+    """Return a failure in words, with the place and what to do.
+
+    Before there are tables no statement has any content to quote.
+    """
     options = [str(value) for name, value in url.query.items() if "pass" in name.lower()]
     words, said = told(error, [None if url.password is None else str(url.password), *options]), str(error)
     if isinstance(error, TimeoutError):

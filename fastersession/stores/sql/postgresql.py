@@ -60,7 +60,7 @@ PURGE = """
 
 
 class PostgreSQL:
-    """See ``_sql_mysql.MySQL``: the same methods."""
+    """The statements of PostgreSQL, behind the same methods as ``MySQL`` has."""
 
     minimum = (12,)
     added_type = "bytea"  # of a column of ``ADDED``

@@ -1,7 +1,7 @@
 """Sessions in PostgreSQL, MariaDB or MySQL, through SQLAlchemy's asyncio engine.
 
-Rules of residence: the store contract over an engine: connections, retries, errors, tables, and what a user of the
-store sees. Statements are in the modules beside, one for each database.
+Rules of residence: the store contract over an engine: connections, retries, errors, and what a user of the store sees.
+Statements are in the modules beside, one for each database; the tables' check is in ``tables``.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from . import statements as sql
 from .engine import SILENT_SECONDS, Connections, Engines, error_code, error_text, opening_text
 from .mysql import MySQL
 from .postgresql import PostgreSQL
+from .tables import Tables
 
 __all__ = ["SQLStore"]
 
@@ -38,7 +39,6 @@ COLLISIONS = {"40001", "40P01", 1213, 1205}  # serialization failure, deadlock; 
 ABANDON_SECONDS = 0.25  # after its caller has given up: a call takes milliseconds; a repetition must not be overtaken
 PURGE_BATCH = 500  # sessions of one transaction
 OPEN_SECONDS = 9.0  # to connect and make the tables: below the 10 s of the middleware, which cannot say where
-OPEN_TRIES = 5  # several workers, of an older release too, may make or change the tables at the same time
 
 
 class SQLStore:
@@ -97,13 +97,13 @@ class SQLStore:
             raise ConfigError("; ".join(faults))
         self.clock = clock
         self._engines = Engines(engine_or_url)
-        self._tables = (table, attribute_table)
-        self._database = DATABASES[self._engine.dialect.name](self._engine.dialect.paramstyle, *self._tables)
-        self._create_tables = create_tables
+        dialect = self._engine.dialect
+        self._database = DATABASES[dialect.name](dialect.paramstyle, table, attribute_table)
+        self._tables = Tables(table, attribute_table, self._database, create_tables)
         self._ready = False
 
     def __repr__(self) -> str:
-        return f"<SQLStore {self._engine.url!r} {self._tables[0]}>"  # SQLAlchemy hides the password
+        return f"<SQLStore {self._engine.url!r} {self._tables.sessions}>"  # SQLAlchemy hides the password
 
     @property
     def _engine(self) -> AsyncEngine:
@@ -123,7 +123,7 @@ class SQLStore:
         if not self._ready:
             try:
                 async with asyncio.timeout(OPEN_SECONDS):
-                    await self._do(self._prepare)
+                    await self._do(self._tables.prepare)
             except TimeoutError as error:
                 raise StoreError(opening_text(error, self._engine.url)) from error
             except StoreError as error:
@@ -138,7 +138,7 @@ class SQLStore:
         await self._engines.close()
 
     async def load(self, record_id: bytes) -> Record | None:
-        """See :meth:`Store.load`. One round trip."""
+        """Read, in one round trip."""
         rows = await self._do(partial(self._database.load, parameters=self._at(record_id)))
         if not rows:
             return None
@@ -155,37 +155,32 @@ class SQLStore:
         return await self._do(create, partial(self._found, record_id, record.verifier))
 
     async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
-        """See :meth:`Store.update`. One round trip on PostgreSQL without deletes; else one transaction."""
+        """Merge: in one round trip on PostgreSQL without deletes, else in one transaction."""
         return await self._do(self._merge(sql.UPDATE, self._own(record_id, verifier), change))
 
     async def touch(self, record_id: bytes, verifier: bytes, accessed_at: float) -> bool:
-        """See :meth:`Store.touch`."""
         return await self._one(sql.TOUCH, self._own(record_id, verifier, accessed=float(accessed_at)))
 
     async def delete(self, record_id: bytes) -> bool:
-        """See :meth:`Store.delete`."""
         return await self._one(sql.DELETE, self._at(record_id))
 
     async def regenerate(
         self, record_id: bytes, verifier: bytes, new_verifier: bytes, not_after: float, change: Change
     ) -> bool:
-        """See :meth:`Store.regenerate`."""
         parameters = self._own(record_id, verifier, new_verifier=new_verifier, not_after=float(not_after))
         regenerate = self._merge(sql.REGENERATE, parameters, change)
         return await self._do(regenerate, partial(self._found, record_id, new_verifier))
 
     async def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
-        """See :meth:`Store.lock`."""
         return await self._one(sql.LOCK, self._own(record_id, verifier, owner=owner, seconds=float(seconds)))
 
     async def unlock(self, record_id: bytes, owner: bytes) -> bool:
-        """See :meth:`Store.unlock`."""
         return await self._one(sql.UNLOCK, {**self._at(record_id), "owner": owner})
 
     async def purge(self) -> int:
-        """See :meth:`Store.purge`. Works in short transactions; several processes may do it at once.
+        """Remove what has expired, in short transactions. Several processes may do it at once.
 
-        What one of them is at the others pass over: should it be broken off, it is left to the next purge.
+        What one of them works on the others pass over. If it is broken off there, the next purge removes it.
         """
         now, total, removed = float(self.clock()), 0, PURGE_BATCH
         while removed == PURGE_BATCH:
@@ -265,57 +260,6 @@ class SQLStore:
     def _found(self, record_id: bytes, verifier: bytes, connection: Connection) -> bool:
         rows = self._database.load(connection, self._at(record_id))
         return bool(rows) and rows[0][0] == verifier
-
-    def _prepare(self, connection: Connection) -> None:
-        self._check_version(connection)
-        for _ in range(OPEN_TRIES):
-            missing, statements, remedy = self._missing(connection)
-            if missing is None:
-                return
-            if not self._create_tables:
-                break
-            try:
-                for statement in statements:
-                    connection.exec_driver_sql(statement)
-            except DBAPIError as error:  # another worker was faster, or it is not allowed: the next look tells
-                missing = error_text(error.orig or error)
-        raise StoreError(
-            f"the tables {self._tables[0]} and {self._tables[1]} cannot be used ({missing}): {remedy}, or let "
-            "create_tables=True do it, with an account that may (GUIDE.md, Schema versions)"
-        )
-
-    def _missing(self, connection: Connection) -> tuple[str | None, tuple[str, ...], str]:
-        """Look for every column that is used; return what is wrong, the statements that mend it, and where they are."""
-        for table, columns in zip(self._tables, (sql.COLUMNS, ("session_id", "name", "value")), strict=True):
-            fault = self._fault(connection, table, columns)
-            if fault is not None:
-                return fault, self.ddl, "make them with the statements of SQLStore.ddl"
-        lacking = [column for column in sql.ADDED if self._fault(connection, self._tables[0], (column,))]
-        if not lacking:
-            return None, (), ""
-        added = ", ".join([f"add column {column} {self._database.added_type}" for column in lacking])
-        statement = f"alter table {self._tables[0]} {added}"
-        return "an older release made them", (statement,), f"run once: {statement}"
-
-    def _fault(self, connection: Connection, table: str, columns: tuple[str, ...]) -> str | None:
-        """Tell what is wrong with some columns of a table, ``None`` if they are there."""
-        probe = " ".join(("select", ", ".join(columns), "from", table, "where 1 = 0"))
-        try:
-            connection.exec_driver_sql(probe)
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise
-            return f"{table}: {error_text(error.orig or error)}"
-        return None
-
-    def _check_version(self, connection: Connection) -> None:
-        version = connection.dialect.server_version_info or ()
-        mariadb = getattr(connection.dialect, "is_mariadb", False)
-        minimum = MySQL.minimum_mariadb if mariadb else self._database.minimum
-        if version < minimum:
-            name = "MariaDB" if mariadb else type(self._database).__name__
-            have, need = (".".join(map(str, numbers)) for numbers in (version, minimum))
-            raise StoreError(f"{name} {have} is too old for SQLStore: it needs {need}")
 
 
 def _on_connection(engine: AsyncEngine, work: Callable[[Connection], T]) -> T:

@@ -90,7 +90,6 @@ class SQLiteStore:
             await asyncio.to_thread(threads.join)
 
     async def load(self, record_id: bytes) -> Record | None:
-        """See :meth:`Store.load`."""
         job = partial(jobs.load, parameters={"id": record_id, "now": self.clock()})
         record: Record | None = await self._started().reader.submit(job)
         return record
@@ -104,35 +103,31 @@ class SQLiteStore:
         return await self._write(jobs.create, parameters, sets)
 
     async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
-        """See :meth:`Store.update`."""
         return await self._merge(jobs.UPDATE, self._own(record_id, verifier), change)
 
     async def touch(self, record_id: bytes, verifier: bytes, accessed_at: float) -> bool:
-        """See :meth:`Store.touch`."""
         return await self._write(jobs.one, jobs.TOUCH, {**self._own(record_id, verifier), "accessed": accessed_at})
 
     async def delete(self, record_id: bytes) -> bool:
-        """See :meth:`Store.delete`. Waits for the disk."""
+        """Remove, and wait for the disk."""
         return await self._write(jobs.delete, {"id": record_id, "now": self.clock()}, durable=True)
 
     async def regenerate(
         self, record_id: bytes, verifier: bytes, new_verifier: bytes, not_after: float, change: Change
     ) -> bool:
-        """See :meth:`Store.regenerate`. Waits for the disk."""
+        """Replace and merge, and wait for the disk."""
         parameters = {**self._own(record_id, verifier), "new_verifier": new_verifier, "not_after": not_after}
         return await self._merge(jobs.REGENERATE, parameters, change, durable=True)
 
     async def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
-        """See :meth:`Store.lock`."""
         parameters = {**self._own(record_id, verifier), "owner": owner, "seconds": seconds}
         return await self._write(jobs.one, jobs.LOCK, parameters)
 
     async def unlock(self, record_id: bytes, owner: bytes) -> bool:
-        """See :meth:`Store.unlock`."""
         return await self._write(jobs.one, jobs.UNLOCK, {"id": record_id, "now": self.clock(), "owner": owner})
 
     async def purge(self) -> int:
-        """See :meth:`Store.purge`. Works in short transactions, between which others get their turn."""
+        """Remove what has expired, in short transactions, between which others get their turn."""
         now, total, removed = self.clock(), 0, PURGE_BATCH
         while removed == PURGE_BATCH:
             removed = await self._started().writer.submit(partial(jobs.purge, now=now, limit=PURGE_BATCH))

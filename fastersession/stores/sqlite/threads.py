@@ -86,7 +86,7 @@ class _Worker:
                 return
 
     def _take(self) -> tuple[list[Job], bool]:
-        """Wait for a job and take what else is there; tell if the end mark was among it."""
+        """Wait for a job and take what else is there. Return whether the end mark was among it."""
         jobs: list[Job] = []
         try:
             entry = self._queue.get()
@@ -189,7 +189,7 @@ class Writer(_Worker):
 
 
 def is_busy(error: sqlite3.OperationalError) -> bool:
-    """Tell if another connection holds the lock."""
+    """Return whether another connection holds the lock."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 

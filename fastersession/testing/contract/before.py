@@ -18,7 +18,7 @@ MANY = 20
 
 
 async def refused(subject: Subject, record_id: bytes, verifier: bytes) -> bool:
-    """Tell if no verb takes a verifier, and none changes the record."""
+    """Return whether every verb refuses a verifier and changes nothing."""
     before = await subject.read(record_id)
     outcomes = [
         *[await subject.update(record_id, verifier, sets={"late": b"x" * size}) for size in SIZES],

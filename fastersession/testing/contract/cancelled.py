@@ -45,7 +45,7 @@ class CancelAt:
 
 
 async def cancelled(work: Awaitable[Any], suspension: int) -> bool:
-    """Cancel work at its n-th suspension; tell if it came to that."""
+    """Cancel work at its n-th suspension. Return whether it came to that."""
 
     async def call() -> None:
         await CancelAt(work, suspension)

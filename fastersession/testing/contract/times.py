@@ -144,6 +144,6 @@ class Times:
         assert await subject.attributes(living) == {"a": b"1"}
 
     async def purged(self, subject: Subject, number: int) -> bool:
-        """Purge, and tell if the number is the one expected; a store whose server expires by itself counts none."""
+        """Purge, and return whether so many were removed. Override it where a server removes them by itself."""
         removed: int = await subject.purge()
         return removed == number

@@ -1,0 +1,83 @@
+"""The writes of the contract as commands of Redis: a script for what is small, a transaction for what is large.
+
+Rules of residence: from a verb's arguments to bytes; no connection, no reply. What the scripts do is in ``scripts``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..base import Change, Record
+from . import scripts as lua
+from .link import pack
+from .record import field, number, to_fields
+from .route import FAST, SURE, Build
+
+__all__ = ["Write", "creation", "evaluation", "merge"]
+
+MULTI, EXEC = pack((b"MULTI",)), pack((b"EXEC",))
+
+
+class Write(NamedTuple):
+    """One write in both forms. Each form is given whether it is sent again, as ``Build`` says."""
+
+    small: Build
+    large: Build
+    size: int  # bytes of contents
+    replies: int  # to the large form
+    kind: str = FAST
+
+
+def evaluation(script: bytes, keys: tuple[bytes, ...], *arguments: bytes) -> bytes:
+    """Return the command that runs a script."""
+    return pack((b"EVAL", script, b"%d" % len(keys), *keys, *arguments))
+
+
+def creation(key: bytes, record_id: bytes, record: Record, now: float) -> Write:
+    """Return the write of a new record, whose key ends with it, and a while later."""
+    fields, hold = to_fields(record_id, record), _hold(key)
+    left = min(record.created_at + record.idle_timeout, record.not_after) - now + lua.GRACE
+    arguments = number(now), record.verifier
+    to_live = b"%d" % max(left * 1000, 1) if left < 1e12 else b""
+
+    def small(again: bytes) -> bytes:
+        return evaluation(lua.CREATE, (key,), *arguments, again, to_live, *fields)
+
+    def large(again: bytes) -> bytes:
+        place = evaluation(lua.PLACE, (key, hold), *arguments, again, to_live)
+        return b"".join((MULTI, pack((b"HSET", hold, *fields)), place, EXEC))
+
+    return Write(small, large, sum(map(len, fields)), 4)
+
+
+def merge(
+    key: bytes, scripts: tuple[bytes, bytes], now: float, verifier: bytes, change: Change, *renewal: bytes
+) -> Write:
+    """Return the write of a change.
+
+    :param scripts: the whole of it, and its last step where the contents travel outside of scripts.
+    :param renewal: of a regeneration: the new verifier, and the new end.
+    """
+    hold = _hold(key)
+    sets = [part for name, value in change.sets.items() for part in (field(name), value)]
+    deletes = [field(name) for name in change.deletes]
+    idle = b"" if change.idle_timeout is None else number(change.idle_timeout)
+    head = (number(now), verifier, change.lease or b"", number(change.accessed_at), idle, *(renewal or (b"", b"")))
+
+    def small(again: bytes) -> bytes:
+        return evaluation(scripts[0], (key,), *head, again, b"%d" % len(deletes), *deletes, *sets)
+
+    def large(again: bytes) -> bytes:
+        guard = evaluation(lua.GUARD, (key, hold), *head, again)
+        contents = [pack((b"HSET", key, *sets))] if sets else []
+        if deletes:
+            contents.append(pack((b"HDEL", key, *deletes)))
+        return b"".join((MULTI, guard, *contents, evaluation(scripts[1], (key, hold), *head, again, b"0"), EXEC))
+
+    size = sum(map(len, sets)) + sum(map(len, deletes))
+    return Write(small, large, size, 4 + bool(sets) + bool(deletes), SURE if renewal else FAST)
+
+
+def _hold(key: bytes) -> bytes:
+    """Return the key beside, which is there only while a large value is being written."""
+    return key + b":hold"

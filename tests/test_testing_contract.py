@@ -12,7 +12,16 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from fastersession import MemoryStore
 from fastersession.stores.base import Change, Record
-from fastersession.testing.stores import SharedStoreContract, StoreContract, StoreMachine, check_store
+from fastersession.stores.memory.record import LiveRecord
+from fastersession.stores.memory.table import Table
+from fastersession.testing.contract.live import Awaited
+from fastersession.testing.stores import (
+    LiveStoreContract,
+    SharedStoreContract,
+    StoreContract,
+    StoreMachine,
+    check_store,
+)
 
 
 class Upserting(MemoryStore):
@@ -244,6 +253,76 @@ def test_the_state_machine_finds_it(mutant: type[MemoryStore]) -> None:
     made: Any = functools.partial(StoreMachine, lambda clock: mutant(clock=clock), shared=False)
     with pytest.raises(AssertionError):
         run_state_machine_as_test(made, settings=UNSHRUNK)
+
+
+class Careless(Table):
+    """Its swap looks at nothing."""
+
+    def swap(self, record: Any, verifier: bytes, base: Any, content: Any, now: float) -> bool:
+        record.attributes = content
+        return True
+
+
+class Uncounted(Table):
+    """Its swap is no new version."""
+
+    def swap(self, record: Any, *more: Any) -> bool:
+        done = super().swap(record, *more)
+        record.version -= done
+        return done
+
+
+class Copying(Table):
+    """It keeps another object than the one that it was given."""
+
+    def create(self, record_id: bytes, record: Any) -> bool:
+        times = record.created_at, record.idle_timeout, record.not_after
+        return super().create(record_id, LiveRecord(record.verifier, *times, record.attributes, record.user))
+
+
+class Impatient(Table):
+    """A record idles out under a running request."""
+
+    def load(self, record_id: bytes) -> Any:
+        record = super().load(record_id)
+        return None if record is None or self.clock() >= record.accessed_at + record.idle_timeout else record
+
+
+def of(kind: type[Table]) -> Callable[[Callable[[], float]], Awaited]:
+    """Make a factory of awaited live stores."""
+
+    def factory(clock: Callable[[], float]) -> Awaited:
+        store = MemoryStore(clock=clock)
+        store._table = kind(100, clock)
+        return Awaited(store, swaps=True)
+
+    return factory
+
+
+@pytest.mark.parametrize(
+    ("mutant", "test", "given"),
+    [
+        *[
+            (Careless, "test_l5_swap_is_refused", {"why": why})
+            for why in ("saved", "equal", "stranger", "before", "ended")
+        ],
+        (Uncounted, "test_swap_publishes_the_content", {}),
+        (Uncounted, "test_update_merges", {}),
+        (Copying, "test_the_record_is_the_very_object", {}),
+        (Impatient, "test_a_running_request_keeps_the_record", {}),
+    ],
+)
+def test_the_contract_of_live_stores_finds_it(mutant: type[Table], test: str, given: dict[str, Any]) -> None:
+    """A planted fault for each rule that only a live store has."""
+    getattr(LiveStoreContract(), test)(factory=of(Table), **given)
+    with pytest.raises(AssertionError):
+        getattr(LiveStoreContract(), test)(factory=of(mutant), **given)
+
+
+def test_the_state_machine_swaps() -> None:
+    """It finds a fault that only `swap` has."""
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(functools.partial(StoreMachine, of(Uncounted), shared=False), settings=UNSHRUNK)  # type: ignore[arg-type]
 
 
 def test_a_store_that_forgets_at_a_crash_is_found() -> None:

@@ -29,7 +29,7 @@ class _Kind(NamedTuple):
 
 
 def from_url(url: str, **options: Any) -> Store:
-    """Return a store for a URL, such as one from an environment variable; it is not opened yet.
+    """Return a store for a URL, such as one from an environment variable. It is not opened yet.
 
     ``memory://`` keeps sessions in this process. ``sqlite:///sessions.db`` is a path relative to the working
     directory, ``sqlite:////var/lib/app/sessions.db`` an absolute one; as in any URL, ``%3F`` stands for ``?``.

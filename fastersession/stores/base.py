@@ -106,19 +106,19 @@ class Store(Protocol):
 
     @property
     def live(self) -> LiveStore | None:
-        """The same sessions as live objects in this process; ``None`` for every store outside of it.
+        """The same sessions as live objects in this process, or ``None``, as for every store outside of it.
 
-        A middleware asks once, when it is made. Where there is one, it calls that instead of the coroutines.
+        Asked when a middleware is made, and not again. Where there is one, it is called instead of the coroutines.
         """
 
     async def open(self) -> None:
-        """Make ready for use; called at lifespan startup, else at the first use, and in each further event loop.
+        """Make ready for use. Called at lifespan startup, else at the first use, and in each further event loop.
 
-        May be called again, and then does nothing.
+        A second call does nothing.
         """
 
     async def close(self) -> None:
-        """Release what ``open`` took; called at lifespan shutdown, after the last save."""
+        """Release what ``open`` took. Called at lifespan shutdown, after the last save."""
 
     async def load(self, record_id: bytes) -> Record | None:
         """Return the record, ``None`` if it is absent. Reading does not count as an access: see ``touch``."""
@@ -192,7 +192,7 @@ class LiveStore(Protocol):
     def swap(
         self, record: Any, verifier: bytes, base: Mapping[str, Any], content: Mapping[str, Any], now: float
     ) -> bool:
-        """Publish ``content`` as the attributes of a loaded record; ``now`` is the access. The version grows by one.
+        """Publish ``content`` as the attributes of a loaded record, accessed ``now``. Its version grows by one.
 
         For a save that has nothing to merge with, and is made under no lease. Return ``False``, and change nothing,
         unless the record is alive, ``verifier`` is the very object that is its own, and ``base`` the very mapping of

@@ -16,7 +16,7 @@ UNREADABLE = f"port, database and timeouts must be numbers, and {ENCODED}"
 
 
 def shown(url: str) -> str:
-    """Return a URL as a log may show it: no user, no password, no options; where these end in doubt, the scheme."""
+    """Return a URL without user, password and options, or where the end of these is in doubt, its scheme."""
     scheme = url.partition("://")[0]
     try:
         parts = urlsplit(url)
@@ -30,7 +30,7 @@ def shown(url: str) -> str:
 
 
 def told(error: BaseException, secrets: Iterable[str | None]) -> str:
-    """Return a driver's words in one line; its class, if it has none, or if a secret is among them in any spelling."""
+    """Return an error's words in one line. If it has none, or a secret is among them in any spelling, its class."""
     words = " ".join(str(error).split())
     spellings = {spelt for secret in secrets if secret for spelt in (secret, quote(secret, ""), quote_plus(secret))}
     if not words or any(spelt in words for spelt in spellings):
@@ -39,5 +39,5 @@ def told(error: BaseException, secrets: Iterable[str | None]) -> str:
 
 
 def remedy(words: str, remedies: Mapping[str, str]) -> str:
-    """Return what to do, behind a semicolon: of the first pattern that is found in the words; nothing if none is."""
+    """Return the remedy of the first pattern that is found in the words, behind a semicolon, or nothing."""
     return next((f"; {text}" for pattern, text in remedies.items() if re.search(pattern, words)), "")

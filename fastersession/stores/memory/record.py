@@ -56,7 +56,7 @@ class LiveRecord(Record):
         )
 
     def merge(self, change: Change) -> None:
-        """Publish new attributes; the mapping that requests hold stays as it is."""
+        """Publish new attributes. The mapping that requests hold stays as it is."""
         accessed_at, sets, deletes, _, _ = change
         merged = {**self.attributes, **sets}
         for name in deletes:

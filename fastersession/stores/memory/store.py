@@ -44,7 +44,7 @@ class MemoryStore:
 
     @property
     def live(self) -> Table | None:
-        """The sessions as live objects; ``None`` if a subclass has verbs of its own: it is a store of coroutines."""
+        """The sessions as live objects, or ``None`` if a subclass has verbs of its own, which are to be called."""
         own = any(getattr(getattr(self, verb), "__func__", None) is not getattr(MemoryStore, verb) for verb in VERBS)
         return None if own else self._table
 
@@ -85,7 +85,7 @@ class MemoryStore:
         return self._table.unlock(record_id, owner)
 
     async def purge(self) -> int:
-        """Remove what has expired. Looks only at sessions whose filed deadline has come; pauses between slices."""
+        """Remove what has expired, with pauses. Looks only at sessions whose filed deadline has come."""
         removed = 0
         for slice_ in self._table.purge(self.clock()):
             removed += slice_

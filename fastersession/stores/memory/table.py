@@ -155,7 +155,7 @@ class Table:
         return True
 
     def purge(self, now: float) -> Iterator[int]:
-        """Remove what has expired by ``now``, in slices; yield how many each has removed."""
+        """Remove what has expired by ``now``, in slices. Yield how many each has removed."""
         while now >= self._due_at:
             yield self._expire(now, PURGE_SLICE)
         number = now // BUCKET_SECONDS  # has come only partly; in the next is what was in use when it was due

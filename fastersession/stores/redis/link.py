@@ -133,7 +133,7 @@ class _Wire:
                 await connection.disconnect(nowait=True)
 
     async def _converse(self, connection: AbstractConnection) -> None:
-        """Write, read and watch until one of them fails or ``end`` is called; none of them runs after that."""
+        """Write, read and watch until one of them fails or ``end`` is called. None of them runs after that."""
         if self.ended:
             return
         parts = (self._write(connection), self._read(connection), self._watch())

@@ -21,7 +21,7 @@ BEFORE = b"b"
 
 
 def number(seconds: float) -> bytes:
-    """Write a number so that Lua and Python read the same; infinity too."""
+    """Write a number so that Lua and Python read the same number, infinity too."""
     return repr(float(seconds)).encode()
 
 
@@ -43,7 +43,7 @@ def to_fields(record_id: bytes, record: Record) -> list[bytes]:
 
 
 def to_record(fields: dict[bytes, bytes], now: float) -> Record | None:
-    """Make a record of the fields of a hash; ``None`` if there are none, or if it has expired.
+    """Make a record of the fields of a hash. Return ``None`` if there are none, or if it has expired.
 
     :raises ValueError: somebody else has written them (or ``KeyError``).
     """

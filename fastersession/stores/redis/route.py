@@ -111,7 +111,7 @@ class Route:
         self._refreshing: asyncio.Task[None] | None = None
 
     async def open(self, key: bytes) -> None:
-        """Connect to the server of ``key`` and check that it will do; ``key`` is written and removed.
+        """Connect to the server of ``key`` and check that it will do, by writing ``key`` and removing it.
 
         :raises StoreError: it cannot be reached, or refuses the password or a command.
         :raises ConfigError: it is too old, or a cluster's and the client is not.
@@ -137,13 +137,13 @@ class Route:
             ) from error
 
     async def close(self) -> None:
-        """Close every connection of this route; the client stays open."""
+        """Close every connection of this route. The client stays open."""
         links = [link for node in self._nodes.values() for link in node.links.values()]
         await asyncio.gather(*(link.close() for link in links))
         self._nodes.clear()
 
     async def ask(self, key: bytes, build: Build, replies: int = 1, kind: str = FAST) -> Any:
-        """Send to the server that has the key; try again what a lost connection or a moved slot has stopped.
+        """Send to the server that has the key. Try again what a lost connection or a moved slot has stopped.
 
         :return: the reply; of several, those of ``EXEC``, which come last.
         :raises RedisError: what the server said, or that it does not answer (``OSError`` from below it).
@@ -206,7 +206,7 @@ class Route:
         return None, False
 
     async def _refresh(self) -> None:
-        """Ask the cluster again who has which slot; those who ask meanwhile wait for the same answer."""
+        """Ask the cluster again which server has which slot. Who asks meanwhile waits for the same answer."""
         if self._cluster is not None:
             if self._refreshing is None or self._refreshing.done():
                 self._refreshing = self.loop.create_task(self._learn(self._cluster))
@@ -230,7 +230,7 @@ def _give_up(error: Exception, attempt: int) -> None:
 
 
 async def _exchange(link: Link, packed: bytes, replies: int, asking: bool) -> Any:
-    """Return the one reply, or those of ``EXEC``; raise the first error among them."""
+    """Return the one reply, or those of ``EXEC``. Raise the first error among them."""
     answers = await link.send(ASKING + packed if asking else packed, replies + asking)
     for reply in (*answers, *(answers[-1] if replies > 1 and isinstance(answers[-1], list) else ())):
         if isinstance(reply, Exception):

@@ -147,7 +147,7 @@ class Connections:
 
 
 class Engines:
-    """The engine that was given, for the one event loop that it is used in; or one for each loop, made for a URL."""
+    """One engine for each event loop, made for a URL, or the one that was given, for the one loop that uses it."""
 
     def __init__(self, given: object) -> None:
         self._given = given
@@ -212,7 +212,7 @@ def _check_driver(url: URL) -> None:
 
 
 def error_code(error: BaseException | None) -> object:
-    """Return the SQLSTATE of a driver's exception, or the error number of MySQL; ``None`` if there is neither."""
+    """Return the SQLSTATE of a driver's exception, the error number of MySQL, or ``None`` if it has neither."""
     for name in ("sqlstate", "pgcode"):
         state = getattr(error, name, None)
         if state is not None:

@@ -83,7 +83,7 @@ class MySQL:
         self._delete_attribute, self._find_expired = compiled(DELETE_ATTRIBUTE), compiled(FIND_EXPIRED)
 
     def load(self, connection: Connection, parameters: Mapping[str, Any]) -> Sequence[Any]:
-        """Return a row for each attribute, with the session's columns in front; one with NULLs if there is none."""
+        """Return a row for each attribute, with the session's columns in front. Without any, one row has NULLs."""
         return [
             (*row[:4], _unbound(row[4]), _unbound(row[5]), *row[6:])
             for row in map(tuple, self._load.run(connection, parameters).fetchall())
@@ -94,7 +94,7 @@ class MySQL:
         return self._one[kind].one(connection, parameters)
 
     def create(self, connection: Connection, parameters: Mapping[str, Any], sets: Mapping[bytes, bytes]) -> bool:
-        """Insert, in one transaction; in the place of an expired record too."""
+        """Insert in one transaction, in the place of an expired record too."""
         while True:
             try:
                 with transaction(connection):

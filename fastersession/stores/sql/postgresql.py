@@ -87,7 +87,7 @@ class PostgreSQL:
         self._purge = compiled(PURGE)
 
     def load(self, connection: Connection, parameters: Mapping[str, Any]) -> Sequence[Any]:
-        """Return a row for each attribute, with the session's columns in front; one with NULLs if there is none."""
+        """Return a row for each attribute, with the session's columns in front. Without any, one row has NULLs."""
         return self._load.run(connection, parameters).fetchall()
 
     def one(self, connection: Connection, kind: str, parameters: Mapping[str, Any]) -> bool:
@@ -95,7 +95,7 @@ class PostgreSQL:
         return self._one[kind].one(connection, parameters)
 
     def create(self, connection: Connection, parameters: Mapping[str, Any], sets: Mapping[bytes, bytes]) -> bool:
-        """Insert, in one statement; in the place of an expired record too."""
+        """Insert in one statement, in the place of an expired record too."""
         everything = {**parameters, "names": list(sets), "values": list(sets.values())}
         while not self._create.run(connection, everything).scalar():
             if not self.one(connection, sql.DELETE_EXPIRED, parameters):

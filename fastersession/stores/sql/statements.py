@@ -128,7 +128,7 @@ class Statement:
         return connection.exec_driver_sql(self._text, tuple([bind(parameters[name]) for name in names]))
 
     def one(self, connection: Connection, parameters: Mapping[str, Any]) -> bool:
-        """Execute what changes one row, or none; tell which."""
+        """Execute what changes one row or none. Return whether it changed one."""
         return self.run(connection, parameters).rowcount == 1
 
 

@@ -78,7 +78,7 @@ def _told(path: str, access: int, role: str) -> sqlite3.Connection:
 
 
 def _reason(path: str, error: Exception) -> str:
-    """Say what is wrong with the place; it is looked at anew, for SQLite's words are the same for most of it."""
+    """Return what is wrong with the place. It is looked at anew: SQLite has the same words for most faults."""
     folder = os.path.dirname(path)
     if not os.path.isdir(folder):
         return f"{folder} is no folder" if os.path.exists(folder) else f"the folder {folder} is missing: make it"

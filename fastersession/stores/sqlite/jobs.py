@@ -78,7 +78,7 @@ def load(connection: sqlite3.Connection, parameters: Parameters) -> Record | Non
 
 
 def one(connection: sqlite3.Connection, statement: str, parameters: Parameters) -> bool:
-    """Run a statement that changes one session, or none; tell which."""
+    """Run a statement that changes one session or none. Return whether it changed one."""
     return connection.execute(statement, parameters).rowcount == 1
 
 
@@ -99,7 +99,7 @@ def merge(
     sets: Mapping[bytes, bytes],
     deletes: Iterable[bytes],
 ) -> bool:
-    """Update the session's row; only if that was there, its attributes."""
+    """Update the session's row, and its attributes if the row was there."""
     if not one(connection, statement, parameters):
         return False
     _set(connection, parameters["id"], sets)
@@ -109,7 +109,7 @@ def merge(
 
 
 def delete(connection: sqlite3.Connection, parameters: Parameters) -> bool:
-    """Remove the session; its attributes go with it."""
+    """Remove the session, with its attributes."""
     return one(connection, DELETE, parameters)
 
 

@@ -168,13 +168,13 @@ class _Threads:
         self.reader = Reader("fastersession-reader", partial(connect_reader, path))
 
     def stop(self) -> None:
-        """Let both threads end after what they have been given; returns at once."""
+        """Let both threads end after what they have been given. Returns at once."""
         if self.pid == os.getpid():
             self.reader.stop()
             self.writer.stop()
 
     def join(self) -> None:
-        """Stop, and wait for the end; the writer's last, who folds the WAL into the file."""
+        """Stop, and wait for the end. The writer ends last: it folds the WAL into the file."""
         self.stop()
         if self.pid == os.getpid():
             self.reader.join()

@@ -53,7 +53,7 @@ class _Worker:
         self._thread.start()
 
     def submit(self, work: Work, *, durable: bool = False) -> asyncio.Future[Any]:
-        """Hand a job over; its outcome arrives in the running loop. Cancelled before its turn, it is not run."""
+        """Hand a job over. Its outcome arrives in the running loop. Cancelled before its turn, it is not run."""
         loop = asyncio.get_running_loop()
         job = Job(work, durable, loop, loop.create_future())
         with self._gate:
@@ -63,7 +63,7 @@ class _Worker:
         return job.future
 
     def stop(self) -> None:
-        """Let the thread end after the jobs that it has; returns at once. May be called again."""
+        """Let the thread end after the jobs that it has. Returns at once. May be called again."""
         with self._gate:
             if not self._stopped:
                 self._stopped = True
@@ -156,7 +156,7 @@ class Reader(_Worker):
 
 
 class Writer(_Worker):
-    """Runs jobs that write, each group in one transaction; what is delivered has been committed."""
+    """Runs jobs that write, each group in one transaction. What is delivered has been committed."""
 
     def __init__(self, name: str, connect: Callable[[], sqlite3.Connection], always_durable: bool) -> None:
         self._always_durable = always_durable

@@ -13,7 +13,7 @@ from routes import SECRET, serve
 from fastersession import FasterSessionMiddleware, JsonCodec
 from fastersession.testing import Browser, Exchange, Headers, Jar
 from fastersession.testing.fuzz import asgi_messages, cookie_headers, illegal, scopes, session_data
-from fastersession.testing.fuzz.story import (
+from fastersession.testing.fuzz.scenario import (
     Go,
     Junk,
     Leave,

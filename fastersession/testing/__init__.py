@@ -7,7 +7,7 @@ the package imports any of it.
 
 from .browser.answer import Answer, Message
 from .browser.browser import Browser, lifespan
-from .browser.exchange import Exchange, Socket
+from .browser.connection import Exchange, Socket
 from .browser.jar import Cookie, Headers, Jar
 from .browser.sessions import session_of
 from .clock import FakeClock

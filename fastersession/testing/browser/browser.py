@@ -31,7 +31,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from .answer import Answer
-from .exchange import DEADLINE, App, Exchange, Socket
+from .connection import DEADLINE, App, Exchange, Socket
 from .jar import Headers, Jar
 
 __all__ = ["Browser", "lifespan"]

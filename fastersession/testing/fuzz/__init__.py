@@ -4,10 +4,10 @@ Rules of residence: public names only. Needs hypothesis, the extra ``testing``.
 """
 
 try:
-    from .check import check_app
+    from .driver import StoryError
     from .legality import illegal
-    from .stage import StoryError
-    from .story import Step, Target, clients
+    from .runner import check_app
+    from .scenario import Step, Target, clients
     from .strategies import asgi_messages, cookie_headers, scopes, session_data
 except ModuleNotFoundError as missing:
     if missing.name != "hypothesis":

@@ -1,7 +1,7 @@
 """What browsers do to an application, step by step: the steps, and the strategy that makes stories of them.
 
 Rules of residence: data. A step makes sense in any place of any story (one that has nothing to act on does nothing), so
-that a failing story can be shortened step by step; ``world`` plays it.
+that a failing story can be shortened step by step; ``player`` plays it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where a story is played: begins requests, reads them, lets them end, and has each judged.
 
 Rules of residence: one request at a time, and what it means for the others of its browser; the steps of a story are in
-``world``, the rules in ``rules``.
+``player``, the rules in ``checks``.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import itertools
 from typing import Any
 
 from ..browser.browser import Browser
-from ..browser.exchange import Exchange, Socket
+from ..browser.connection import Exchange, Socket
 from ..browser.jar import Cookie, Headers
 from ..clock import FakeClock
-from .acts import look
+from .browsers import Person, Request
+from .checks import broken, kept, lost
 from .observer import KEY, Call
-from .people import Person, Request
-from .rules import broken, kept, lost
-from .story import BROWSERS, Target
+from .scenario import BROWSERS, Target
+from .views import look
 
 __all__ = ["Stage", "StoryError"]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..browser.answer import Answer
 from ..browser.browser import Browser
-from ..browser.exchange import Exchange
+from ..browser.connection import Exchange
 from ..browser.jar import Cookie
 from .observer import Call
 

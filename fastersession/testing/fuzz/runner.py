@@ -18,14 +18,14 @@ from ...config import IDLE_TIMEOUT, default_cookie_name
 from ...middleware import FasterSessionMiddleware
 from ...session import seconds
 from ...stores.memory import MemoryStore
-from ..browser.exchange import Exchange
+from ..browser.connection import Exchange
 from ..browser.jar import Jar
 from ..browser.sessions import middleware_of
 from ..clock import FakeClock
+from .driver import StoryError
 from .observer import Observer
-from .stage import StoryError
-from .story import Step, Target, certain_stories, clients
-from .world import World
+from .player import World
+from .scenario import Step, Target, certain_stories, clients
 
 __all__ = ["check_app"]
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from ..browser.answer import STARTS, Message
 from ..browser.jar import Headers
+from .browsers import Person, Request
 from .legality import illegal
-from .people import Person, Request
 
 __all__ = ["Broken", "broken", "kept", "lost"]
 

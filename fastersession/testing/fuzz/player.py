@@ -9,12 +9,11 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from ..browser.exchange import Exchange
-from .acts import login, logout, look, script, write
+from ..browser.connection import Exchange
+from .browsers import Person, Request
+from .driver import Stage
 from .observer import KEY, Call
-from .people import Person, Request
-from .stage import Stage
-from .story import (  # fmt: skip
+from .scenario import (  # fmt: skip
     Go,
     Junk,
     Leave,
@@ -30,6 +29,7 @@ from .story import (  # fmt: skip
     Visit,
     Wait,
 )
+from .views import login, logout, look, script, write
 
 __all__ = ["World"]
 

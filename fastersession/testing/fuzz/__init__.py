@@ -1,10 +1,10 @@
-"""What services are fuzzed with: strategies of what is sent, stories of browsers, and a check of a whole application.
+"""What services are fuzzed with: strategies of messages, scenarios of browsers, and a check of a whole application.
 
 Rules of residence: public names only. Needs hypothesis, the extra ``testing``.
 """
 
 try:
-    from .driver import StoryError
+    from .driver import ScenarioError
     from .legality import illegal
     from .runner import check_app
     from .scenario import Step, Target, clients
@@ -15,8 +15,8 @@ except ModuleNotFoundError as missing:
     raise ImportError('fuzzing needs hypothesis: pip install "fastersession[testing]"') from missing
 
 __all__ = [
+    "ScenarioError",
     "Step",
-    "StoryError",
     "Target",
     "asgi_messages",
     "check_app",

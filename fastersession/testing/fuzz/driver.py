@@ -1,7 +1,7 @@
-"""Where a story is played: begins requests, reads them, lets them end, and has each judged.
+"""Drives the requests of a scenario: begins them, reads their answers, ends them, and has each checked.
 
-Rules of residence: one request at a time, and what it means for the others of its browser; the steps of a story are in
-``player``, the rules in ``checks``.
+Rules of residence: one request at a time, and its effect on the others of its browser. ``player`` has the steps of a
+scenario, ``checks`` the checks.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ import itertools
 from typing import Any
 
 from ..browser.browser import Browser
-from ..browser.connection import Exchange, Socket
+from ..browser.connection import Connection, Socket
 from ..browser.jar import Cookie, Headers
 from ..clock import FakeClock
-from .browsers import Person, Request
-from .checks import broken, kept, lost
+from .browsers import Client, ClientRequest
+from .checks import Violation, first_violation, lost_change, must_be_stored
 from .observer import KEY, Call
 from .scenario import BROWSERS, Target
-from .views import look
+from .views import probe
 
-__all__ = ["Stage", "StoryError"]
+__all__ = ["Driver", "ScenarioError"]
 
-MARKS = itertools.count()  # no two stories share a canary: an application may remember those of another
+MARKS = itertools.count()  # no two scenarios share a canary: an application may remember them
 MOST_CHUNKS = 20  # of an answer that may be endless
 
 
-class StoryError(AssertionError):
-    """A story that ends badly, told in words."""
+class ScenarioError(AssertionError):
+    """A scenario that fails, described step by step."""
 
 
-class Stage:
-    """The browsers of one story.
+class Driver:
+    """The requests of one scenario.
 
     :param app: the application within the middleware; the middleware's application is an ``Observer``.
     :param cookie: the name of the session cookie.
-    :param clock: moves with ``Wait``; ``None`` lets it do nothing.
+    :param clock: is advanced by ``Wait``, which does nothing if it is ``None``.
     :param extra: goes into each scope.
     :param patience: seconds that a browser waits for the next message before it leaves.
     """
@@ -54,38 +54,41 @@ class Stage:
     ) -> None:
         self.cookie, self.clock, self.idle_timeout, self.patience = cookie, clock, idle_timeout, patience
         mark = next(MARKS)
-        self.people = {
-            name: Person(name, Browser(app, state=state, extra=extra), f"canary-{name}{mark}") for name in BROWSERS
+        self.clients = {
+            name: Client(name, Browser(app, state=state, extra=extra), f"canary-{name}{mark}") for name in BROWSERS
         }
-        self.told: list[str] = []
+        self.report: list[str] = []
 
     def begin(
         self,
-        person: Person,
+        client: Client,
         target: Target | None,
         *,
-        act: Any = None,
+        view: Any = None,
         words: str = "",
         browser: Browser | None = None,
         headers: Headers | None = None,
         note: str = "",
         genuine: bool = True,
-    ) -> Request:
-        """Begin a request of the browser, or of a tab of its own: a target, or an act in the application's place."""
-        browser = browser or person.browser
-        call = Call(act)
-        target = (target or Target("GET", "/")).filled(person.canary)
+    ) -> ClientRequest:
+        """Begin a request to a target, or to a view in the application's place.
+
+        :param browser: sends it instead of the client's own browser.
+        """
+        browser = browser or client.browser
+        call = Call(view)
+        target = (target or Target("GET", "/")).filled(client.canary)
         value = browser.jar.get(self.cookie)
         carried = None if value is None else value.value
-        exchange = self._exchange(browser, target, [*(headers or ()), *target.headers], call)
-        was_dead = carried is not None and person.is_dead(carried)
-        request = Request(person, call, exchange, words or f"{target}{note}", carried, was_dead, genuine)
-        request.unsure = browser is not person.browser
+        connection = self._connect(browser, target, [*(headers or ()), *target.headers], call)
+        had_ended = carried is not None and client.has_ended(carried)
+        request = ClientRequest(client, call, connection, words or f"{target}{note}", carried, had_ended, genuine)
+        request.unsure = browser is not client.browser
         request.talks = bool(target.body)
-        exchange.begin()
+        connection.begin()
         return request
 
-    def _exchange(self, browser: Browser, target: Target, headers: Headers, call: Call) -> Exchange:
+    def _connect(self, browser: Browser, target: Target, headers: Headers, call: Call) -> Connection:
         if target.method == "WS":
             socket: Socket = browser.websocket(target.address, headers=headers, **{KEY: call})
             text = target.body.decode() if target.body else None
@@ -94,123 +97,125 @@ class Stage:
                 socket.feed({"type": "websocket.receive", "text": text})
             return socket
         opened = browser.open(
-            target.address, method=target.method, body=target.body, headers=headers, paced=call.act is None
+            target.address, method=target.method, body=target.body, headers=headers, paced=call.view is None
         )
         opened.scope[KEY] = call
         return opened
 
-    async def read(self, request: Request, *, whole: bool) -> None:
-        """Read a chunk, or all; leave if nothing comes for too long, or if there is no end."""
-        exchange = request.exchange
-        if isinstance(exchange, Socket):
+    async def read(self, request: ClientRequest, *, whole: bool) -> None:
+        """Read a chunk, or to the end. Leave if nothing comes in time, or if there is no end."""
+        connection = request.connection
+        if isinstance(connection, Socket):
             with contextlib.suppress(TimeoutError):
-                answer = exchange.receive() if request.talks else exchange.accepted()
+                answer = connection.receive() if request.talks else connection.accepted()
                 await asyncio.wait_for(answer, self.patience)
-            exchange.disconnect(1000)
+            connection.disconnect(1000)
             return
         for _ in range(MOST_CHUNKS if whole else 1):
-            if exchange.over:
+            if connection.over:
                 return
             try:
-                more = await asyncio.wait_for(exchange.chunk(), self.patience)
+                more = await asyncio.wait_for(connection.chunk(), self.patience)
             except TimeoutError:
                 break
             if not more:
-                await asyncio.wait([exchange.task], timeout=self.patience)
+                await asyncio.wait([connection.task], timeout=self.patience)
                 return
-        if whole and not exchange.over:
+        if whole and not connection.over:
             request.left = True
-            exchange.disconnect()
+            connection.disconnect()
 
-    async def _finish(self, request: Request) -> None:
-        request.person.tabs.remove(request)
+    async def _finish(self, request: ClientRequest) -> None:
+        request.client.tabs.remove(request)
         await self.end(request)
 
-    async def give_up(self, request: Request) -> None:
-        """End the application's call, whatever it waits for."""
-        exchange = request.exchange
-        await asyncio.wait([exchange.task], timeout=0 if exchange.over else self.patience)
-        while not exchange.task.done():
+    async def stop(self, request: ClientRequest) -> None:
+        """End the application's call, by force if need be."""
+        connection = request.connection
+        await asyncio.wait([connection.task], timeout=0 if connection.over else self.patience)
+        while not connection.task.done():
             request.left = True
-            exchange.disconnect()
-            exchange.task.cancel()
-            await asyncio.wait([exchange.task], timeout=self.patience)
+            connection.disconnect()
+            connection.task.cancel()
+            await asyncio.wait([connection.task], timeout=self.patience)
 
-    async def end(self, request: Request) -> None:
-        """Let a request end, tell it, judge it, and look whether what it left is there."""
-        await self.give_up(request)
+    async def end(self, request: ClientRequest) -> None:
+        """End a request, report it, and check it and the session that it leaves."""
+        await self.stop(request)
         if not request.number:
-            self.tell(request, request.words, of=request)
+            self.add_step(request, request.words, of=request)
         self.take(request)
-        for other in request.person.tabs:
-            request.rivals |= other.call.changed()
-            other.rivals |= request.call.changed()
-        fault = broken(request, self.cookie, list(self.people.values()))
-        if fault is None and kept(request, self.cookie):
-            fault = await self._compare(request)
+        for other in request.client.tabs:
+            request.contested |= other.call.changed()
+            other.contested |= request.call.changed()
+        violation = self._check(request)
+        if violation is None and must_be_stored(request, self.cookie):
+            violation = await self._compare(request)
         given = [line.value for line in request.lines(self.cookie) if not line.expired]
-        if fault is None and request.genuine:
-            fault = await self.haunted(request.person, given[-1] if given else request.carried)
-        if fault is not None:
-            self.fail(*fault)
+        if violation is None and request.genuine:
+            violation = await self.revived(request.client, given[-1] if given else request.carried)
+        if violation is not None:
+            self.fail(*violation)
 
-    async def _compare(self, request: Request) -> tuple[str, str] | None:
-        """Look at the session with another request, which touches nothing."""
-        looking = self.begin(request.person, None, act=look)
-        await self.give_up(looking)
-        fault = broken(looking, self.cookie, list(self.people.values()))
-        return fault or lost(request, looking.call.before)
+    def _check(self, request: ClientRequest) -> Violation | None:
+        return first_violation(request, self.cookie, list(self.clients.values()))
 
-    async def haunted(self, person: Person, value: str | None) -> tuple[str, str] | None:
-        """Look, with the cookie of a session that has ended, whether it is back."""
-        if value is None or not person.is_dead(value):
+    async def _compare(self, request: ClientRequest) -> Violation | None:
+        """Compare what a request left with what a probe after it finds."""
+        after = self.begin(request.client, None, view=probe)
+        await self.stop(after)
+        return self._check(after) or lost_change(request, after.call.before)
+
+    async def revived(self, client: Client, value: str | None) -> Violation | None:
+        """Check with a probe that a session which has ended is not back."""
+        if value is None or not client.has_ended(value):
             return None
-        looking = self.begin(person, None, act=look, browser=self.thief(person, value))
-        await self.give_up(looking)
-        return broken(looking, self.cookie, list(self.people.values()))
+        after = self.begin(client, None, view=probe, browser=self.tab_with(client, value))
+        await self.stop(after)
+        return self._check(after)
 
-    def thief(self, person: Person, value: str) -> Browser:
-        """Return a tab that has only this session cookie."""
-        tab = person.browser.tab()
+    def tab_with(self, client: Client, value: str) -> Browser:
+        """Return a tab whose only cookie is the session cookie of this value."""
+        tab = client.browser.tab()
         tab.jar.clear()
         tab.jar[self.cookie] = Cookie(self.cookie, value, _attributes(self.cookie))
         return tab
 
-    def take(self, request: Request) -> None:
-        """Note what the answer did to the session cookie; who runs at the same time may have lost the session by it."""
-        person, changed = request.person, False
+    def take(self, request: ClientRequest) -> None:
+        """Note how the answer changes the session cookie. The client's other requests may lose the session by it."""
+        client, changed = request.client, False
         for line in request.lines(self.cookie):
-            if not line.expired and line.value not in person.keys:
-                person.note(line.value, request.carried if request.genuine else None)
+            if not line.expired and line.value not in client.keys:
+                client.note(line.value, request.carried if request.genuine else None)
                 changed = True
-            elif line.expired and request.carried and not person.is_dead(request.carried):
-                person.end(request.carried)
+            elif line.expired and request.carried and not client.has_ended(request.carried):
+                client.end(request.carried)
                 changed = True
         if changed:
-            for other in person.tabs:
+            for other in client.tabs:
                 other.unsure = other.unsure or other is not request
 
-    # --- words ---
+    # --- the report ---
 
-    def tell(self, request: Request, words: str, *, of: Request | None = None) -> None:
-        """Add a line to the story, with what came of a request."""
-        self.told.append(f"Browser {request.person.name} {words}" + (self._came(of) if of else ""))
-
-    def _came(self, request: Request) -> str:
-        status = request.status
-        parts = ["nothing" if status is None else str(status)]
-        parts += ["cookie removed" if line.expired else "cookie set" for line in request.lines(self.cookie)]
-        if request.call.error is not None:
-            parts.append(f"the application raises {type(request.call.error).__name__}")
-        return f" → {', '.join(parts)}"
+    def add_step(self, request: ClientRequest, words: str, *, of: ClientRequest | None = None) -> None:
+        """Add a step to the report, and the result of a request."""
+        self.report.append(f"Browser {request.client.name} {words}" + (_result(of, self.cookie) if of else ""))
 
     def fail(self, expected: str, got: str) -> None:
-        """End the story here.
+        """End the scenario with its report.
 
-        :raises StoryError: always.
+        :raises ScenarioError: always.
         """
-        steps = [f"  {number}. {words}" for number, words in enumerate(self.told, 1)]
-        raise StoryError("\n".join(["a session went wrong:", *steps, f"  expected: {expected}", f"  got: {got}"]))
+        steps = [f"  {number}. {words}" for number, words in enumerate(self.report, 1)]
+        raise ScenarioError("\n".join(["a session went wrong:", *steps, f"  expected: {expected}", f"  got: {got}"]))
+
+
+def _result(request: ClientRequest, cookie: str) -> str:
+    parts = ["nothing" if request.status is None else str(request.status)]
+    parts += ["cookie removed" if line.expired else "cookie set" for line in request.lines(cookie)]
+    if request.call.error is not None:
+        parts.append(f"the application raises {type(request.call.error).__name__}")
+    return f" → {', '.join(parts)}"
 
 
 def _attributes(name: str) -> dict[str, str]:

@@ -1,6 +1,6 @@
-"""Runs any application within the middleware through stories of browsers, and tells the shortest one that goes wrong.
+"""Runs scenarios of browsers against any application within the middleware, and reports the shortest that fails.
 
-Rules of residence: hypothesis, the lifespan, and the making of a middleware for each story.
+Rules of residence: hypothesis, the lifespan, and the making of a middleware for each scenario.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from ...config import IDLE_TIMEOUT, default_cookie_name
 from ...middleware import FasterSessionMiddleware
 from ...session import seconds
 from ...stores.memory import MemoryStore
-from ..browser.connection import Exchange
+from ..browser.connection import Connection
 from ..browser.jar import Jar
 from ..browser.sessions import middleware_of
 from ..clock import FakeClock
-from .driver import StoryError
+from .driver import ScenarioError
 from .observer import Observer
-from .player import World
-from .scenario import Step, Target, certain_stories, clients
+from .player import Player
+from .scenario import Step, Target, clients, fixed_scenarios
 
 __all__ = ["check_app"]
 
-SECRET = "a secret of the stories of check_app, and of nothing else"  # noqa: S105 - guards nothing
+SECRET = "a secret of the scenarios of check_app, and of nothing else"  # noqa: S105 - guards nothing
 
 
 def check_app(
@@ -44,36 +44,43 @@ def check_app(
     patience: float = 1.0,
     **options: Any,
 ) -> None:
-    """Run an ASGI application within the middleware through stories of browsers; raise the shortest that goes wrong.
+    """Run scenarios of browsers against an ASGI application within the middleware; raise the shortest that fails.
 
-    A story has two browsers, with tabs, logins, logouts, reloads, streams that are left, old and wrong cookies, odd
-    scopes, and time that passes. Of every request it is checked: no exception comes out that the application did not
-    raise; its messages arrive as they were; at most one cookie is set, none for wrong cookies; nothing that only one
-    browser knows reaches another; a session that has ended never comes back; and what was written, in a stream too, is
-    there afterwards. Errors of the application are its own affair. Runs event loops of its own: call it from sync code.
+    A scenario has two browsers. They open tabs, log in and out, reload, leave streams, send old and wrong cookies and
+    odd scopes, and let time pass. Every request is checked:
 
-    :param app: the application, one for all stories; its lifespan runs once. What it has within a middleware of ours is
-        taken from there, and gets another, made of ``options``.
+    - no exception comes out that the application did not raise;
+    - the application's messages arrive as it sent them;
+    - at most one cookie is set, and none for wrong cookies;
+    - nothing that only one browser knows reaches another;
+    - a session that has ended never comes back;
+    - what was written is there afterwards, also what a stream wrote.
+
+    An error that the application raises itself fails no scenario. Call this from sync code: it runs an event loop.
+
+    :param app: the application, one for all scenarios; its lifespan runs once. If a middleware of ours is in it, the
+        application within that one is taken, and gets a middleware made of ``options``.
     :param targets: the requests that browsers make, each ``"METHOD /address"`` (``"WS /address"`` for a WebSocket) or a
         ``Target``. ``{canary}`` in one becomes a word that only one browser knows, and must never reach another.
-    :param make_store: makes a store for each story, by its clock; ``None`` takes a ``MemoryStore``.
-    :param wrap: puts another session middleware around the application than ours; then give ``session_cookie``, too.
-    :param examples: how many stories are tried. :param steps: the most steps of one.
+    :param make_store: makes the store of each scenario, with its clock; ``None`` takes a ``MemoryStore``.
+    :param wrap: puts another session middleware around the application; then give ``session_cookie``, too.
+    :param examples: the number of scenarios that are drawn.
+    :param steps: the greatest number of steps in a scenario.
     :param patience: seconds that a browser waits for the next message of the application, before it leaves.
     :param options: arguments of ``FasterSessionMiddleware``.
-    :raises StoryError: the shortest story found, in words; an ``AssertionError``.
+    :raises ScenarioError: describes the shortest scenario that fails; an ``AssertionError``.
     """
     app, extra = _bare(app)
     options = {"secret_key": SECRET, **options}
     place = {"secure": options.get("secure", True), "path": options.get("path", "/"), "domain": options.get("domain")}
     name = options["session_cookie"] = default_cookie_name(session_cookie, **place)
 
-    async def tell(story: Sequence[Any], state: dict[str, Any]) -> None:
+    async def play(scenario: Sequence[Any], state: dict[str, Any]) -> None:
         clock = FakeClock()
-        watched = Observer(app, options.get("scope_key", "session"))
+        observed = Observer(app, options.get("scope_key", "session"))
         store = MemoryStore(clock=clock) if make_store is None else make_store(clock)
-        world = World(
-            FasterSessionMiddleware(watched, **{**options, "store": store}) if wrap is None else wrap(watched),
+        player = Player(
+            FasterSessionMiddleware(observed, **{**options, "store": store}) if wrap is None else wrap(observed),
             name,
             clock=clock if wrap is None else None,
             idle_timeout=seconds(options.get("idle_timeout", IDLE_TIMEOUT)) or 0.0,
@@ -82,51 +89,51 @@ def check_app(
             extra=extra,
         )
         try:
-            await world.play(story)
+            await player.play(scenario)
         finally:
             await store.close()
 
-    stories = clients(targets, session_cookie=name, max_steps=steps)
+    scenarios = clients(targets, session_cookie=name, max_steps=steps)
     with asyncio.Runner() as runner:
         living = _lifespan(app, extra)
         state = runner.run(living.__aenter__())
         try:
-            for story in certain_stories([Target.of(one) for one in targets]):
-                runner.run(tell(story, state))
-            _search(stories, examples, lambda story: runner.run(tell(story, state)))
+            for scenario in fixed_scenarios([Target.of(one) for one in targets]):
+                runner.run(play(scenario, state))
+            _search(scenarios, examples, lambda scenario: runner.run(play(scenario, state)))
         finally:
             runner.run(living.__aexit__(None, None, None))
 
 
-def _search(stories: Any, examples: int, tell: Callable[[Sequence[Step]], None]) -> None:
-    """Tell stories until one goes wrong; then find its shortest form, and raise that."""
-    worst: list[StoryError] = []
+def _search(scenarios: Any, examples: int, play: Callable[[Sequence[Step]], None]) -> None:
+    """Play scenarios until one fails; then raise the shortest form of it."""
+    failed: list[ScenarioError] = []
 
     @settings(
         max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck),
         print_blob=False, report_multiple_bugs=False, phases=[one for one in Phase if one is not Phase.explain],
     )  # fmt: skip
-    @given(stories)
-    def each(story: Sequence[Step]) -> None:
+    @given(scenarios)
+    def each(scenario: Sequence[Step]) -> None:
         try:
-            tell(story)
-        except StoryError as error:
-            worst.append(error)
+            play(scenario)
+        except ScenarioError as error:
+            failed.append(error)
             raise
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", HypothesisWarning)  # of stories with large cookies, which it tells in code
+            warnings.simplefilter("ignore", HypothesisWarning)  # of scenarios with large cookies
             each()
-    except StoryError as error:
-        raise StoryError(str(error)) from None  # without hypothesis's notes, which say it again in code
+    except ScenarioError as error:
+        raise ScenarioError(str(error)) from None  # without hypothesis's notes, which repeat the scenario as code
     except Flaky:
-        text = f"{worst[-1]}\n  (once: when the story was told again, it ended well)"
-        raise StoryError(text) from None
+        text = f"{failed[-1]}\n  (once: when the scenario was played again, it passed)"
+        raise ScenarioError(text) from None
 
 
 def _bare(app: Any) -> tuple[Any, dict[str, Any]]:
-    """Return what is within the session middleware of an application, and what Starlette adds to scopes around it."""
+    """Return the application within our middleware, if it has one, and what Starlette adds to scopes around that."""
     try:
         found = middleware_of(app)
     except LookupError:
@@ -136,19 +143,19 @@ def _bare(app: Any) -> tuple[Any, dict[str, Any]]:
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: Any, extra: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-    """Start an application up, and shut it down; one that knows no lifespan is left alone."""
+    """Start an application up, and shut it down, if it knows the lifespan."""
     state: dict[str, Any] = {}
     scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": state, **extra}
-    exchange = Exchange(app, scope, Jar(), "")
-    exchange.feed({"type": "lifespan.startup"})
-    sent = exchange.answer.messages
-    exchange.begin()
-    await exchange.until(lambda: sent)
+    connection = Connection(app, scope, Jar(), "")
+    connection.feed({"type": "lifespan.startup"})
+    sent = connection.answer.messages
+    connection.begin()
+    await connection.until(lambda: sent)
     if sent and sent[0]["type"] == "lifespan.startup.failed":
         raise AssertionError(f"the application does not start: {sent[0].get('message', '')}")
     yield state
-    if not exchange.over:
-        exchange.feed({"type": "lifespan.shutdown"})
-    await asyncio.wait([exchange.task], timeout=10)
-    exchange.task.cancel()
-    await asyncio.wait([exchange.task], timeout=1)
+    if not connection.over:
+        connection.feed({"type": "lifespan.shutdown"})
+    await asyncio.wait([connection.task], timeout=10)
+    connection.task.cancel()
+    await asyncio.wait([connection.task], timeout=1)

@@ -1,6 +1,6 @@
 """Hypothesis strategies for what reaches an application and what it may send: scopes, cookies, content, messages.
 
-Rules of residence: data only. Nothing here runs an application; ``scenario`` has the strategy of whole stories.
+Rules of residence: data only. Nothing here runs an application; ``scenario`` has the strategy of scenarios.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from time import monotonic
 from typing import Any
 
 from fastersession import FasterSessionMiddleware, MemoryStore, StoreError
-from fastersession.crypto.tokens import keygen
 from fastersession.demo import wire
 from fastersession.demo.model import Model, ModelError, Turn
 from fastersession.demo.wire import Receive, Scope, Send
@@ -46,7 +45,7 @@ def create_app(
     """
     return FasterSessionMiddleware(
         Chat(model, closing or asyncio.Event()),
-        secret_key=secret_key or keygen(),
+        secret_key=secret_key or secrets.token_urlsafe(32),
         store=MemoryStore() if store is None else store,
         secure=False,  # plain http on localhost, from where Safari takes no Secure cookie
     )

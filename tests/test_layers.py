@@ -31,7 +31,7 @@ FLOORS: dict[str, set[str]] = {
     "asgi": {"engine", "errors", "events", "session"},
     "middleware": {"asgi", "codecs", "contract", "crypto", "engine", "errors", "events", "session", "stores"},
     "public": {"codecs", "errors", "middleware", "session", "stores"},
-    "outside": {"codecs", "contract", "crypto", "errors", "middleware", "public", "session", "stores"},
+    "outside": {"contract", "public", "session", "stores"},
 }
 # A folder is a floor, and so are these modules.
 FLOOR_OF = {

@@ -56,7 +56,6 @@ class FasterSessionPlugin(InitPlugin):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self._middleware = FasterSessionMiddleware(_inside, *arguments, **named)
-        self._scope_key: str = named.get("scope_key", "session")
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Put the middleware around what the application has."""
@@ -76,7 +75,7 @@ class FasterSessionPlugin(InitPlugin):
         return bound
 
     async def _session(self, scope: Scope) -> Session:
-        return session_in(scope, self._scope_key)
+        return session_in(scope, self._middleware.scope_key)
 
 
 async def _inside(scope: Any, receive: Any, send: Any) -> None:

@@ -9,15 +9,13 @@ import asyncio
 import contextlib
 import warnings
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Flaky, HypothesisWarning
 
-from ...config import IDLE_TIMEOUT, default_cookie_name
-from ...middleware import FasterSessionMiddleware
-from ...session import seconds
-from ...stores.memory import MemoryStore
+from ... import FasterSessionMiddleware, MemoryStore
 from ..browser.connection import Connection
 from ..browser.jar import Jar
 from ..browser.sessions import middleware_of
@@ -29,6 +27,7 @@ from .scenario import Step, Target, clients, fixed_scenarios
 
 __all__ = ["check_app"]
 
+HALF_A_DAY = 12 * 60 * 60
 SECRET = "a secret of the scenarios of check_app, and of nothing else"  # noqa: S105 - guards nothing
 
 
@@ -71,19 +70,25 @@ def check_app(
     :raises ScenarioError: describes the shortest scenario that fails; an ``AssertionError``.
     """
     app, extra = _bare(app)
-    options = {"secret_key": SECRET, **options}
-    place = {"secure": options.get("secure", True), "path": options.get("path", "/"), "domain": options.get("domain")}
-    name = options["session_cookie"] = default_cookie_name(session_cookie, **place)
+    idle_timeout = options.get("idle_timeout", max(HALF_A_DAY, options.get("max_age", 0)))
+    options = {"secret_key": SECRET, **options, "session_cookie": session_cookie, "idle_timeout": idle_timeout}
+
+    def observed() -> Observer:
+        return Observer(app, options.get("scope_key", "session"))
+
+    def within(store: Any) -> FasterSessionMiddleware:
+        return FasterSessionMiddleware(observed(), **{**options, "store": store})
+
+    name = session_cookie or within(MemoryStore()).session_cookie
 
     async def play(scenario: Sequence[Any], state: dict[str, Any]) -> None:
         clock = FakeClock()
-        observed = Observer(app, options.get("scope_key", "session"))
         store = MemoryStore(clock=clock) if make_store is None else make_store(clock)
         player = Player(
-            FasterSessionMiddleware(observed, **{**options, "store": store}) if wrap is None else wrap(observed),
+            within(store) if wrap is None else wrap(observed()),
             name,
             clock=clock if wrap is None else None,
-            idle_timeout=seconds(options.get("idle_timeout", IDLE_TIMEOUT)) or 0.0,
+            idle_timeout=idle_timeout / timedelta(seconds=1) if isinstance(idle_timeout, timedelta) else idle_timeout,
             patience=patience,
             state=state,
             extra=extra,

@@ -14,13 +14,13 @@ from quart import Quart
 from quart.sessions import SessionInterface
 from quart.wrappers import BaseRequestWebsocket
 
-from ..session import LateSession, Session
+from .. import Session
 
 __all__ = ["FasterSessionInterface", "QuartSession"]
 
 
-class _Flags(Session):
-    """The flags that code written for Flask and Quart reads and sets; none of them is needed here."""
+class QuartSession(Session):
+    """Our session with the flags that code written for Flask and Quart reads and sets; none of them is needed here."""
 
     __slots__ = ()
 
@@ -55,19 +55,6 @@ class _Flags(Session):
     @permanent.setter
     def permanent(self, value: bool) -> None:
         self.mark_accessed()
-
-
-class QuartSession(_Flags):
-    """Our session with the flags of Quart's."""
-
-    __slots__ = ()
-
-
-class _LateQuartSession(_Flags, LateSession):
-    __slots__ = ()
-
-
-_Flags._late_as = _LateQuartSession
 
 
 class FasterSessionInterface(SessionInterface):

@@ -42,7 +42,7 @@ class Target:
 
     @classmethod
     def of(cls, given: str | Target, **more: Any) -> Target:
-        """Make one of ``"METHOD /address"``, or of ``"/address"`` for a GET."""
+        """Return the target of ``"METHOD /address"``, or of ``"/address"`` for a GET."""
         if isinstance(given, Target):
             return given
         method, _, address = given.rpartition(" ")

@@ -228,10 +228,7 @@ class FasterSessionMiddleware:
             exchange.release()
 
     def around(self, app: Any) -> FasterSessionMiddleware:
-        """Return a middleware with the same sessions around another application, with no path or header excluded.
-
-        Tests open a session with it, without a view of the application.
-        """
+        """Return a middleware with the same sessions around another application, say a test; nothing is excluded."""
         other = copy.copy(self)
         other.app = guarantee_single_callable(app)  # type: ignore[no-untyped-call]
         other._selective = False

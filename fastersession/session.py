@@ -202,10 +202,7 @@ def seconds(value: object) -> float | None:
 
 
 class Late:
-    """What makes a session one that was written to after the end: it warns when it goes.
-
-    A class of its own, for a finaliser costs every session that has one.
-    """
+    """Warns of what was written after the end. A class of its own, for a finaliser costs every session that has one."""
 
     __slots__ = ()
 
@@ -266,7 +263,7 @@ class Session(Attributes):
     _verifier: bytes | None  # what this request was loaded with: proves its saves; only with a record
 
     def __init_subclass__(cls) -> None:
-        """Give each subclass a late class of its own."""
+        """Give Session and each subclass a late class."""
         if not issubclass(cls, Late):
             late: Any = type(f"Late{cls.__name__}", (Late, cls), {"__slots__": ()})
             cls._late_as = late
@@ -554,13 +551,7 @@ class Session(Attributes):
         self.__class__ = self._late_as
 
 
-class LateSession(Late, Session):
-    """A session written to after the end."""
-
-    __slots__ = ()
-
-
-Session._late_as = LateSession
+Session.__init_subclass__()
 
 
 async def _nothing() -> None:

@@ -37,10 +37,7 @@ class Endpoint:
 
     @classmethod
     def parse(cls, url: str) -> "Endpoint":
-        """Read a base URL, with or without ``/v1`` or ``/v1/chat/completions``.
-
-        :raises ValueError: it cannot be used; the text says why.
-        """
+        """Read a base URL, with or without ``/v1`` or ``/v1/chat/completions``; a `ValueError` says what is wrong."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url!r} is not an http:// or https:// URL")

@@ -58,10 +58,7 @@ class ClientLeftError(Exception):
 
 
 async def read_json(scope: Scope, receive: Receive) -> dict[str, Any]:
-    """Return the JSON object of a request that changes something.
-
-    :raises RefusedError: it is not that, or comes from another site.
-    """
+    """Return the JSON object of a request that changes something, or raise a `RefusedError`."""
     _require_own_page(scope)
     try:
         value = json.loads(await _read_body(receive))

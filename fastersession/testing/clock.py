@@ -20,7 +20,6 @@ class FakeClock:
         self.now = now
 
     def __call__(self) -> float:
-        """Return the time, in seconds since the epoch."""
         return self.now
 
     def advance(self, seconds: float) -> None:

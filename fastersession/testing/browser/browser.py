@@ -134,11 +134,7 @@ class Browser:
         return connection
 
     async def request(self, method: str, target: str, *, catch: bool = False, **options: Any) -> Answer:
-        """Send a request, and read the answer to its end.
-
-        :param catch: keeps what the application raises in ``answer.error``; else it is raised here.
-        :param options: as ``open`` takes them.
-        """
+        """Send a request as ``open`` does, and read the answer to its end; ``catch`` keeps an error in the answer."""
         async with self.open(target, method=method, **options) as connection:
             answer = await connection.ended()
         if answer.error is not None and not catch:
@@ -146,7 +142,6 @@ class Browser:
         return answer
 
     async def get(self, target: str, **options: Any) -> Answer:
-        """Send a GET, as ``request`` does."""
         return await self.request("GET", target, **options)
 
     async def post(self, target: str, **options: Any) -> Answer:

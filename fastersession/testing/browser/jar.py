@@ -7,12 +7,14 @@ cookie that only we would accept is refused.
 from __future__ import annotations
 
 import copy
+import email.message
 import email.utils
 import http.cookiejar
 import time
 import urllib.request
 from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 __all__ = ["Cookie", "Headers", "Jar"]
@@ -74,9 +76,12 @@ class Jar(MutableMapping[str, Cookie]):
 
     def take(self, headers: Iterable[tuple[bytes, bytes]], url: str | None = None) -> None:
         """Keep and remove cookies as the headers of an answer from ``url`` say."""
-        lines = [value.decode("latin-1") for name, value in headers if name.lower() == b"set-cookie"]
+        lines = email.message.Message()
+        for name, value in headers:
+            if name.lower() == b"set-cookie":
+                lines["Set-Cookie"] = value.decode("latin-1")
         if lines:
-            response: Any = _Response(lines)
+            response: Any = SimpleNamespace(info=lambda: lines)
             self._kept.extract_cookies(response, _request(url or self.url))
 
     def header(self, url: str | None = None) -> Headers:
@@ -121,19 +126,6 @@ class _Policy(http.cookiejar.DefaultCookiePolicy):
     def set_ok(self, cookie: http.cookiejar.Cookie, request: urllib.request.Request) -> bool:
         """Return whether a browser keeps the cookie."""
         return _shown(cookie).acceptable and super().set_ok(cookie, request)
-
-
-class _Response:
-    """The part of a response that ``CookieJar.extract_cookies`` uses."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self._lines = lines
-
-    def info(self) -> _Response:
-        return self
-
-    def get_all(self, name: str, default: list[str]) -> list[str]:
-        return self._lines if name == "Set-Cookie" else default
 
 
 def _request(url: str) -> urllib.request.Request:

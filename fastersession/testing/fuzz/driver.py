@@ -71,10 +71,7 @@ class Driver:
         note: str = "",
         genuine: bool = True,
     ) -> ClientRequest:
-        """Begin a request to a target, or to a view in the application's place.
-
-        :param browser: sends it instead of the client's own browser.
-        """
+        """Begin a request to a target, or to a view in the application's place; ``browser`` may be a tab."""
         browser = browser or client.browser
         call = Call(view)
         target = (target or Target("GET", "/")).filled(client.canary)
@@ -178,7 +175,7 @@ class Driver:
         """Return a tab whose only cookie is the session cookie of this value."""
         tab = client.browser.tab()
         tab.jar.clear()
-        tab.jar[self.cookie] = Cookie(self.cookie, value, _attributes(self.cookie))
+        tab.jar[self.cookie] = Cookie(self.cookie, value, {"path": "/", "secure": ""})
         return tab
 
     def take(self, request: ClientRequest) -> None:
@@ -216,7 +213,3 @@ def _result(request: ClientRequest, cookie: str) -> str:
     if request.call.error is not None:
         parts.append(f"the application raises {type(request.call.error).__name__}")
     return f" → {', '.join(parts)}"
-
-
-def _attributes(name: str) -> dict[str, str]:
-    return {"path": "/", "secure": ""} if name.startswith("__") else {"path": "/"}

@@ -78,6 +78,11 @@ def test_a_good_service_passes_over_every_kind_of_store(store: str, tmp_path: Pa
     check_app(begun, TARGETS, make_store=lambda clock: MAKES[store](clock, tmp_path), examples=5, seal=False)
 
 
+def test_the_idle_timeout_is_the_middlewares() -> None:
+    """A cookie that lives for a week keeps its session as long: 1.1 of the default idle timeout do not end it."""
+    check_app(begun, ["GET /chat"], max_age=7 * 24 * 60 * 60, examples=1)
+
+
 ROUTES = ["GET /session", "GET /chat?q={canary}", "GET /logout", "GET /fail", "GET /crash", "GET /break?q={canary}"]
 
 

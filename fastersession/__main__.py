@@ -10,14 +10,13 @@ import contextlib
 import errno
 import ipaddress
 import os
+import secrets
 import socket
 import sys
 from collections.abc import Sequence
 from importlib import metadata
 from types import FrameType
 from typing import TYPE_CHECKING
-
-from fastersession.crypto.tokens import keygen
 
 if TYPE_CHECKING:
     from fastersession.demo.model import Model
@@ -116,7 +115,7 @@ def _fail(message: str) -> int:
 
 
 def _keygen() -> int:
-    print(keygen())
+    print(secrets.token_urlsafe(32))  # 256 bits, as many as SHA-256 keeps of a key
     return 0
 
 

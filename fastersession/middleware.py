@@ -6,6 +6,7 @@ middleware object but the set of running requests.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
@@ -68,6 +69,8 @@ class FasterSessionMiddleware:
         the headers may take 2.5 times that, retries included.
     :param logger: gets the events, as records with ``event`` and ``session_id``.
     :raises ConfigError: arguments that cannot work, all named in one text.
+
+    ``scope_key``, ``session_cookie`` (the name, also where none was given) and ``path`` are attributes, too.
     """
 
     def __init__(
@@ -146,6 +149,7 @@ class FasterSessionMiddleware:
         self._plain = live and not self._selective
         self._terms = _terms(self._manager, policy, scope_key, session_object)
         self._applied: Applied = ((policy.name, scope_key),)
+        self.scope_key, self.session_cookie, self.path = scope_key, policy.name, path
         self._refuse_twin(app)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -223,6 +227,13 @@ class FasterSessionMiddleware:
             return not await exchange.answered(error)
         finally:
             exchange.release()
+
+    def around(self, app: Any) -> FasterSessionMiddleware:
+        """Return a middleware with the same sessions around another application, say a test; nothing is excluded."""
+        other = copy.copy(self)
+        other.app = guarantee_single_callable(app)  # type: ignore[no-untyped-call]
+        other._selective = False
+        return other
 
     # --- before the application ---
 

@@ -26,7 +26,6 @@ __all__ = [
     "STARTED",
     "Host",
     "Intents",
-    "LateSession",
     "Lease",
     "Metadata",
     "Pending",
@@ -202,6 +201,17 @@ def seconds(value: object) -> float | None:
     return float(value)
 
 
+class Late:
+    """Warns of what was written after the end. A class of its own, for a finaliser costs every session that has one."""
+
+    __slots__ = ()
+
+    def __del__(self: Any) -> None:
+        late = getattr(self, "_late", None)
+        if late:
+            self._host.unsaved(self, late)
+
+
 class Session(Attributes):
     """The session of one request: a dict of attributes by name, empty and falsy when there are none.
 
@@ -251,6 +261,12 @@ class Session(Attributes):
     _turn: Any  # the lock that makes commits of a suspending store take turns
     _unanswered: bool  # only of a request that ended without an answer: no headers have left
     _verifier: bytes | None  # what this request was loaded with: proves its saves; only with a record
+
+    def __init_subclass__(cls) -> None:
+        """Give Session and each subclass a late class."""
+        if not issubclass(cls, Late):
+            late: Any = type(f"Late{cls.__name__}", (Late, cls), {"__slots__": ()})
+            cls._late_as = late
 
     # --- metadata ---
 
@@ -535,18 +551,7 @@ class Session(Attributes):
         self.__class__ = self._late_as
 
 
-class LateSession(Session):
-    """A session written to after the end. A class of its own, for a finaliser costs every session that has one."""
-
-    __slots__ = ()
-
-    def __del__(self) -> None:
-        late = getattr(self, "_late", None)
-        if late:
-            self._host.unsaved(self, late)
-
-
-Session._late_as = LateSession
+Session.__init_subclass__()
 
 
 async def _nothing() -> None:

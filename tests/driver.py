@@ -10,12 +10,12 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastersession.testing import Answer, Cookie, Exchange, Jar, Message, Socket, lifespan
+from fastersession.testing import Answer, Connection, Cookie, Jar, Message, Socket, lifespan
 from fastersession.testing.browser import browser
-from fastersession.testing.browser.exchange import App
+from fastersession.testing.browser.connection import App
 
 __all__ = [
-    "Answer", "App", "Browser", "Cookie", "Exchange", "Jar", "Message", "Socket", "in_loop", "lifespan", "shut_down",
+    "Answer", "App", "Browser", "Connection", "Cookie", "Jar", "Message", "Socket", "in_loop", "lifespan", "shut_down",
 ]  # fmt: skip
 
 

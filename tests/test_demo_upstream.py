@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 from serving import free_port, launch
 
 from fastersession.demo.app import create_app
+from fastersession.demo.completions import EventData, messages
 from fastersession.demo.model import ModelError, Turn
-from fastersession.demo.upstream import Endpoint, EventData, UpstreamModel, messages
+from fastersession.demo.upstream import Endpoint, UpstreamModel
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"

@@ -12,7 +12,7 @@ import pytest
 from apps import OTHER, SECRET, Clock, SpyStore, ask, cookie, page, site, token_of, wrap
 from driver import in_loop
 
-from fastersession.crypto.tokens import KeyRing, Ticket, draw, keygen, subkey
+from fastersession.crypto.tokens import KeyRing, Ticket, draw, subkey
 
 ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 RING = KeyRing([SECRET.encode()], "sid")
@@ -83,13 +83,6 @@ def test_k1_a_ticket_has_no_repr() -> None:
     assert repr(TICKET) == str(TICKET) == "<Ticket>"
     assert repr(draw()[1]) == str(draw()[1]) == "<Secret>"
     assert SECRET not in repr(RING)
-
-
-def test_k5_keygen_carries_256_bits() -> None:
-    """K5: a made key is 43 characters of base64url, each time another."""
-    keys = {keygen() for _ in range(100)}
-    assert len(keys) == 100
-    assert all(len(key) == 43 and set(key.encode()) <= set(ALPHABET) for key in keys)
 
 
 @in_loop

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from driver import Browser, Exchange, in_loop, lifespan
+from driver import Browser, Connection, in_loop, lifespan
 from routes import SECRET, Call, content, events, serve, tab
 from stores import SuspendingStore
 
@@ -108,7 +108,7 @@ def arriving(kind: str) -> Callable[[], Any]:
 
 
 @contextlib.asynccontextmanager
-async def two_streams_and_an_idle_one(app: Any) -> AsyncIterator[tuple[Exchange, list[Browser]]]:
+async def two_streams_and_an_idle_one(app: Any) -> AsyncIterator[tuple[Connection, list[Browser]]]:
     """Let two streams hold something unsaved; gives the idle one, and who looks into the sessions of the others."""
     async with contextlib.AsyncExitStack() as stack:
         witnesses = []

@@ -1,4 +1,4 @@
-"""`check_app` lets good services pass, and tells the story of each planted fault in words."""
+"""`check_app` lets good services pass, and reports each planted fault as a scenario in words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from test_testing_contract import Eternal, Forgetful, Upserting
 from fastersession import FasterSessionMiddleware, MemoryStore
 from fastersession.stores.sqlite import SQLiteStore
 from fastersession.testing import FakeClock, FaultyStore
-from fastersession.testing.fuzz import StoryError, Target, check_app
+from fastersession.testing.fuzz import ScenarioError, Target, check_app
 
 TARGETS = ["GET /", "GET /login?name={canary}", "GET /logout", "GET /chat?q={canary}", "GET /boom"]
 LAST: dict[str, str] = {}
@@ -58,8 +58,8 @@ async def begun(scope: Any, receive: Any, send: Any) -> None:
 
 
 def failing(app: Any, targets: Any = TARGETS, **options: Any) -> str:
-    """Return the story."""
-    with pytest.raises(StoryError) as caught:
+    """Return the report of the scenario that fails."""
+    with pytest.raises(ScenarioError) as caught:
         check_app(app, targets, **{"examples": 20, **options})
     return str(caught.value)
 
@@ -76,6 +76,11 @@ def test_a_good_service_passes_over_every_kind_of_store(store: str, tmp_path: Pa
     """Its own errors are its own affair; sealed or not."""
     check_app(begun, TARGETS, make_store=lambda clock: MAKES[store](clock, tmp_path), examples=60)
     check_app(begun, TARGETS, make_store=lambda clock: MAKES[store](clock, tmp_path), examples=5, seal=False)
+
+
+def test_the_idle_timeout_is_the_middlewares() -> None:
+    """A cookie that lives for a week keeps its session as long: 1.1 of the default idle timeout do not end it."""
+    check_app(begun, ["GET /chat"], max_age=7 * 24 * 60 * 60, examples=1)
 
 
 ROUTES = ["GET /session", "GET /chat?q={canary}", "GET /logout", "GET /fail", "GET /crash", "GET /break?q={canary}"]
@@ -114,12 +119,12 @@ def test_websockets_take_part() -> None:
 
     own = Target("WS", "/own", b"{canary}")
     check_app(site, [own, "WS /own", "WS /deny", "WS /silent", "GET /"], examples=20)
-    story = failing(site, [Target("WS", "/all", b"{canary}")])
-    assert "nothing of browser A reaches browser B" in story
+    report = failing(site, [Target("WS", "/all", b"{canary}")])
+    assert "nothing of browser A reaches browser B" in report
 
 
-def test_a_leak_between_users_is_told_step_by_step() -> None:
-    """The whole text, shortest story, words of the browsers' own."""
+def test_a_leak_between_users_is_reported_step_by_step() -> None:
+    """The whole report: the shortest scenario, with the canaries of the browsers."""
     lines = failing(service, [*TARGETS, "GET /who"]).splitlines()
     canary = lines[1].partition("name=")[2].partition(" ")[0]
     assert lines == [
@@ -132,16 +137,16 @@ def test_a_leak_between_users_is_told_step_by_step() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mutant", "told"),
+    ("mutant", "reported"),
     [
         (Upserting, "the session of this cookie has ended"),
         (Forgetful, "the session of this cookie has ended"),
         (Eternal, "1.1 of the idle timeout pass"),
     ],
 )
-def test_a_broken_store_is_found_through_the_application(mutant: type[MemoryStore], told: str) -> None:
+def test_a_broken_store_is_found_through_the_application(mutant: type[MemoryStore], reported: str) -> None:
     """Without knowing anything of stores."""
-    assert told in failing(begun, make_store=lambda clock: mutant(clock=clock))
+    assert reported in failing(begun, make_store=lambda clock: mutant(clock=clock))
 
 
 def test_a_store_that_loses_a_write_is_found() -> None:
@@ -151,17 +156,17 @@ def test_a_store_that_loses_a_write_is_found() -> None:
         async def update(self, *arguments: Any) -> bool:
             return True
 
-    assert "is there" not in (story := failing(begun, make_store=lambda clock: Lossy(clock=clock)))
-    assert "expected: session['" in story
+    assert "is there" not in (report := failing(begun, make_store=lambda clock: Lossy(clock=clock)))
+    assert "expected: session['" in report
 
 
 def test_another_good_middleware_passes() -> None:
-    """The rules are of sessions, not of ours."""
+    """The checks are of sessions, not of ours."""
     check_app(begun, TARGETS, wrap=NaiveSessions, session_cookie="id", examples=100)
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "reported"),
     [
         ("early", "expected: session['"),
         ("upsert", "the session of this cookie has ended"),
@@ -177,10 +182,10 @@ def test_another_good_middleware_passes() -> None:
         ("raises", "RuntimeError: the session was too beautiful"),
     ],
 )
-def test_each_fault_of_a_middleware_is_found(fault: str, told: str) -> None:
-    """One flag, one rule, one story that says which."""
-    story = failing(begun, wrap=lambda app: NaiveSessions(app, fault), session_cookie="id", examples=200)
-    assert told in story, story
+def test_each_fault_of_a_middleware_is_found(fault: str, reported: str) -> None:
+    """One flag, one check, one report that says which."""
+    report = failing(begun, wrap=lambda app: NaiveSessions(app, fault), session_cookie="id", examples=200)
+    assert reported in report, report
 
 
 def test_starlettes_own_sessions_lose_what_a_stream_writes() -> None:
@@ -188,7 +193,7 @@ def test_starlettes_own_sessions_lose_what_a_stream_writes() -> None:
 
     def around(app: Any) -> Any:
         async def copying(scope: Any, receive: Any, send: Any) -> None:
-            async def own(message: Any) -> None:  # it changes the application's headers in place, which is told first
+            async def own(message: Any) -> None:  # Starlette changes headers in place, reported first
                 fresh = {"headers": list(message.get("headers") or ())} if "status" in message else {}
                 await send({**message, **fresh})
 
@@ -196,14 +201,14 @@ def test_starlettes_own_sessions_lose_what_a_stream_writes() -> None:
 
         return SessionMiddleware(copying, secret_key="of Starlette's sessions, for a test", https_only=True)
 
-    story = failing(begun, ["GET /chat?q=hello"], wrap=around, session_cookie="session")
-    assert story.splitlines()[-2:] == ["  expected: session['answer'] is 'an answer to hello'", "  got: not there"]
-    story = failing(begun, ["GET /"], wrap=around, session_cookie="session")
-    assert "the session of this cookie has ended" in story
+    report = failing(begun, ["GET /chat?q=hello"], wrap=around, session_cookie="session")
+    assert report.splitlines()[-2:] == ["  expected: session['answer'] is 'an answer to hello'", "  got: not there"]
+    report = failing(begun, ["GET /"], wrap=around, session_cookie="session")
+    assert "the session of this cookie has ended" in report
 
 
-def test_an_application_that_fails_to_start_is_told() -> None:
-    """Its lifespan runs once, around all stories."""
+def test_an_application_that_fails_to_start_is_reported() -> None:
+    """Its lifespan runs once, around all scenarios."""
     seen: list[str] = []
 
     async def living(scope: Any, receive: Any, send: Any) -> None:
@@ -226,8 +231,8 @@ def test_an_application_that_fails_to_start_is_told() -> None:
         check_app(broken)
 
 
-def test_what_happens_once_is_told_all_the_same() -> None:
-    """A fault that depends on more than the story says so, instead of a complaint about flaky tests."""
+def test_what_fails_once_is_reported_all_the_same() -> None:
+    """Of a fault that depends on more than the scenario the report says so; it is no complaint about flaky tests."""
     times = iter(range(10_000))
 
     def sometimes(app: Any) -> Any:
@@ -239,5 +244,5 @@ def test_what_happens_once_is_told_all_the_same() -> None:
         inner = FasterSessionMiddleware(app, "a secret of the once test, and of nothing else", secure=False)
         return outer
 
-    story = failing(begun, ["GET /"], wrap=sometimes, session_cookie="sid", examples=200)
-    assert "RuntimeError: once" in story
+    report = failing(begun, ["GET /"], wrap=sometimes, session_cookie="sid", examples=200)
+    assert "RuntimeError: once" in report

@@ -162,6 +162,14 @@ async def test_the_middleware_is_found_in_any_framework(make: Callable[[], Any])
     assert (await browser.get("/")).json() == {"who": "ada"}
 
 
+def test_the_middleware_shows_where_its_session_is() -> None:
+    """The scope key, the cookie's name, also where none was given, and its path."""
+    app = FasterSessionMiddleware(Starlette(), SECRET)
+    assert (app.scope_key, app.session_cookie, app.path) == ("session", "__Host-sid", "/")
+    app = FasterSessionMiddleware(Starlette(), SECRET, path="/a", scope_key="b")
+    assert (app.scope_key, app.session_cookie, app.path) == ("b", "sid", "/a")
+
+
 @in_loop
 async def test_excluded_paths_cookie_paths_and_several_sessions() -> None:
     """The cookie's own path is asked for, whatever is excluded; a second session is told by its scope key."""

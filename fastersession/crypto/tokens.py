@@ -35,7 +35,6 @@ __all__ = [
     "Ticket",
     "draw",
     "has_form",
-    "keygen",
     "same",
     "verifier_of",
 ]
@@ -90,11 +89,6 @@ def has_form(value: bytes) -> bool:
     except binascii.Error:
         return False
     return len(raw) == TOKEN_CHARS * 3 // 4 and raw[0] == VERSION
-
-
-def keygen() -> str:
-    """Return a strong ``secret_key``: 43 characters that carry 256 bits."""
-    return secrets.token_urlsafe(32)
 
 
 def verifier_of(secret: bytes) -> bytes:

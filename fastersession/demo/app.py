@@ -1,8 +1,7 @@
 """The chat as a raw ASGI application: no framework, a plain dict at ``scope["session"]``.
 
-Rules of residence: the routes, and what they do with the session. Bytes of HTTP are in `wire`,
-answers come from a `Model`; nothing here knows about cookies or stores, but for `create_app`,
-which puts the middleware around it.
+Rules of residence: the routes, and what they do with the session. `wire` has the bytes of HTTP, a `Model` gives the
+answers. Only `create_app`, which puts the middleware around the chat, knows of cookies and stores.
 """
 
 import asyncio
@@ -16,7 +15,6 @@ from time import monotonic
 from typing import Any
 
 from fastersession import FasterSessionMiddleware, MemoryStore, StoreError
-from fastersession.crypto.tokens import keygen
 from fastersession.demo import wire
 from fastersession.demo.model import Model, ModelError, Turn
 from fastersession.demo.wire import Receive, Scope, Send
@@ -25,9 +23,9 @@ __all__ = ["Chat", "create_app"]
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# Characters, as the page counts them too: a question, not a book, and in any script below `wire.MAX_BODY`.
+# Characters, as the page counts them: a question, not a book, and in any script below `wire.MAX_BODY`.
 MAX_QUESTION = 16_000
-# So far behind may another tab be, and so much of an answer is lost with a killed server.
+# Another tab is at most so far behind, and a killed server loses so much of an answer.
 SAVE_SECONDS = 0.5
 
 _FILES = {
@@ -40,20 +38,20 @@ _FILES = {
 def create_app(
     model: Model, *, store: Any = None, secret_key: str | None = None, closing: asyncio.Event | None = None
 ) -> FasterSessionMiddleware:
-    """Put sessions around the chat; without a store and a key both are fresh, so nothing outlives the process.
+    """Return the chat with sessions. Without a store or a key, no session outlives the process.
 
-    Who runs the server may set `closing`: answers stop then, as if each reader had stopped his own.
+    :param closing: stops all answers when it is set, as if each reader had stopped his own.
     """
     return FasterSessionMiddleware(
         Chat(model, closing or asyncio.Event()),
-        secret_key=secret_key or keygen(),
+        secret_key=secret_key or secrets.token_urlsafe(32),
         store=MemoryStore() if store is None else store,
-        secure=False,  # plain http on localhost, from where Safari takes no Secure cookie
+        secure=False,  # for plain http on localhost, from where Safari takes no Secure cookie
     )
 
 
 class Chat:
-    """Keeps each `Turn` of a conversation as an attribute of its own, see `_add`. Served by one process."""
+    """Keeps each `Turn` of a conversation as an attribute of its own (`_add`). It runs in one process."""
 
     def __init__(self, model: Model, closing: asyncio.Event) -> None:
         self._model, self._closing = model, closing
@@ -66,7 +64,7 @@ class Chat:
         for path, (name, content_type) in _FILES.items():
             self._routes[path] = {"GET": _file(name, content_type)}
 
-    # Any: asgiref types a scope as TypedDicts, which have no place for the ``session`` we are given.
+    # Any: the TypedDicts that asgiref types a scope with have no ``session``.
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
         match scope["type"]:
@@ -96,34 +94,34 @@ class Chat:
         return handler
 
     async def _history(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Give the page what it needs to be as it was; reading makes no session."""
+        """Answer with what the page shows. Reading makes no session."""
         session = scope["session"]
         panel = None if session.is_new else _panel(session)
         turns = [self._as_it_is(name, session[name]) for name in sorted(session)]
         await wire.reply_json(send, 200, {"model": self._model.name, "turns": turns, "session": panel})
 
     def _as_it_is(self, name: str, turn: Turn) -> Turn:
-        """Show as stopped what was running when its server was killed."""
+        """Return the turn as it is now: one whose server was killed is stopped."""
         if turn["status"] == "running" and name not in self._running:
             return {**turn, "status": "stopped"}
         return turn
 
     async def _new(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Forget the conversation: the record is deleted, the cookie cleared, with this response."""
+        """End the session: this response clears the cookie, and the record is deleted."""
         await wire.read_json(scope, receive)
         scope["session"].invalidate()
         await wire.reply_json(send, 200, {"turns": [], "session": None})
 
     async def _chat(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one question as a stream of events, and keep what was said however it ends."""
+        """Answer a question as a stream of events, and keep what was said however the stream ends."""
         question = (await wire.read_json(scope, receive)).get("message")
         if not isinstance(question, str) or not question.strip():
             raise wire.RefusedError(400, "The message is empty.")
         if len(question.strip()) > MAX_QUESTION:
             raise wire.RefusedError(413, f"The message is longer than {MAX_QUESTION:,} characters.")
         turn: Turn = {"question": question.strip(), "answer": "", "status": "running", "error": ""}
-        # The question is in the session before the response starts: the record is made and the
-        # cookie leaves with the headers. All that follows changes this one dict in place.
+        # Before the response starts, the question makes the record, whose cookie leaves with the headers. All that
+        # follows changes this dict in place.
         session = scope["session"]
         name = _add(session, turn)
         self._running.add(name)
@@ -139,7 +137,7 @@ class Chat:
             self._running.discard(name)
 
     async def _answer(self, session: Any, turn: Turn, send: Send) -> None:
-        """Fill ``turn`` and stream it; what becomes of it in the end is saved when the request ends."""
+        """Fill ``turn``, and stream it. The end of the request saves it."""
         saved = monotonic()
         try:
             async with aclosing(self._model.answer(_turns(session))) as pieces:
@@ -159,20 +157,20 @@ class Chat:
 
 
 async def _save_now_and_then(session: Any, saved: float) -> float:
-    """Let other tabs see how far the answer is, if that is news; return when it was saved last."""
+    """Save the answer for other tabs if the last save is long ago; return the time of the last save."""
     if monotonic() - saved < SAVE_SECONDS:
         return saved
-    with suppress(StoreError):  # a store that is away for a moment ends no answer
+    with suppress(StoreError):  # a store that fails for a moment ends no answer
         await session.save()
     return monotonic()
 
 
 def _add(session: Any, turn: Turn) -> str:
-    """Put a turn into the session, last of all, and return its name there.
+    """Add a turn to the session, and return its name, which sorts last.
 
-    Attributes are saved one by one, so two tabs that talk at once each keep their turn, on any store, and a turn
-    costs what it says, not what the conversation says. In a list of turns the tab that ends last would win. The
-    random part tells tabs apart that count to the same number.
+    Attributes are saved one by one. So two tabs that talk at the same time both keep their turn, on any store, and a
+    save costs one turn, not the conversation. Of a list of turns, the tab that ends last would overwrite the other's.
+    The random part distinguishes tabs that count to the same number.
     """
     name = f"turn {len(session) + 1:06d} {secrets.token_hex(4)}"
     session[name] = turn
@@ -184,7 +182,7 @@ def _turns(session: Any) -> list[Turn]:
 
 
 def _panel(session: Any) -> dict[str, object]:
-    """Tell what the page shows of the session: all of it public."""
+    """Return what the page shows of the session, all of it public."""
     turns = _turns(session)
     age = (datetime.now(UTC) - session.created_at).total_seconds()
     size = len(json.dumps(turns)) if turns else 0

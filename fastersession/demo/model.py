@@ -1,8 +1,7 @@
-"""What answers: the protocol of a model, and the built-in one that needs no download.
+"""The protocol of a model, and the built-in model, which needs no download.
 
-Rules of residence: words in, words out. No HTTP, no session, no ASGI. A model sees the turns of
-the conversation as plain dicts and remembers nothing itself: whatever it knows of earlier turns
-came out of the session.
+Rules of residence: words in, words out. No HTTP, no session, no ASGI. A model sees the turns of the conversation as
+plain dicts, and remembers nothing: all that it knows of earlier turns comes out of the session.
 """
 
 import asyncio
@@ -14,7 +13,7 @@ __all__ = ["BuiltinModel", "Model", "ModelError", "Turn", "reply"]
 
 
 class Turn(TypedDict):
-    """One question and what became of it: the unit that the conversation in the session is a list of."""
+    """One question with its answer; a conversation is made of turns."""
 
     question: str
     answer: str
@@ -23,23 +22,23 @@ class Turn(TypedDict):
 
 
 class ModelError(Exception):
-    """No (complete) answer; its text is written for the person who chats."""
+    """There is no answer, or no complete one. The text is for the person who chats."""
 
 
 class Model(Protocol):
-    """Answers the last of ``turns``, piece by piece, knowing the ones before it.
+    """Answers the last of ``turns``, piece by piece, with knowledge of the earlier ones.
 
-    What was yielded before a `ModelError` or a cancellation stands as the partial answer.
+    What it yields before a `ModelError` or a cancellation is the partial answer.
     """
 
     name: str
 
     def answer(self, turns: Sequence[Turn]) -> AsyncGenerator[str, None]:
-        """Stream the answer; closing or cancelling the generator ends the work behind it."""
+        """Stream the answer. Closing or cancelling the generator ends its work."""
 
 
 class BuiltinModel:
-    """Deterministic small talk that can quote the conversation: the proof that the session kept it."""
+    """Deterministic small talk. It quotes the conversation, which proves that the session kept it."""
 
     name = "built-in"
 
@@ -54,12 +53,12 @@ class BuiltinModel:
 
 
 def reply(turns: Sequence[Turn]) -> str:
-    """Answer the last turn: the first rule that recognises it speaks."""
+    """Return the answer to the last turn, of the first rule that recognises it."""
     talk = _Talk(turns)
     return next(text for text in (rule(talk) for rule in _RULES) if text)
 
 
-# Only the beginning of a question is looked at: rules stay short, and 64 KiB of text cost nothing.
+# The rules read only the beginning of a question, so 64 KiB of text cost nothing.
 _LOOK_AT = 400
 _QUOTE = 240
 _COUNT = 500
@@ -73,7 +72,7 @@ _ASKING = {"what", "which", "how", "repeat", "quote", "remember", "remind"}
 
 
 class _Talk:
-    """The conversation as the rules want it: what is said now, its words, and what came before."""
+    """The conversation as the rules need it: the question, its words, and what came before."""
 
     def __init__(self, turns: Sequence[Turn]) -> None:
         self.questions = [turn["question"] for turn in turns]
@@ -87,19 +86,19 @@ class _Talk:
 
     @property
     def looks_back(self) -> bool:
-        """Whether this asks for something said: a plain "the first thing to do is …" does not."""
+        """Whether the question asks for something said: "the first thing to do is …" does not."""
         return not (self.words.isdisjoint(_SPEECH) or self.words.isdisjoint(_ASKING))
 
     @property
     def said(self) -> tuple[str, list[str]]:
-        """Whose words are asked for, and all of them: "what did you say" means the answers."""
+        """Whose words the question asks for, and all of them: "what did you say" means the answers."""
         if self.has("you", "your") and not self.has("i", "my", "me"):
             return "I", self.answers
         return "you", self.earlier
 
     @property
     def name(self) -> str | None:
-        """The name given last, in this turn or an earlier one."""
+        """The last name that was given, in this turn or an earlier one."""
         for question in reversed(self.questions):
             if found := _NAME.search(question[:_LOOK_AT].replace("\u2019", "'")):
                 return found[1][:60]

@@ -1,39 +1,33 @@
-"""A model behind any OpenAI-compatible ``/v1/chat/completions``: one streamed request per answer.
+"""A model behind any OpenAI-compatible ``/v1/chat/completions``: one streamed request for each answer.
 
-Rules of residence: the wire to the inference server, and nothing of our own pages or sessions.
-HTTP is h11's business (uvicorn brings it), bytes are asyncio's, so that giving up on an answer
-is an ordinary cancellation and closes the connection there and then. Every fault of the other
-side leaves here as one `ModelError` that a person can read; no text that leaves contains the key.
+Rules of residence: the connection to the inference server; nothing of our pages or sessions. h11 does HTTP (uvicorn
+brings it), asyncio moves the bytes. So a cancelled answer closes its connection at once. Every fault of the server
+becomes a `ModelError` that a person can read. No text that leaves contains the key.
 """
 
 import asyncio
-import codecs
 import json
 import re
 import ssl
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import h11
 
+from fastersession.demo.completions import EventData, delta, messages, reason_of
 from fastersession.demo.model import ModelError, Turn
 
-__all__ = ["Endpoint", "EventData", "UpstreamModel", "delta", "messages"]
+__all__ = ["Endpoint", "UpstreamModel"]
 
 _BROKEN = "The inference server broke off, or does not speak HTTP."
-# Of an error answer, enough for any message worth showing.
-_ERROR_BYTES = 16 * 1024
-_ERROR_SHOWN = 400
-# One event longer than this is no token: do not collect without bound what never ends in a newline.
-_LINE_CHARS = 1024 * 1024
-_LINE_BREAK = re.compile(r"\r\n|\n|\r(?!\Z)")
+_ERROR_BYTES = 16 * 1024  # of an error answer: more than any message worth showing
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where to connect, and what to ask for there."""
+    """The address of an inference server: where to connect, and which resource to request."""
 
     host: str
     port: int
@@ -43,7 +37,7 @@ class Endpoint:
 
     @classmethod
     def parse(cls, url: str) -> "Endpoint":
-        """Read a base URL, with or without ``/v1`` or ``/v1/chat/completions``; `ValueError` says what is wrong."""
+        """Read a base URL, with or without ``/v1`` or ``/v1/chat/completions``; a `ValueError` says what is wrong."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url!r} is not an http:// or https:// URL")
@@ -59,13 +53,13 @@ def _completions(path: str) -> str:
     path = path.rstrip("/")
     if path.endswith("/chat/completions"):
         return path
-    # ``/v1``, ``/api/v3``, ``/v1beta``: the version is there, only the resource is missing.
+    # ``/v1``, ``/api/v3``, ``/v1beta`` have a version, and lack only the resource.
     tail = "/chat/completions" if re.fullmatch(r".*/v\d\w*", path) else "/v1/chat/completions"
     return path + tail
 
 
 class UpstreamModel:
-    """Streams the answers of ``model`` at ``url``; ``timeout`` bounds each silence, not the whole answer."""
+    """Streams the answers of ``model`` at ``url``. ``timeout`` bounds each silence, not the whole answer."""
 
     def __init__(
         self, url: str, model: str, *, api_key: str | None = None, timeout: float = 60.0, connect_timeout: float = 10.0
@@ -78,18 +72,18 @@ class UpstreamModel:
         self._tls = ssl.create_default_context() if self.endpoint.tls else None
 
     async def answer(self, turns: Sequence[Turn]) -> AsyncGenerator[str, None]:
-        """Send the whole conversation, yield the content of each delta."""
+        """Send the whole conversation, and yield the content of each delta."""
         reader, writer = await self._connect()
         try:
-            exchange = _Exchange(reader, writer, self._timeout)
-            response = await exchange.ask(self._request(messages(turns)))
+            trip = _RoundTrip(reader, writer, self._timeout)
+            response = await trip.ask(self._request(messages(turns)))
             if response.status_code != 200:
-                raise ModelError(self._complaint(response, await exchange.head_of_body(_ERROR_BYTES)))
+                raise ModelError(self._complaint(response, await trip.head_of_body(_ERROR_BYTES)))
             events, finished = EventData(), False
             more = True
             while more:
-                # Deviation: a last event without its blank line counts; some servers hang up after ``[DONE]``.
-                more = bool(chunk := await exchange.chunk())
+                # Deviation: the last event counts without its blank line, for some servers hang up after ``[DONE]``.
+                more = bool(chunk := await trip.chunk())
                 for data in events.feed(chunk or b"\n\n"):
                     if data == "[DONE]":
                         return
@@ -97,7 +91,7 @@ class UpstreamModel:
                     finished = finished or last
                     if text:
                         yield text
-            # A body that lasts until the connection closes looks complete when the server dies.
+            # A body that ends with the connection looks complete when the server dies.
             if not finished:
                 raise ModelError("The inference server ended its answer early.")
         finally:
@@ -110,7 +104,7 @@ class UpstreamModel:
                 return await asyncio.open_connection(end.host, end.port, ssl=self._tls)
         except TimeoutError:
             raise ModelError(f"Cannot reach the inference server at {end.authority}: it did not answer.") from None
-        except (OSError, UnicodeError) as error:  # UnicodeError: a host name that is none, like "a..b"
+        except (OSError, UnicodeError) as error:  # UnicodeError: of a host name like "a..b"
             reason = getattr(error, "verify_message", None) or getattr(error, "strerror", None) or error
             raise ModelError(f"Cannot reach the inference server at {end.authority}: {reason}.") from None
 
@@ -135,16 +129,16 @@ class UpstreamModel:
             raise ModelError(self._discreet(str(error))) from None
 
     def _complaint(self, response: h11.Response, body: bytes) -> str:
-        said = _said(body) or bytes(response.reason).decode("latin-1") or "no reason given"
+        said = reason_of(body) or bytes(response.reason).decode("latin-1") or "no reason given"
         return self._discreet(f"The inference server answered {response.status_code}: {said}")
 
     def _discreet(self, text: str) -> str:
-        """Take the key out: some servers repeat the one that they refuse."""
+        """Return the text without the key, which some servers repeat when they refuse it."""
         return text.replace(self._api_key, "…") if self._api_key else text
 
 
-class _Exchange:
-    """One request and its response over one connection."""
+class _RoundTrip:
+    """One request and its response, on a connection of their own."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, timeout: float) -> None:
         self._reader, self._writer, self._timeout = reader, writer, timeout
@@ -161,12 +155,12 @@ class _Exchange:
         return event
 
     async def chunk(self) -> bytes:
-        """Read the next piece of the body, however it was cut; empty at its end."""
+        """Return the next piece of the body, or nothing at its end."""
         event = await self._event()
         return bytes(event.data) if isinstance(event, h11.Data) else b""
 
     async def head_of_body(self, limit: int) -> bytes:
-        """Collect the beginning of the body; a broken rest is no further news after an error status."""
+        """Return the beginning of the body of an error answer. Its rest may be broken."""
         body = bytearray()
         try:
             while len(body) < limit and (chunk := await self.chunk()):
@@ -176,7 +170,7 @@ class _Exchange:
         return bytes(body[:limit])
 
     async def _event(self) -> Any:
-        """Wait for the next event that h11 makes of the bytes, reading more of them as needed."""
+        """Return the next event of h11, which may need more bytes."""
         try:
             async with asyncio.timeout(self._timeout):
                 while (event := self._http.next_event()) is h11.NEED_DATA:
@@ -188,72 +182,3 @@ class _Exchange:
         except OSError as error:
             raise ModelError(f"The connection to the inference server broke: {error.strerror or error}.") from None
         return event
-
-
-def messages(turns: Sequence[Turn]) -> list[dict[str, str]]:
-    """Spell the conversation as the API wants it: the question to answer comes last."""
-    history = []
-    for turn in turns[:-1]:
-        history.append({"role": "user", "content": turn["question"]})
-        # Chat templates of Mistral and Gemma refuse two user messages in a row: fill the gap of
-        # a turn that failed or was stopped before its first word.
-        history.append({"role": "assistant", "content": turn["answer"] or "(no answer)"})
-    history.append({"role": "user", "content": turns[-1]["question"]})
-    return history
-
-
-class EventData:
-    """The data of server-sent events (WHATWG HTML §9.2.6), wherever the bytes are cut."""
-
-    def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
-        self._rest = ""
-        self._data: list[str] = []
-
-    def feed(self, chunk: bytes) -> Iterator[str]:
-        """Take in some bytes, give out the events that they complete."""
-        # A carriage return at the very end may be half of a line break.
-        *lines, self._rest = _LINE_BREAK.split(self._rest + self._decoder.decode(chunk))
-        if len(self._rest) > _LINE_CHARS:
-            raise ModelError("The inference server sent a line without end.")
-        for line in lines:
-            if line.startswith("data:"):
-                self._data.append(line[5:].removeprefix(" "))
-            elif not line and self._data:
-                yield "\n".join(self._data)
-                self._data.clear()
-
-
-def delta(data: str) -> tuple[str, bool]:
-    """Read one chunk: its text, and whether a choice ended here. What carries neither is skipped."""
-    try:
-        chunk = json.loads(data)
-    except (ValueError, RecursionError):
-        raise ModelError("The inference server sent something that is not JSON.") from None
-    if not isinstance(chunk, dict):
-        raise ModelError("The inference server sent something that is not a completion.")
-    if chunk.get("error"):
-        raise ModelError(f"The inference server gave up: {_reason(chunk) or 'no reason given'}")
-    choices = chunk.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-    part = choice.get("delta")
-    content = part.get("content") if isinstance(part, dict) else None
-    return (content if isinstance(content, str) else ""), bool(choice.get("finish_reason"))
-
-
-def _said(body: bytes) -> str:
-    """Find the sentence in an error body: OpenAI's and FastAPI's JSON, or plain text."""
-    text = body.decode("utf-8", "replace").strip()
-    try:
-        return _reason(json.loads(text))
-    except (ValueError, RecursionError):
-        return "" if text.startswith("<") else " ".join(text.split())[:_ERROR_SHOWN]
-
-
-def _reason(body: Any) -> str:
-    """Look for a text under the names that servers use, from the outside in."""
-    for _ in range(4):
-        if not isinstance(body, dict):
-            break
-        body = next((body[name] for name in ("error", "message", "detail") if body.get(name)), None)
-    return body[:_ERROR_SHOWN] if isinstance(body, str) else ""

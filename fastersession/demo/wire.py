@@ -1,7 +1,6 @@
-"""One HTTP exchange over raw ASGI: what is read of a request, how a response is written.
+"""HTTP over raw ASGI: reading a request, writing a response.
 
-Rules of residence: ASGI messages, header bytes, and the guards that every request passes. No
-chat, no model, no session.
+Rules of residence: ASGI messages, header bytes, and the checks of every request. No chat, no model, no session.
 """
 
 import asyncio
@@ -27,14 +26,13 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-# A question, not a document; ASGI servers themselves set no bound.
+# A question, not a document. ASGI servers set no bound.
 MAX_BODY = 64 * 1024
-# What is read on top before the refusal: a client still writing when we close would see a reset
-# connection in place of the 413.
+# Read on top before the refusal: a client that still writes when we close sees a reset connection, and no 413.
 _DRAIN = 1024 * 1024
 
-# Nothing but our own three files, no inline script, no frame around us (CSP Level 3). Not
-# ``no-referrer``: it would turn the Origin of the page's own form posts into ``null``.
+# Only our three files, no inline script, no frame around the page (CSP Level 3). Not ``no-referrer``: it turns the
+# Origin of the page's own form posts into ``null``.
 SECURITY_HEADERS = [
     (
         b"content-security-policy",
@@ -48,7 +46,7 @@ SECURITY_HEADERS = [
 
 
 class RefusedError(Exception):
-    """The request is answered with this status and sentence."""
+    """The request is refused with this status and sentence."""
 
     def __init__(self, status: int, message: str, *headers: tuple[bytes, bytes]) -> None:
         super().__init__(message)
@@ -56,11 +54,11 @@ class RefusedError(Exception):
 
 
 class ClientLeftError(Exception):
-    """The client left before its request was complete: there is nobody to answer."""
+    """The client left before its request was complete."""
 
 
 async def read_json(scope: Scope, receive: Receive) -> dict[str, Any]:
-    """Read the JSON object of a request that changes something, or refuse it."""
+    """Return the JSON object of a request that changes something, or raise a `RefusedError`."""
     _require_own_page(scope)
     try:
         value = json.loads(await _read_body(receive))
@@ -72,7 +70,7 @@ async def read_json(scope: Scope, receive: Receive) -> dict[str, Any]:
 
 
 def _require_own_page(scope: Scope) -> None:
-    """Keep other sites out: a cross-site form can send neither this content type nor our origin."""
+    """Refuse other sites: a cross-site form can send neither this content type nor our origin."""
     content_type = _header(scope, b"content-type").partition(b";")[0].strip().lower()
     if content_type != b"application/json":
         raise RefusedError(415, "Send application/json.")
@@ -101,7 +99,7 @@ async def _read_body(receive: Receive) -> bytes:
 
 
 def start(status: int, content_type: bytes, *headers: tuple[bytes, bytes]) -> Message:
-    """Make the start message; every response carries the security headers."""
+    """Return the start message of a response, with the security headers."""
     return {
         "type": "http.response.start",
         "status": status,
@@ -122,7 +120,7 @@ async def reply_json(send: Send, status: int, value: object, *headers: tuple[byt
 
 
 def event(name: str, data: object) -> Message:
-    """Make the body message of one server-sent event; JSON keeps line breaks out of the data line."""
+    """Return the body message of one server-sent event. JSON has no line break in its data line."""
     return {
         "type": "http.response.body",
         "body": f"event: {name}\ndata: {json.dumps(data)}\n\n".encode(),
@@ -131,10 +129,10 @@ def event(name: str, data: object) -> Message:
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, None], closing: asyncio.Event) -> bool:
-    """Do ``work`` until it ends, the client leaves or the server closes; say whether the client is still there.
+    """Do ``work`` until it ends, the client leaves, or the server closes. Return whether the client is still there.
 
-    No server cancels an application when the client leaves, and ``send`` does not fail either:
-    only ``receive`` tells. The work is cancelled then, and has ended when this returns.
+    No server cancels an application when the client leaves, and ``send`` does not fail. Only ``receive`` tells. Then
+    the work is cancelled, and has ended when this returns.
     """
     working, leaving = asyncio.create_task(work), asyncio.create_task(_disconnect(receive))
     stopping = asyncio.create_task(closing.wait())
@@ -145,7 +143,7 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, None], clo
         for task in (working, leaving, stopping):
             task.cancel()
         outcome, *_ = await asyncio.gather(working, leaving, stopping, return_exceptions=True)
-    # From ASGI 2.4 on ``send`` may raise an OSError to a client that left; the model raises none.
+    # From ASGI 2.4 on ``send`` may raise an OSError once the client has left; the model raises none.
     if left or isinstance(outcome, OSError):
         return False
     if isinstance(outcome, Exception):

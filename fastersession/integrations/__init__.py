@@ -1,1 +1,1 @@
-"""One module per framework that needs one; none imported here."""
+"""One module for each framework that needs one; none is imported here."""

@@ -1,4 +1,4 @@
-"""The session in a scope, with its type, for frameworks whose ``request.session`` says only ``dict``.
+"""The session in a scope, with its type, for frameworks whose ``request.session`` has the type ``dict``.
 
 Rules of residence: reads a scope; imports no framework.
 """
@@ -14,7 +14,7 @@ __all__ = ["session_in"]
 
 
 def session_in(scope: Mapping[str, Any], scope_key: str = "session") -> Session:
-    """Return the session that stands in a scope.
+    """Return the session in a scope.
 
     :param scope_key: the middleware's ``scope_key``.
     :raises ConfigError: there is none, or what stands there is not of ``FasterSessionMiddleware``.

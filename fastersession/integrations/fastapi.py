@@ -1,6 +1,6 @@
 """The session as a dependency of FastAPI, with its type, for HTTP routes and WebSockets.
 
-Rules of residence: looks the session up, nothing else. Opening and saving are the middleware's.
+Rules of residence: finds the session, nothing else. The middleware opens and saves it.
 
     @app.post("/chat")
     async def chat(session: SessionDep, q: str) -> StreamingResponse: ...
@@ -20,7 +20,7 @@ __all__ = ["SessionDep"]
 
 
 async def _session(connection: HTTPConnection) -> Session:
-    """Return the session. A coroutine, for FastAPI runs a plain function in a worker thread."""
+    """Return the session. It is a coroutine, for FastAPI runs a plain function in a worker thread."""
     return session_in(connection.scope)
 
 

@@ -1,7 +1,7 @@
 """One middleware for a whole Litestar application, and its session as a dependency with its type.
 
-Rules of residence: makes the middleware, puts it around every route, tells it of the application's lifespan. Litestar
-builds what stands in ``middleware=[...]`` anew for every route and passes it no lifespan.
+Rules of residence: makes the middleware, puts it around every route, and gives it the lifespan of the application.
+Litestar makes what stands in ``middleware=[...]`` for every route anew, and gives it no lifespan.
 
     @post("/chat")
     async def chat(session: SessionDep) -> Stream: ...
@@ -28,8 +28,8 @@ from ._scope import session_in
 
 __all__ = ["FasterSessionPlugin", "SessionDep", "get_session"]
 
-NEXT = "fastersession.next"  # scope key: what stands inside the middleware on this route
-LIFE = "fastersession.life"  # scope key of a lifespan: the run that it is
+NEXT = "fastersession.next"  # scope key: the application within the middleware on this route
+LIFE = "fastersession.life"  # scope key: the ``_Life`` of a lifespan
 
 SessionDep = NamedDependency[Session]
 
@@ -46,9 +46,8 @@ def get_session(connection: ASGIConnection[Any, Any, Any, Any], scope_key: str =
 class FasterSessionPlugin(InitPlugin):
     """Puts one ``FasterSessionMiddleware`` around every route, outside of all other middlewares.
 
-    A handler with a parameter ``session: SessionDep`` gets the session, unless the application has a dependency of
-    that name itself.
-    Answers that no route makes (404, 405) have no session. Serves one application.
+    A handler with a parameter ``session: SessionDep`` gets the session, unless the application has a dependency
+    ``session`` of its own. Answers that no route makes (404, 405) have no session. A plugin serves one application.
 
     :param arguments: those of ``FasterSessionMiddleware``.
     :raises ConfigError: arguments that cannot work.
@@ -56,10 +55,9 @@ class FasterSessionPlugin(InitPlugin):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self._middleware = FasterSessionMiddleware(_inside, *arguments, **named)
-        self._scope_key: str = named.get("scope_key", "session")
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
-        """Put the middleware around what the application has."""
+        """Add the middleware, the dependency and the lifespan to the application."""
         life = _Life(self._middleware)
         app_config.middleware.insert(0, self._around)
         app_config.dependencies.setdefault("session", Provide(self._session))
@@ -76,11 +74,11 @@ class FasterSessionPlugin(InitPlugin):
         return bound
 
     async def _session(self, scope: Scope) -> Session:
-        return session_in(scope, self._scope_key)
+        return session_in(scope, self._middleware.scope_key)
 
 
 async def _inside(scope: Any, receive: Any, send: Any) -> None:
-    """Go on to what stands inside the middleware, on a route or in the lifespan."""
+    """Call the application within the middleware, on a route or in the lifespan."""
     if scope["type"] == "lifespan":
         await scope[LIFE].hold(receive, send)
     else:
@@ -88,10 +86,10 @@ async def _inside(scope: Any, receive: Any, send: Any) -> None:
 
 
 class _Life:
-    """Tells the middleware of startup and shutdown, in the words of ASGI, while Litestar runs the rest of its lifespan.
+    """The lifespan of the middleware, in ASGI messages, within Litestar's.
 
-    The store opens before anything else starts, the drain comes before anything else stops, and the store closes when
-    the other lifespans have ended, before the ``on_shutdown`` hooks run.
+    The store opens before all else starts. The drain comes before all else stops. The store closes when the other
+    lifespans have ended, before the ``on_shutdown`` hooks run.
     """
 
     def __init__(self, middleware: FasterSessionMiddleware) -> None:
@@ -100,7 +98,7 @@ class _Life:
 
     @asynccontextmanager
     async def open(self, app: Litestar) -> AsyncIterator[None]:
-        """Have the store open inside; whatever ends the block, it is closed."""
+        """Open the store for the block, and close it however the block ends."""
         self._started, self._stopping, self._drained, self._ending = (anyio.Event() for _ in range(4))
         self._asked, self._error = False, None
         try:
@@ -113,20 +111,20 @@ class _Life:
                     finally:
                         self._stopping.set()
                         self._ending.set()
-        except BaseExceptionGroup as errors:  # of one: nothing else runs in the group
+        except BaseExceptionGroup as errors:  # of one error: the group runs one task
             raise errors.exceptions[0] from None
         if self._error is not None:
             raise self._error
 
     @asynccontextmanager
     async def drained(self, app: Litestar) -> AsyncIterator[None]:
-        """At the exit, save what running requests hold."""
+        """Save at the exit what running requests hold."""
         yield
         self._stopping.set()
         await self._drained.wait()
 
     async def hold(self, receive: Receive, send: Any) -> None:
-        """Be the application of the middleware's lifespan."""
+        """Take part in the middleware's lifespan as its application."""
         await receive()
         await send({"type": "lifespan.startup.complete"})
         self._started.set()
@@ -154,4 +152,4 @@ class _Life:
 
 
 async def _ignore(message: Any) -> None:
-    """Take what the middleware answers: an error is raised, too."""
+    """Drop the middleware's answer: it raises its errors, too."""

@@ -1,6 +1,6 @@
-"""Quart's own ``session`` as a view on ours.
+"""Our session as Quart's own ``session``.
 
-Rules of residence: Quart's session interface, nothing else. Opening and saving are the middleware's.
+Rules of residence: Quart's session interface, nothing else. The middleware opens and saves the session.
 
     app.session_interface = FasterSessionInterface()
     app.asgi_app = FasterSessionMiddleware(app.asgi_app, secret_key=...)
@@ -14,13 +14,13 @@ from quart import Quart
 from quart.sessions import SessionInterface
 from quart.wrappers import BaseRequestWebsocket
 
-from ..session import LateSession, Session
+from .. import Session
 
 __all__ = ["FasterSessionInterface", "QuartSession"]
 
 
-class _Flags(Session):
-    """The flags that code written for Flask and Quart reads and sets; none of them is needed here."""
+class QuartSession(Session):
+    """Our session with the flags that code written for Flask and Quart reads and sets; none of them is needed here."""
 
     __slots__ = ()
 
@@ -31,7 +31,7 @@ class _Flags(Session):
 
     @property
     def accessed(self) -> bool:
-        """Settable without effect: Quart 0.23 sets it at every request, whether or not somebody used the session."""
+        """Settable without effect: Quart 0.23 sets it at every request, used or not."""
         return False
 
     @accessed.setter
@@ -40,7 +40,7 @@ class _Flags(Session):
 
     @property
     def modified(self) -> bool:
-        """Settable without effect: what changed is found by comparing."""
+        """Settable without effect: the middleware compares."""
         return False
 
     @modified.setter
@@ -49,25 +49,12 @@ class _Flags(Session):
 
     @property
     def permanent(self) -> bool:
-        """Settable without effect: the middleware's ``max_age`` says how long the cookie lives."""
+        """Settable without effect: the cookie lives as long as the middleware's ``max_age`` says."""
         return False
 
     @permanent.setter
     def permanent(self, value: bool) -> None:
         self.mark_accessed()
-
-
-class QuartSession(_Flags):
-    """Our session with the flags of Quart's."""
-
-    __slots__ = ()
-
-
-class _LateQuartSession(_Flags, LateSession):
-    __slots__ = ()
-
-
-_Flags._late_as = _LateQuartSession
 
 
 class FasterSessionInterface(SessionInterface):
@@ -80,11 +67,11 @@ class FasterSessionInterface(SessionInterface):
         self.scope_key = scope_key
 
     async def open_session(self, app: Quart, request: BaseRequestWebsocket) -> Any:
-        """Return the session in the scope; Quart's null session where the middleware put none."""
+        """Return the session in the scope; ``None`` (Quart's null session) where the middleware put none."""
         session = request.scope.get(self.scope_key)
         if type(session) is Session:
             session.__class__ = QuartSession
         return session if isinstance(session, Session) else None
 
     async def save_session(self, app: Quart, session: Any, response: Any) -> None:
-        """Do nothing: the middleware saves, also what a stream writes after this call."""
+        """Do nothing. The middleware saves, also what a stream writes after this call."""

@@ -1,6 +1,6 @@
 """The session of a Starlette request or WebSocket, with its type.
 
-Rules of residence: looks the session up, nothing else. Opening and saving are the middleware's.
+Rules of residence: finds the session, nothing else. The middleware opens and saves it.
 
     session = get_session(request)  # request.session is the same object, typed dict[str, Any]
 """

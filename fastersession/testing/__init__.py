@@ -1,13 +1,12 @@
-"""What applications, and authors of stores, test sessions with.
+"""The kit that tests applications and stores.
 
-Rules of residence: for tests of applications, and needs no extra. ``testing.stores`` (the contract of a store) needs
-pytest and hypothesis, ``testing.fuzz`` (strategies, ``check_app``) hypothesis: the extra ``testing``. Nothing else in
-the package imports any of it.
+Rules of residence: what tests of applications need, without an extra. ``testing.stores`` (the contract of a store) and
+``testing.fuzz`` (strategies, ``check_app``) need the extra ``testing``. Nothing else in the package imports the kit.
 """
 
 from .browser.answer import Answer, Message
 from .browser.browser import Browser, lifespan
-from .browser.exchange import Exchange, Socket
+from .browser.connection import Connection, Socket
 from .browser.jar import Cookie, Headers, Jar
 from .browser.sessions import session_of
 from .clock import FakeClock
@@ -16,8 +15,8 @@ from .faults import FaultyStore, Gate, InjectedError
 __all__ = [
     "Answer",
     "Browser",
+    "Connection",
     "Cookie",
-    "Exchange",
     "FakeClock",
     "FaultyStore",
     "Gate",

@@ -1,6 +1,6 @@
-"""Time as an argument: a clock that moves only when told.
+"""A clock for tests, which only ``advance`` moves.
 
-Rules of residence: nothing but clocks; no waiting, no event loop.
+Rules of residence: clocks only; no waiting, no event loop.
 """
 
 from __future__ import annotations
@@ -11,20 +11,19 @@ __all__ = ["FakeClock"]
 
 
 class FakeClock:
-    """Seconds since the epoch, standing still until ``advance``. Give it to a store: ``MemoryStore(clock=clock)``.
+    """A clock that stands still until ``advance``. Give it to a store: ``MemoryStore(clock=clock)``.
 
-    :param now: where it begins, in seconds since the epoch.
+    :param now: its first time, in seconds since the epoch.
     """
 
     def __init__(self, now: float = 1_700_000_000.0) -> None:
         self.now = now
 
     def __call__(self) -> float:
-        """Return the time in seconds."""
         return self.now
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, at once. No timer of an event loop runs because of it."""
+        """Move the clock forward. Timers of an event loop do not notice."""
         self.now += seconds
 
     @property

@@ -1,7 +1,7 @@
-"""Fixtures of pytest, there in every test run once the package is installed (``-p no:fastersession`` takes them out).
+"""The pytest fixtures that come with the installed package; ``-p no:fastersession`` takes them out.
 
-Rules of residence: fixtures, each a line; what they make is elsewhere, and imported when it is asked for, so that a
-run that uses none pays nothing.
+Rules of residence: fixtures of one line. Each imports what it makes when it is asked for, so that a run without them
+pays nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["fastersession_browser", "fastersession_clock", "fastersession_store"
 
 @pytest.fixture
 def fastersession_clock() -> FakeClock:
-    """Give a clock that stands still until ``advance(seconds)``."""
+    """Return a clock that stands still until ``advance(seconds)``."""
     from .clock import FakeClock
 
     return FakeClock()
@@ -29,7 +29,7 @@ def fastersession_clock() -> FakeClock:
 
 @pytest.fixture
 def fastersession_store(fastersession_clock: FakeClock) -> FaultyStore:
-    """Give a store by that clock, which behaves like one across a network and fails when told."""
+    """Return a store with that clock; it behaves like one across a network, and fails on demand."""
     from .faults import FaultyStore
 
     return FaultyStore(clock=fastersession_clock)
@@ -37,7 +37,7 @@ def fastersession_store(fastersession_clock: FakeClock) -> FaultyStore:
 
 @pytest.fixture
 def fastersession_browser() -> Callable[..., Browser]:
-    """Give a function that makes a browser in front of an ASGI application: one for each user of a test."""
+    """Return a function that makes a browser in front of an ASGI application, one for each user of a test."""
     from .browser.browser import Browser
 
     def browser(app: Any, **options: Any) -> Browser:

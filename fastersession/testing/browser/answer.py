@@ -1,6 +1,6 @@
-"""What came back from an application: its messages, headers and cookies.
+"""An application's answer: its messages, headers and cookies.
 
-Rules of residence: plain data about one finished or running answer; no event loop, nothing of the code under test.
+Rules of residence: plain data of one answer, finished or running; no event loop, nothing of the code under test.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ STARTS = ("http.response.start", "websocket.accept", "websocket.http.response.st
 
 @dataclass
 class Answer:
-    """What came back: every message as the app's side sent it, and the error the app ended with, if any."""
+    """Every message as it arrived, and the error that the application ended with, if any."""
 
     messages: list[Message] = field(default_factory=list)
     error: BaseException | None = None
 
     @property
     def start(self) -> Message:
-        """The start message, or the accept of a websocket.
+        """The start message, or the accept of a WebSocket.
 
-        :raises LookupError: none came.
+        :raises LookupError: no such message has arrived.
         """
         for message in self.messages:
             if message["type"] in STARTS:
@@ -50,13 +50,13 @@ class Answer:
         return list(self.start.get("headers", ()))
 
     def all(self, name: str) -> list[bytes]:
-        """Every value of one header, in order."""
+        """Return every value of a header, in order."""
         return [value for key, value in self.headers if key.lower() == name.lower().encode()]
 
     def header(self, name: str) -> bytes | None:
-        """Return the one value of a header, or ``None``.
+        """Return the only value of a header, or ``None``.
 
-        :raises AssertionError: there are two.
+        :raises AssertionError: there are several.
         """
         values = self.all(name)
         assert len(values) < 2, values
@@ -64,7 +64,7 @@ class Answer:
 
     @property
     def cookies(self) -> list[Cookie]:
-        """Every Set-Cookie line, taken apart."""
+        """The cookies of all Set-Cookie lines."""
         return [Cookie.parse(value) for value in self.all("set-cookie")]
 
     @property
@@ -74,7 +74,7 @@ class Answer:
 
     @property
     def body(self) -> bytes:
-        """All chunks together."""
+        """All chunks, joined."""
         return b"".join(self.chunks)
 
     @property
@@ -83,5 +83,5 @@ class Answer:
         return self.body.decode()
 
     def json(self) -> Any:
-        """Return the body, decoded."""
+        """Return the value that the body is JSON of."""
         return json.loads(self.body)

@@ -1,10 +1,10 @@
-"""A browser without sockets: drives an ASGI application in process, with a cookie jar and every way to leave.
+"""A browser in process: it sends requests to an ASGI application, keeps cookies, and can leave in every way.
 
-Rules of residence: plays server and browser at once, so it may know ASGI and cookies; never opens a socket, never
-sleeps. Every wait has a deadline, every application call that it began it ends.
+Rules of residence: server and browser in one, so it may know ASGI and cookies. It opens no socket, and never sleeps.
+Every wait has a deadline. It ends every application call that it has begun.
 
     browser = Browser(app)
-    answer = await browser.get("/chat")                    # whole exchange; raises what the app raised
+    answer = await browser.get("/chat")                    # reads to the end; raises what the app raised
     answer = await browser.get("/chat", catch=True)        # ... or keeps it in answer.error
     answer = await browser.post("/login", data={"name": "ada"}, headers={"origin": "https://testserver"})
     answer = await browser.leave("/chat", after=2)         # http.disconnect after two chunks
@@ -31,7 +31,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from .answer import Answer
-from .exchange import DEADLINE, App, Exchange, Socket
+from .connection import DEADLINE, App, Connection, Socket
 from .jar import Headers, Jar
 
 __all__ = ["Browser", "lifespan"]
@@ -43,12 +43,13 @@ FORM, JSON = b"application/x-www-form-urlencoded", b"application/json"
 
 
 class Browser:
-    """One user: a cookie jar in front of an application. Two browsers share nothing; two tabs are two exchanges of one.
+    """A cookie jar in front of an application, for one user.
 
-    Use it in the event loop of the test; its methods may run at the same time, as tabs do.
+    Two browsers share nothing. Two tabs are two connections of one browser.
+    Use it in the event loop of the test. Its methods may run concurrently, as tabs do.
 
     :param scheme: ``"https"`` returns Secure cookies, ``"http"`` does not.
-    :param state: is given to every scope as a shallow copy, as servers do with what a lifespan has filled.
+    :param state: each scope gets a shallow copy of it, as from a server whose lifespan has filled it.
     :param extra: is merged into each scope.
     :param spec: the version of the ASGI spec that the server claims.
     """
@@ -68,17 +69,17 @@ class Browser:
         self.jar = Jar(f"{scheme}://{host}/")
 
     def tab(self) -> Browser:
-        """Return another browser with the same cookies from now on: an old tab, or a thief."""
+        """Return another browser with a copy of the cookies: an old tab, or a thief."""
         twin = Browser(self.app, scheme=self.scheme, host=self.host, state=self.state, extra=self.extra, spec=self.spec)
         twin.jar = self.jar.copy()
         return twin
 
     def url(self, path: str) -> str:
-        """Return the address of a path, which is not quoted."""
+        """Return the address of an unquoted path."""
         return f"{self.scheme}://{self.host}{quote(path)}"
 
     def scope(self, method: str, target: str, headers: Given = ()) -> dict[str, Any]:
-        """Make the scope of a request as uvicorn would make it, the jar's cookies included."""
+        """Return the scope of a request as uvicorn makes it, with the jar's cookies."""
         url = urlsplit(target)
         path = unquote(url.path)
         own: Headers = [(b"host", self.host.encode()), *self.jar.header(self.url(path))]
@@ -111,58 +112,61 @@ class Browser:
         headers: Given = (),
         paced: bool = False,
         closing: type[OSError] | None = None,
-    ) -> Exchange:
-        """Make an exchange to be held open: ``async with browser.open("/stream") as held``. See ``Exchange``.
+    ) -> Connection:
+        """Return a connection to hold open: ``async with browser.open("/stream") as held``.
 
-        :param body: is sent as it is; or one of
-        :param data: a form, a mapping or pairs; a list as a value is a field with several values.
-        :param json: is encoded. With both comes their content type, unless ``headers`` have one.
-        :param headers: a mapping or pairs, of ``str`` or ``bytes``; names given as ``str`` are lowered, as servers do.
-        :raises TypeError: more than one of the three is given.
+        A form and JSON bring their content type, unless ``headers`` have one.
+
+        :param body: bytes, sent as they are.
+        :param data: a form, as a mapping or pairs; a list as a value is a field with several values.
+        :param json: a value, sent as JSON.
+        :param headers: a mapping or pairs, of ``str`` or ``bytes``. A name that is a ``str`` is lowered.
+        :param paced: each chunk waits until it is asked for.
+        :param closing: the exception that ``send`` raises in the application once the client is gone.
+        :raises TypeError: more than one of body, data and json is given.
         """
         scope = self.scope(method, target, headers)
         body, declared = _content(body, data, json)
         names = {name for name, _ in scope["headers"]}
         scope["headers"] += [header for header in declared if header[0] not in names]
-        exchange = Exchange(self.app, scope, self.jar, self.url(scope["path"]), paced=paced, closing=closing)
-        exchange.feed({"type": "http.request", "body": body, "more_body": False})
-        return exchange
+        connection = Connection(self.app, scope, self.jar, self.url(scope["path"]), paced=paced, closing=closing)
+        connection.feed({"type": "http.request", "body": body, "more_body": False})
+        return connection
 
     async def request(self, method: str, target: str, *, catch: bool = False, **options: Any) -> Answer:
-        """Do a whole exchange: read to the end, raise what the application raised unless ``catch``."""
-        async with self.open(target, method=method, **options) as exchange:
-            answer = await exchange.ended()
+        """Send a request as ``open`` does, and read the answer to its end; ``catch`` keeps an error in the answer."""
+        async with self.open(target, method=method, **options) as connection:
+            answer = await connection.ended()
         if answer.error is not None and not catch:
             raise answer.error
         return answer
 
     async def get(self, target: str, **options: Any) -> Answer:
-        """GET; see ``request``."""
         return await self.request("GET", target, **options)
 
     async def post(self, target: str, **options: Any) -> Answer:
-        """POST, with ``data=``, ``json=`` or ``body=``; see ``open`` and ``request``."""
+        """Send a POST, as ``request`` does; with ``data=``, ``json=`` or ``body=``."""
         return await self.request("POST", target, **options)
 
     async def leave(self, target: str, *, after: int = 1, half: bool = False, **options: Any) -> Answer:
-        """Read ``after`` chunks, close the connection, wait for the application's end; its error is in the answer."""
-        async with self.open(target, **options) as exchange:
-            exchange.leave_after, exchange.half = after, half
-            return await exchange.ended()
+        """Read ``after`` chunks, leave, and wait for the application's end. Its error is in the answer."""
+        async with self.open(target, **options) as connection:
+            connection.leave_after, connection.half = after, half
+            return await connection.ended()
 
     async def half_close(self, target: str, *, after: int = 1, **options: Any) -> Answer:
-        """Read ``after`` chunks, close only the client's own side, read what still comes."""
+        """Read ``after`` chunks, close only the client's own side, and read the rest."""
         return await self.leave(target, after=after, half=True, **options)
 
     async def cancel(self, target: str, *, after: int = 1, times: int = 1, **options: Any) -> Answer:
-        """Read ``after`` chunks, then cancel the application's task ``times`` in a row (a server's shutdown)."""
-        async with self.open(target, paced=True, **options) as exchange:
+        """Read ``after`` chunks, then cancel the application's task ``times`` in a row, as a server's shutdown does."""
+        async with self.open(target, paced=True, **options) as connection:
             for _ in range(after):
-                await exchange.chunk()
-            return await exchange.cancel(times)
+                await connection.chunk()
+            return await connection.cancel(times)
 
     def websocket(self, target: str, *, headers: Given = (), **extra: Any) -> Socket:
-        """Make a WebSocket to be held open; ``extra`` goes into the scope (say ``extensions``)."""
+        """Return a WebSocket to hold open; ``extra`` goes into the scope (say ``extensions``)."""
         scope = self.scope("GET", target, headers) | {"type": "websocket", "subprotocols": []} | extra
         scope["scheme"] = "wss" if self.scheme == "https" else "ws"
         del scope["method"]
@@ -171,28 +175,28 @@ class Browser:
 
 @contextlib.asynccontextmanager
 async def lifespan(app: App, state: dict[str, Any] | None = None) -> AsyncIterator[dict[str, Any]]:
-    """Start up, then shut down as a server does; yields the state dict.
+    """Start the application up, give its state, and shut it down, as a server does.
 
-    :raises AssertionError: the application says that it failed, or ends before it has answered.
+    :raises AssertionError: the application reports a failure, or ends without an answer.
     """
     shared = {} if state is None else state
     scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": shared}
-    exchange = Exchange(app, scope, Jar(), "")
-    task = exchange.task
+    connection = Connection(app, scope, Jar(), "")
+    task = connection.task
     try:
         for event in ("startup", "shutdown"):
-            exchange.feed({"type": f"lifespan.{event}"})
-            await exchange.until(functools.partial(_answered, exchange.answer, event))
-            assert exchange.answer.messages, f"the app ended before {event}: {exchange.answer.error!r}"
-            assert exchange.answer.messages[-1]["type"] == f"lifespan.{event}.complete", exchange.answer.messages
+            connection.feed({"type": f"lifespan.{event}"})
+            await connection.until(functools.partial(_answered, connection.answer, event))
+            assert connection.answer.messages, f"the app ended before {event}: {connection.answer.error!r}"
+            assert connection.answer.messages[-1]["type"] == f"lifespan.{event}.complete", connection.answer.messages
             if event == "startup":
                 yield shared
         await asyncio.wait([task], timeout=DEADLINE)
     finally:
         task.cancel()
         await asyncio.wait([task], timeout=1)
-    if exchange.answer.error is not None:
-        raise exchange.answer.error
+    if connection.answer.error is not None:
+        raise connection.answer.error
 
 
 def _answered(answer: Answer, event: str) -> bool:
@@ -211,7 +215,7 @@ def _raw(headers: Given) -> Headers:
 
 
 def _content(body: bytes, data: Form | None, json: Any) -> tuple[bytes, Headers]:
-    """Return the body and the headers that declare it; a body that is given as it is declares nothing."""
+    """Return the body, and the headers that a form or JSON comes with."""
     if bool(body) + (data is not None) + (json is not None) > 1:
         raise TypeError("give one of body, data and json: a request has one body")
     if data is not None:

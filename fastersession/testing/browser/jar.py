@@ -1,18 +1,20 @@
-"""A browser's cookies: what a Set-Cookie line says, and a jar that keeps and returns cookies.
+"""A browser's cookies: a Set-Cookie line in its parts, and a jar that keeps and returns cookies.
 
-Rules of residence: the client's side of cookies, on the standard library's jar; nothing of the code under test, so that
-a cookie that only we would accept is seen to be none.
+Rules of residence: the client's side of cookies, on the standard library's jar; nothing of the code under test. So a
+cookie that only we would accept is refused.
 """
 
 from __future__ import annotations
 
 import copy
+import email.message
 import email.utils
 import http.cookiejar
 import time
 import urllib.request
 from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 __all__ = ["Cookie", "Headers", "Jar"]
@@ -22,7 +24,7 @@ Headers = list[tuple[bytes, bytes]]
 
 @dataclass
 class Cookie:
-    """One Set-Cookie line, taken apart: the attribute names are lowered, a flag has the value ``""``."""
+    """One Set-Cookie line in its parts. Names of attributes are lowered; a flag has the value ``""``."""
 
     name: str
     value: str
@@ -30,7 +32,7 @@ class Cookie:
 
     @classmethod
     def parse(cls, line: bytes) -> Cookie:
-        """Take a line apart; any bytes may be given."""
+        """Return the parts of a line, which may be any bytes."""
         pair, *rest = line.decode("latin-1").split(";")
         name, _, value = pair.strip().partition("=")
         split = (part.strip().partition("=") for part in rest)
@@ -47,7 +49,7 @@ class Cookie:
 
     @property
     def acceptable(self) -> bool:
-        """Whether a browser takes it: one that breaks the rule of its prefix is dropped (RFC 6265bis section 4.1.3)."""
+        """Whether a browser takes it: its prefix may forbid that (RFC 6265bis section 4.1.3)."""
         secure, path, domain = (self.attributes.get(key) for key in ("secure", "path", "domain"))
         if self.name.startswith("__Host-"):
             return secure is not None and path == "/" and domain is None
@@ -60,12 +62,12 @@ class Cookie:
 
 
 class Jar(MutableMapping[str, Cookie]):
-    """The cookies of one browser, by name: ``http.cookiejar``, and what browsers keep to besides.
+    """The cookies of one browser, by name: ``http.cookiejar``, with the further rules of browsers.
 
-    Secure cookies go to https and wss only, host-only cookies to their host only, each to its path. Max-Age and Expires
-    are of the real time, whatever a test's clock says.
+    Secure cookies go to https and wss only, host-only cookies to their host only, and each to its path. Max-Age and
+    Expires count in real time, not by a test's clock.
 
-    :param url: the origin that ``take`` and ``header`` speak of when they are not told.
+    :param url: the origin for ``take`` and ``header`` without an address.
     """
 
     def __init__(self, url: str = "https://testserver/") -> None:
@@ -73,21 +75,24 @@ class Jar(MutableMapping[str, Cookie]):
         self._kept = http.cookiejar.CookieJar(_Policy(strict_ns_domain=http.cookiejar.DefaultCookiePolicy.DomainStrict))
 
     def take(self, headers: Iterable[tuple[bytes, bytes]], url: str | None = None) -> None:
-        """Take the cookies that a response to a request of ``url`` sets or removes."""
-        lines = [value.decode("latin-1") for name, value in headers if name.lower() == b"set-cookie"]
+        """Keep and remove cookies as the headers of an answer from ``url`` say."""
+        lines = email.message.Message()
+        for name, value in headers:
+            if name.lower() == b"set-cookie":
+                lines["Set-Cookie"] = value.decode("latin-1")
         if lines:
-            response: Any = _Response(lines)
+            response: Any = SimpleNamespace(info=lambda: lines)
             self._kept.extract_cookies(response, _request(url or self.url))
 
     def header(self, url: str | None = None) -> Headers:
-        """Return the Cookie header of a request of ``url``: a list of one pair, or of none."""
+        """Return the Cookie header of a request to ``url``: a list of one pair, or an empty one."""
         request = _request(url or self.url)
         self._kept.add_cookie_header(request)
         sent = request.get_header("Cookie")
         return [] if sent is None else [(b"cookie", sent.encode("latin-1"))]
 
     def copy(self) -> Jar:
-        """Return another jar with the same cookies: a thief's, or a second tab's."""
+        """Return another jar with the same cookies."""
         twin = Jar(self.url)
         for cookie in self._kept:
             twin._kept.set_cookie(copy.copy(cookie))
@@ -119,21 +124,8 @@ class Jar(MutableMapping[str, Cookie]):
 
 class _Policy(http.cookiejar.DefaultCookiePolicy):
     def set_ok(self, cookie: http.cookiejar.Cookie, request: urllib.request.Request) -> bool:
-        """Refuse what a browser refuses."""
+        """Return whether a browser keeps the cookie."""
         return _shown(cookie).acceptable and super().set_ok(cookie, request)
-
-
-class _Response:
-    """What ``CookieJar.extract_cookies`` asks of a response."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self._lines = lines
-
-    def info(self) -> _Response:
-        return self
-
-    def get_all(self, name: str, default: list[str]) -> list[str]:
-        return self._lines if name == "Set-Cookie" else default
 
 
 def _request(url: str) -> urllib.request.Request:

@@ -1,45 +1,42 @@
 """The session of a browser, opened from a test without a view of the application.
 
-Rules of residence: finds the middleware in an application, and makes one request through it whose application is the
-test. So whatever the store, the codec and the seal are, a test reads and writes what a view would.
+Rules of residence: finds the middleware in an application, and sends one request through it, which the test answers.
+So a test reads and writes what a view would, with any store, codec and seal.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import functools
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
-from ...errors import StoreError
-from ...middleware import FasterSessionMiddleware
-from ...session import Session
+from ... import FasterSessionMiddleware, Session, StoreError
 from .browser import Browser
-from .jar import Cookie
 
 __all__ = ["middleware_of", "session_of"]
 
 SAVED = 204
-MANY = 100_000  # objects that are looked at: the routes of a large application, not all that a process holds
+MANY = 100_000  # objects to search: the routes of a large application, not all that a process holds
 LEAVES = (str, bytes, int, float, type, ModuleType, type(None))
 
 
 @contextlib.asynccontextmanager
 async def session_of(browser: Browser, *, scope_key: str = "session") -> AsyncIterator[Session]:
-    """Open the session that a browser's cookie leads to, as a request with that cookie would see it.
+    """Open the session of a browser's cookie, as a request with that cookie sees it.
 
-    What is written is saved when the block ends, and a new session's cookie is put into the browser's jar; the verbs
-    work, too. A block that raises saves nothing, as a view that raises. Requests of the browser may run meanwhile.
+    The end of the block saves what was written, and puts the cookie of a new session into the browser's jar. The verbs
+    of the session work. A block that raises saves nothing, like a view that raises. Other requests of the browser may
+    run in the meantime.
 
         async with session_of(browser) as session:
             session["user"] = "ada"
 
     :raises LookupError: no ``FasterSessionMiddleware`` with this ``scope_key`` is in the application.
-    :raises FasterSessionError: what a request would end with; ``StoreError`` where it would be answered by a 503.
+    :raises FasterSessionError: the error that a request would end with; ``StoreError`` for a 503.
     """
     opened: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
     closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -51,12 +48,9 @@ async def session_of(browser: Browser, *, scope_key: str = "session") -> AsyncIt
         await send({"type": "http.response.body"})
 
     found = middleware_of(browser.app, scope_key)
-    through = copy.copy(found)
-    through.app, through._selective = view, False
-    tab = Browser(through, scheme=browser.scheme, host=browser.host)
+    tab = Browser(found.around(view), scheme=browser.scheme, host=browser.host)
     tab.jar = browser.jar
-    path = Cookie.parse(found._terms.cleared).attributes["path"]
-    async with tab.open(path) as request:
+    async with tab.open(found.path) as request:
         either: list[asyncio.Future[Any]] = [request.task, opened]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not opened.done():
@@ -76,25 +70,25 @@ async def session_of(browser: Browser, *, scope_key: str = "session") -> AsyncIt
 
 
 def middleware_of(app: Any, scope_key: str = "session") -> FasterSessionMiddleware:
-    """Find the outermost ``FasterSessionMiddleware`` of an application, however deep a framework keeps it.
+    """Return the outermost ``FasterSessionMiddleware`` in an application, however deep a framework keeps it.
 
     :raises LookupError: there is none with this ``scope_key``.
     """
-    seen: dict[int, Any] = {}  # the objects too, or an id might be given anew
+    seen: dict[int, Any] = {}  # with the objects, or an id might come back
     waiting = deque([app])
     while waiting and len(seen) < MANY:
         one = waiting.popleft()
         if id(one) in seen or isinstance(one, LEAVES):
             continue
         seen[id(one)] = one
-        if isinstance(one, FasterSessionMiddleware) and one._terms.scope_key == scope_key:
+        if isinstance(one, FasterSessionMiddleware) and one.scope_key == scope_key:
             return one
         waiting.extend(_inside(one))
     raise LookupError(f"there is no FasterSessionMiddleware with the scope_key {scope_key!r} in this application")
 
 
 def _inside(one: Any) -> Iterable[Any]:
-    """Return what an object holds, but for what every object could reach: its class and its module."""
+    """Return what an object holds, but not its class and its module, from which everything can be reached."""
     if isinstance(one, Mapping):
         return list(one.values())
     if isinstance(one, list | tuple | set | frozenset):

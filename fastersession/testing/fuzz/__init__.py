@@ -1,13 +1,13 @@
-"""What services are fuzzed with: strategies of what is sent, stories of browsers, and a check of a whole application.
+"""What services are fuzzed with: strategies of messages, scenarios of browsers, and a check of a whole application.
 
 Rules of residence: public names only. Needs hypothesis, the extra ``testing``.
 """
 
 try:
-    from .check import check_app
+    from .driver import ScenarioError
     from .legality import illegal
-    from .stage import StoryError
-    from .story import Step, Target, clients
+    from .runner import check_app
+    from .scenario import Step, Target, clients
     from .strategies import asgi_messages, cookie_headers, scopes, session_data
 except ModuleNotFoundError as missing:
     if missing.name != "hypothesis":
@@ -15,8 +15,8 @@ except ModuleNotFoundError as missing:
     raise ImportError('fuzzing needs hypothesis: pip install "fastersession[testing]"') from missing
 
 __all__ = [
+    "ScenarioError",
     "Step",
-    "StoryError",
     "Target",
     "asgi_messages",
     "check_app",

@@ -1,7 +1,7 @@
-"""Whether the messages of one call are an order that the ASGI spec allows.
+"""The order of messages that the ASGI spec allows in one call.
 
-Rules of residence: pure functions of a list of messages (asgiref's specs/www.rst, version 2.5). What nobody knows is
-passed over.
+Rules of residence: pure functions of a list of messages (asgiref's specs/www.rst, version 2.5). Unknown
+types are passed over.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BODIES = ("http.response.body", "http.response.zerocopysend", "http.response.pat
 
 
 def illegal(messages: Sequence[Message]) -> str | None:
-    """Return what is wrong with the messages that an application has sent, in order; ``None`` if nothing is.
+    """Return what is wrong with the messages that an application has sent, in order, or ``None``.
 
     A call that was cut off is legal as far as it went.
     """
@@ -40,7 +40,7 @@ def illegal(messages: Sequence[Message]) -> str | None:
 
 
 def _after(at: str, kind: str, message: Message) -> str | None:
-    """Return the state after a message, ``None`` if it has no place there."""
+    """Return the state after a message, or ``None`` if the state does not allow it."""
     more = bool(message.get("more_body"))
     if at == "begun":
         starts = {

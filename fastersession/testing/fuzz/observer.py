@@ -1,7 +1,7 @@
-"""Stands between the session middleware and the application, and notes what passes there.
+"""Stands between the session middleware and the application, and records what passes there.
 
 Rules of residence: knows the scope key of the session and ASGI messages; nothing of the middleware, so that any can be
-watched. A request says in its scope who notes: see ``Call``.
+observed. A request names in its scope the ``Call`` that records it.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ __all__ = ["KEY", "Call", "Observer", "plain"]
 
 KEY = "fastersession.testing"  # scope key: the Call of a request
 DEEPEST = 20
-App = Callable[..., Awaitable[None]]
+View = Callable[[Any, Any], Awaitable[None]]  # of the session and ``send``
 
 
 class Call:
-    """One request as the application had it.
+    """One request as the application sees it.
 
-    ``before`` and ``after`` are the session's content in plain words (see ``plain``), ``None`` if there was no session,
-    or the application put something else in its place.
+    ``before`` and ``after`` are the session's content as ``plain`` values. They are ``None`` if there was no session,
+    or if the application put something else in its place.
 
-    :param act: does something in the application's place, with the session and ``send``.
+    :param view: runs in the application's place.
     """
 
-    def __init__(self, act: Callable[[Any, App], Awaitable[None]] | None = None) -> None:
-        self.act = act
+    def __init__(self, view: View | None = None) -> None:
+        self.view = view
         self.reached = False
         self.session: Any = None
         self.before: dict[str, Any] | None = None
@@ -40,31 +40,31 @@ class Call:
         self.error: BaseException | None = None
 
     def now(self) -> dict[str, Any] | None:
-        """Return the content while the request runs, and as it was at the end from then on."""
+        """Return the content of the session: the present one while the request runs, then that of its end."""
         return self.after if self.session is None else content(self.session)
 
     def changed(self) -> set[str]:
-        """Return the names whose values differ from what the request began with."""
+        """Return the names whose values differ from those at the request's begin."""
         before, now = self.before or {}, self.now() or {}
         return {name for name in before.keys() | now.keys() if before.get(name, KEY) != now.get(name, KEY)}
 
 
 class Observer:
-    """The application, watched."""
+    """The application, observed."""
 
     def __init__(self, app: Any, scope_key: str) -> None:
         self.app: Any = guarantee_single_callable(app)  # type: ignore[no-untyped-call]
         self.scope_key = scope_key
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Run the application; see ``Call``."""
+        """Run the application, or the view of the call, and record it."""
         call: Call | None = scope.get(KEY)
         if call is None:
             return await self.app(scope, receive, send)  # type: ignore[no-any-return]
 
-        async def noting(message: Message) -> None:
+        async def recording(message: Message) -> None:
             if "headers" in message and not isinstance(message["headers"], list | tuple | None):
-                message = {**message, "headers": list(message["headers"])}  # may be read but once
+                message = {**message, "headers": list(message["headers"])}  # it may allow one reading only
             copy = dict(message)
             if message.get("headers"):
                 copy["headers"] = list(message["headers"])
@@ -75,10 +75,10 @@ class Observer:
         session = call.session = scope.get(self.scope_key)
         call.reached, call.before = True, content(session)
         try:
-            if call.act is None:
-                await self.app(scope, receive, noting)
+            if call.view is None:
+                await self.app(scope, receive, recording)
             else:
-                await call.act(session, noting)
+                await call.view(session, recording)
         except BaseException as error:
             call.error = error
             raise
@@ -89,14 +89,14 @@ class Observer:
 
 
 def content(session: Any) -> dict[str, Any] | None:
-    """Return what a session holds, in plain words, without its noticing that it was read."""
+    """Return what a session holds as plain values. The session does not notice that it is read."""
     if not isinstance(session, dict):
         return None
     return {str(name): plain(value) for name, value in list(dict.items(session))}
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """Return a value as data that can be compared later: a copy, without identity, however odd the object is."""
+    """Return a copy of any value, as data without identity that can be compared later."""
     if value is None or isinstance(value, str | int | bytes):
         return value
     if depth > DEEPEST:

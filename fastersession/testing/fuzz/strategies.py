@@ -1,6 +1,6 @@
 """Hypothesis strategies for what reaches an application and what it may send: scopes, cookies, content, messages.
 
-Rules of residence: data only. Nothing here runs an application; ``story`` has the strategy of whole stories.
+Rules of residence: data only. Nothing here runs an application; ``scenario`` has the strategy of scenarios.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def cookie_headers(name: str = "__Host-sid", values: Sequence[str] = ()) -> st.S
 
 
 def _altered(value: bytes, place: int, byte: int) -> bytes:
-    """Cut a value at a place, or put another byte there, or add one."""
+    """Cut a value at a place within it, or put another byte there, or add one."""
+    place %= len(value) + 1  # or most cuts of a short value would cut nothing
     if byte < 40:
         return value[:place]
     return value[:place] + bytes([byte]) + value[place + (byte % 2) :]

@@ -1,4 +1,4 @@
-"""What a request does in the application's place: the views that a story has of its own.
+"""The views of a scenario: what a request does in the application's place.
 
 Rules of residence: functions of a session, which may be another middleware's plain dict, and ``send``.
 """
@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-__all__ = ["login", "logout", "look", "script", "write"]
+__all__ = ["login", "logout", "probe", "respond", "write"]
 
 
 async def _answer(send: Callable[[Any], Awaitable[None]]) -> None:
@@ -17,8 +17,8 @@ async def _answer(send: Callable[[Any], Awaitable[None]]) -> None:
     await send({"type": "http.response.body"})
 
 
-async def look(session: Any, send: Any) -> None:
-    """Do nothing but answer."""
+async def probe(session: Any, send: Any) -> None:
+    """Answer, and leave the session alone."""
     await _answer(send)
 
 
@@ -29,7 +29,7 @@ async def write(data: dict[str, Any], session: Any, send: Any) -> None:
 
 
 async def login(session: Any, send: Any) -> None:
-    """Have the session regenerated."""
+    """Regenerate the session's secret."""
     with contextlib.suppress(AttributeError):  # not every middleware can
         session.regenerate_id()
     await _answer(send)
@@ -41,9 +41,9 @@ async def logout(session: Any, send: Any) -> None:
     await _answer(send)
 
 
-async def script(messages: Sequence[Any], session: Any, send: Any) -> None:
-    """Send messages, writing to a session that is there between them."""
+async def respond(messages: Sequence[Any], session: Any, send: Any) -> None:
+    """Send messages, and write between them to a session that is there."""
     for number, message in enumerate(messages):
         if session:
-            session["script"] = number
+            session["message"] = number
         await send(message)

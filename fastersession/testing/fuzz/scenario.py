@@ -1,7 +1,7 @@
-"""What browsers do to an application, step by step: the steps, and the strategy that makes stories of them.
+"""Scenarios: the steps of browsers in front of an application, and the strategy that makes lists of them.
 
-Rules of residence: data. A step makes sense in any place of any story (one that has nothing to act on does nothing), so
-that a failing story can be shortened step by step; ``world`` plays it.
+Rules of residence: data; ``player`` plays it. A step is valid at any place of any scenario, and does nothing where it
+has nothing to act on. So hypothesis can shorten a failing scenario step by step.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ..browser.jar import Headers
 from .strategies import asgi_messages, cookie_headers, scopes, session_data
 
 __all__ = [
-    "Go", "Junk", "Leave", "Login", "Logout", "Odd", "Open", "Plant", "Replay", "Script", "Step", "Target", "Visit",
-    "Wait", "certain_stories", "clients",
+    "Leave", "Login", "Logout", "OddScope", "Open", "ReadOn", "Replay", "Respond", "Step", "Target", "Visit", "Wait",
+    "Write", "WrongCookies", "clients", "fixed_scenarios",
 ]  # fmt: skip
 
 BROWSERS = "AB"
@@ -42,14 +42,14 @@ class Target:
 
     @classmethod
     def of(cls, given: str | Target, **more: Any) -> Target:
-        """Make one of ``"METHOD /address"``, or of ``"/address"`` for a GET."""
+        """Return the target of ``"METHOD /address"``, or of ``"/address"`` for a GET."""
         if isinstance(given, Target):
             return given
         method, _, address = given.rpartition(" ")
         return cls(method or "GET", address, **more)
 
     def filled(self, canary: str) -> Target:
-        """Put a browser's own word in."""
+        """Return the target with a browser's canary in it."""
         body = self.body.replace(b"{canary}", canary.encode())
         return Target(self.method, self.address.replace("{canary}", canary), body, self.headers)
 
@@ -66,20 +66,20 @@ class Step:
 
 @dataclass(frozen=True)
 class Visit(Step):
-    """Ask, and read to the end."""
+    """Send a request, and read the answer to its end."""
 
     target: Target
 
 
 @dataclass(frozen=True)
 class Open(Step):
-    """Ask in a tab of its own, read the beginning, and leave the rest for later steps."""
+    """Send a request in a new tab, and read the beginning of the answer; later steps may read the rest."""
 
     target: Target
 
 
 @dataclass(frozen=True)
-class Go(Step):
+class ReadOn(Step):
     """Read on in an open tab: one chunk, or to the end."""
 
     tab: int
@@ -88,7 +88,7 @@ class Go(Step):
 
 @dataclass(frozen=True)
 class Leave(Step):
-    """Leave an open tab in mid-stream, or have the server cancel its call."""
+    """Leave an open tab in the middle of its stream, or have the server cancel the call."""
 
     tab: int
     way: str
@@ -103,16 +103,16 @@ class Replay(Step):
 
 
 @dataclass(frozen=True)
-class Junk(Step):
-    """Ask with Cookie headers that are none of ours."""
+class WrongCookies(Step):
+    """Send a request with Cookie headers that no session set."""
 
     headers: Headers
     target: Target
 
 
 @dataclass(frozen=True)
-class Plant(Step):
-    """Write into the session, as a view could."""
+class Write(Step):
+    """Write to the session, as a view of the application could."""
 
     data: dict[str, Any]
 
@@ -129,21 +129,21 @@ class Logout(Step):
 
 @dataclass(frozen=True)
 class Wait(Step):
-    """Let time pass: a part of the idle timeout, or more than all of it."""
+    """Advance the clock by a multiple of the idle timeout."""
 
     timeouts: float
 
 
 @dataclass(frozen=True)
-class Odd(Step):
-    """Send a scope that no browser would."""
+class OddScope(Step):
+    """Send a scope that no browser causes."""
 
     scope: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Script(Step):
-    """Let the application send these messages, writing to the session between them."""
+class Respond(Step):
+    """Have the application send these messages, and write to the session between them."""
 
     messages: tuple[Message, ...]
 
@@ -151,45 +151,45 @@ class Script(Step):
 def clients(
     targets: Sequence[str | Target] = ("GET /",), *, session_cookie: str = "__Host-sid", max_steps: int = 12
 ) -> st.SearchStrategy[list[Step]]:
-    """Stories of two browsers in front of an application: tabs, logins, reloads, leaving, replaying old cookies.
+    """Return a strategy of scenarios of two browsers: with tabs, logins, reloads, streams that are left, old cookies.
 
     :param targets: the requests that they make.
-    :param session_cookie: the name that wrong cookies bear.
+    :param session_cookie: the name of the wrong cookies.
     """
     who, target = st.sampled_from(BROWSERS), st.sampled_from([Target.of(one) for one in targets])
     tab = st.integers(0, 3)
-    junk = cookie_headers(session_cookie).filter(bool)
+    wrong = cookie_headers(session_cookie).filter(bool)
     step = st.one_of(
         *[st.builds(Visit, who, target)] * 4,
-        st.builds(Plant, who, session_data(max_size=2)),
+        st.builds(Write, who, session_data(max_size=2)),
         st.builds(Open, who, target),
-        *[st.builds(Go, who, tab, st.booleans())] * 2,
+        *[st.builds(ReadOn, who, tab, st.booleans())] * 2,
         st.builds(Leave, who, tab, st.sampled_from(WAYS)),
         st.builds(Login, who),
         st.builds(Logout, who),
         st.builds(Replay, who, st.integers(0, 5), target),
         st.builds(Wait, who, st.sampled_from((0.5, 1.1))),
-        st.builds(Junk, who, junk, target),
-        st.builds(Odd, who, scopes(cookies=cookie_headers(session_cookie), kinds=("http",))),
-        st.builds(Script, who, asgi_messages().map(tuple)),
+        st.builds(WrongCookies, who, wrong, target),
+        st.builds(OddScope, who, scopes(cookies=cookie_headers(session_cookie), kinds=("http",))),
+        st.builds(Respond, who, asgi_messages().map(tuple)),
     )
     return st.lists(step, min_size=1, max_size=max_steps)
 
 
-def certain_stories(targets: Sequence[Target]) -> Iterator[Sequence[Step]]:
-    """Make the stories that are not left to chance: each request in each trouble, each two of one browser or both."""
-    me, you = list(BROWSERS)
-    planted = Plant(me, {})
-    yield from ([Visit(me, one)] for one in targets)
-    yield [planted, Wait(me, 1.1)]
-    yield [planted, Logout(me)]
+def fixed_scenarios(targets: Sequence[Target]) -> Iterator[Sequence[Step]]:
+    """Yield the scenarios that every run has: each target in each disturbance, each pair of one browser and of both."""
+    a, b = list(BROWSERS)
+    written = Write(a, {})
+    yield from ([Visit(a, one)] for one in targets)
+    yield [written, Wait(a, 1.1)]
+    yield [written, Logout(a)]
     for one in targets:
-        visit, opened = Visit(me, one), Open(me, one)
-        yield [visit, Login(me), Replay(me, 0, one)]
-        yield [visit, Logout(me), Replay(me, 0, one)]
-        for trouble in (Logout(me), Login(me), planted, *(Leave(me, 0, way) for way in WAYS)):
-            yield [opened, trouble]
-            yield [planted, opened, trouble]
+        visit, opened = Visit(a, one), Open(a, one)
+        yield [visit, Login(a), Replay(a, 0, one)]
+        yield [visit, Logout(a), Replay(a, 0, one)]
+        for disturbance in (Logout(a), Login(a), written, *(Leave(a, 0, way) for way in WAYS)):
+            yield [opened, disturbance]
+            yield [written, opened, disturbance]
     for one, other in itertools.product(targets, targets):
-        yield [Visit(me, one), Visit(me, other)]
-        yield [Visit(me, one), Visit(you, other)]
+        yield [Visit(a, one), Visit(a, other)]
+        yield [Visit(a, one), Visit(b, other)]

@@ -1,8 +1,8 @@
-"""One call of an ASGI application, played from the other side: what it receives, when it may send, how it is left.
+"""One call of an ASGI application, from the server's side: what it receives, when it may send, how the client leaves.
 
-Rules of residence: plays the server; knows ASGI messages, no cookies but the jar that it fills. Neither asgiref's
-communicator nor httpx's transport would do: the one takes every message at once, so that nothing is ever held up, and
-cannot fail a send; the other hands an answer over only when it is whole, and cannot leave.
+Rules of residence: the part of a server; it knows ASGI messages, and of cookies only the jar that it fills. asgiref's
+communicator would not do: it takes every message at once, so it holds up nothing, and no send can fail. httpx's
+transport would not do: it gives an answer only when that is whole, and cannot leave.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from asgiref.compatibility import guarantee_single_callable
 from .answer import STARTS, Answer, Message
 from .jar import Jar
 
-__all__ = ["DEADLINE", "App", "Exchange", "Socket"]
+__all__ = ["DEADLINE", "App", "Connection", "Socket"]
 
-DEADLINE = 10  # seconds any single wait may take; generous, because it is only reached by a failing test
+DEADLINE = 10  # seconds of a single wait; generous, for only a failing test reaches it
 
 App = Callable[..., Any]  # ASGI 3, or ASGI 2
 
 
-class Exchange:
-    """One application call in a task of its own, to be held open: ``async with browser.open("/chat") as held``.
+class Connection:
+    """One application call in a task of its own: ``async with browser.open("/chat") as held``.
 
-    ``answer`` grows while the application sends. Not made by hand: see ``Browser.open``.
+    ``Browser.open`` makes it. ``answer`` grows while the application sends.
 
-    :param paced: a body leaves only when ``chunk()`` asks for it; else the application is never held up.
-    :param closing: what ``send`` raises once the client is gone; ``None`` swallows, as servers below ASGI 2.4 do.
+    :param paced: a body waits until ``chunk()`` asks for it; else the application never waits.
+    :param closing: what ``send`` raises once the client is gone. With ``None`` it drops the message, as servers below
+        ASGI 2.4 do.
     """
 
     def __init__(
@@ -56,21 +57,21 @@ class Exchange:
 
     @property
     def task(self) -> asyncio.Task[None]:
-        """The task of the application call, which is begun if it was not."""
+        """The task of the application call, which begins with the first access."""
         return self._task or self.begin()
 
     def begin(self) -> asyncio.Task[None]:
-        """Begin the application call. It sees no context variable of the test."""
-        assert self._task is None, "an exchange is one call"
+        """Begin the application call, in a context without the test's variables."""
+        assert self._task is None, "a connection is one call"
         self._task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
         return self._task
 
-    async def __aenter__(self) -> Exchange:
+    async def __aenter__(self) -> Connection:
         self.begin()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Leaving the block is leaving the page: the app is told, then awaited; one that ignores it is cancelled."""
+        """Leave the page, and wait for the application's end; cancel one that ignores the disconnect."""
         self.disconnect()
         try:
             await self.ended()
@@ -94,7 +95,7 @@ class Exchange:
 
     async def _send(self, message: Message) -> None:
         is_body = message["type"] == "http.response.body" and not (message.get("more_body") and not message.get("body"))
-        if is_body and self._credit is not None and not self.gone:  # an empty chunk is none that could be asked for
+        if is_body and self._credit is not None and not self.gone:  # nobody asks for an empty chunk
             await self._credit.acquire()
         if self.gone:
             if self.closing is not None:
@@ -111,30 +112,30 @@ class Exchange:
             self._changed.notify_all()
 
     def _after(self, message: Message) -> None:
-        """Tell the application, as servers do, that with its last message the exchange is over."""
+        """Send the disconnect that servers send after the last message of an answer."""
         if self._final():
             self.feed({"type": "http.disconnect"})
 
     async def until(self, condition: Callable[[], Any]) -> None:
         """Wait until the condition holds or the application call has ended.
 
-        :raises TimeoutError: neither within ``DEADLINE``.
+        :raises TimeoutError: neither happens within ``DEADLINE``.
         """
         async with asyncio.timeout(DEADLINE), self._changed:
             await self._changed.wait_for(lambda: condition() or self.over)
 
     def feed(self, *messages: Message) -> None:
-        """Put messages into what the application receives."""
+        """Queue messages for the application to receive."""
         for message in messages:
             self._incoming.put_nowait(message)
 
     async def started(self) -> Answer:
-        """Wait for the start message (or the accept, or the close that refuses)."""
+        """Wait for the start message, the accept, or the close that refuses."""
         await self.until(lambda: any(m["type"].endswith((".start", ".accept", ".close")) for m in self.answer.messages))
         return self.answer
 
     async def chunk(self) -> bytes:
-        """Return the next body that is not empty, ``b""`` after the last; if ``paced`` this lets the app go on."""
+        """Return the next body that is not empty, or ``b""`` after the last; if ``paced``, let it leave."""
         chunks = self.answer.chunks
         if self._credit is not None and len(chunks) <= self._read:
             self._credit.release()
@@ -149,18 +150,18 @@ class Exchange:
         return bool(last) and last[0]["type"] == "http.response.body" and not last[0].get("more_body")
 
     def resume(self) -> None:
-        """End the pacing: from here on every body leaves at once."""
+        """End the pacing: every further body leaves at once."""
         if self._credit is not None:
             credit, self._credit = self._credit, None
             for _ in range(1_000):
                 credit.release()
 
     def half_close(self) -> None:
-        """Close the client's own side: the application receives http.disconnect, what it sends still arrives."""
+        """Close the client's own side: the application receives http.disconnect, and its messages still arrive."""
         self.feed({"type": "http.disconnect"})
 
     def disconnect(self) -> None:
-        """Leave: the application receives http.disconnect, what it sends from now on reaches nobody."""
+        """Leave: the application receives http.disconnect, and its further messages reach nobody."""
         if not self.gone:
             self.gone = True
             self.feed({"type": "http.disconnect"})
@@ -174,9 +175,9 @@ class Exchange:
         return await self.ended()
 
     async def ended(self) -> Answer:
-        """Wait until the application call is over.
+        """Wait until the application call has ended.
 
-        :raises AssertionError: not within ``DEADLINE``.
+        :raises AssertionError: it has not within ``DEADLINE``.
         """
         self.resume()
         _, pending = await asyncio.wait([self.task], timeout=DEADLINE)
@@ -184,8 +185,8 @@ class Exchange:
         return self.answer
 
 
-class Socket(Exchange):
-    """A WebSocket: ``accepted``, ``send``, ``receive``. Leaving the block sends websocket.disconnect."""
+class Socket(Connection):
+    """The connection of a WebSocket. The end of its block sends websocket.disconnect."""
 
     async def __aenter__(self) -> Socket:
         self.feed({"type": "websocket.connect"})
@@ -202,7 +203,7 @@ class Socket(Exchange):
         self.feed({"type": "websocket.receive", key: data})
 
     async def receive(self) -> str | bytes | None:
-        """Return the next message of the application, ``None`` once it closed or ended."""
+        """Return the next message of the application, or ``None`` once it has closed or ended."""
         await self.until(lambda: len(self._sent()) > self._read)
         if len(self._sent()) <= self._read:
             return None

@@ -1,7 +1,7 @@
-"""What must hold of every request, whatever the application is: the oracles of ``check_app``.
+"""The checks of every request, whatever the application is: the oracles of ``check_app``.
 
-Rules of residence: each rule is a function of one finished request, which yields pairs of words (expected, got) where
-it is broken. A rule speaks only where it can be sure: what another request may have caused is passed over.
+Rules of residence: a check is a function of one finished request. It yields a violation for each thing that is wrong:
+what was expected, and what was got, in words. What another request may have caused is no violation.
 """
 
 from __future__ import annotations
@@ -12,33 +12,34 @@ from typing import Any
 
 from ..browser.answer import STARTS, Message
 from ..browser.jar import Headers
+from .browsers import Client, ClientRequest
 from .legality import illegal
-from .people import Person, Request
 
-__all__ = ["Broken", "broken", "kept", "lost"]
+__all__ = ["Violation", "first_violation", "lost_change", "must_be_stored"]
 
-Broken = Iterator[tuple[str, str]]
+Violation = tuple[str, str]  # (expected, got)
+ABSENT = object()
 OURS = (b"vary", b"cache-control")  # headers that a session middleware may add or replace
 
 
-def broken(request: Request, cookie: str, people: Sequence[Person]) -> tuple[str, str] | None:
-    """Return the first rule that a finished request breaks, in words."""
-    others = [person for person in people if person is not request.person]
-    rules: tuple[Callable[[], Broken], ...] = (
+def first_violation(request: ClientRequest, cookie: str, clients: Sequence[Client]) -> Violation | None:
+    """Return the first violation that the checks find in a finished request."""
+    others = [client for client in clients if client is not request.client]
+    checks: tuple[Callable[[], Iterator[Violation]], ...] = (
         lambda: errors(request),
         lambda: messages(request, cookie),
         lambda: cookies(request, cookie),
-        lambda: dead(request),
-        lambda: strangers(request, others),
+        lambda: ended_sessions(request),
+        lambda: leaks(request, others),
     )
-    for rule in rules:
-        for found in rule():
-            return found
+    for check in checks:
+        for violation in check():
+            return violation
     return None
 
 
-def errors(request: Request) -> Broken:
-    """No exception comes out that the application did not raise, and none of its own is lost."""
+def errors(request: ClientRequest) -> Iterator[Violation]:
+    """No exception comes out that the application did not raise, and none of the application's is lost."""
     out, own = request.answer.error, request.call.error
     if out is own or type(out) is type(own) or (request.left and isinstance(out, asyncio.CancelledError)):
         return
@@ -49,10 +50,10 @@ def errors(request: Request) -> Broken:
         yield f"no exception but the application's own, which {ended}", f"{type(out).__name__}: {out}"
 
 
-def messages(request: Request, cookie: str) -> Broken:
-    """Each message of the application arrives as it was, but for headers of the session, and in a legal order."""
+def messages(request: ClientRequest, cookie: str) -> Iterator[Violation]:
+    """Each message arrives as the application sent it, but for the session's headers, and in a legal order."""
     sent, arrived = request.call.sent, request.answer.messages
-    whole = request.call.reached and not request.left and request.answer.error is None and not request.exchange.gone
+    whole = request.call.reached and not request.left and request.answer.error is None and not request.connection.gone
     if not request.call.reached:
         yield "the application is asked", f"an answer without it: {_types(arrived)}"
     if len(arrived) > len(sent) or (whole and len(arrived) < len(sent)):
@@ -71,29 +72,29 @@ def messages(request: Request, cookie: str) -> Broken:
         yield "messages in an order that ASGI allows, as the application's is", fault
 
 
-def cookies(request: Request, name: str) -> Broken:
-    """At most one cookie of the session's name per start; it is removed only from who had a live one."""
+def cookies(request: ClientRequest, name: str) -> Iterator[Violation]:
+    """Each start sets at most one session cookie, and removes only that of a session which has not ended."""
     for message in request.answer.messages:
-        lines = [line for line in _headers(message) if _is_ours(line, name)]
-        own = sum(_is_ours(line, name) for one in request.call.sent for line in _headers(one))
+        lines = [line for line in _headers(message) if _is_session_cookie(line, name)]
+        own = sum(_is_session_cookie(line, name) for one in request.call.sent for line in _headers(one))
         if len(lines) > 1 + own:
             yield "one Set-Cookie of the session", f"{len(lines)}"
         if message["type"] not in STARTS and len(lines) > own:
             yield "a cookie only with the start of a response", f"one in {message['type']}"
     cleared = [line for line in request.lines(name) if line.expired]
-    if cleared and (not request.genuine or request.was_dead or request.carried is None):
+    if cleared and (not request.genuine or request.had_ended or request.carried is None):
         yield "no Set-Cookie for a cookie that leads nowhere", f"the cookie is removed: {cleared[0].line()}"
 
 
-def dead(request: Request) -> Broken:
-    """No session that has ended comes back, and what is no session's cookie leads to none."""
-    if request.call.before and (request.was_dead or not request.genuine):
-        why = "the session of this cookie has ended" if request.was_dead else "no cookie of the request is genuine"
+def ended_sessions(request: ClientRequest) -> Iterator[Violation]:
+    """No session that has ended comes back, and a cookie that is not genuine leads to no session."""
+    if request.call.before and (request.had_ended or not request.genuine):
+        why = "the session of this cookie has ended" if request.had_ended else "no cookie of the request is genuine"
         yield f"an empty session: {why}", _short(request.call.before)
 
 
-def strangers(request: Request, others: Iterable[Person]) -> Broken:
-    """Nothing that only one browser knows reaches another: not in its session, not in what is sent to it."""
+def leaks(request: ClientRequest, others: Iterable[Client]) -> Iterator[Violation]:
+    """Nothing that only one browser knows reaches another, neither in its session nor in an answer to it."""
     out = b"\n".join(part for message in request.answer.messages for part in _bytes(message))
     within = repr((request.call.before, request.call.after))
     for other in others:
@@ -101,31 +102,28 @@ def strangers(request: Request, others: Iterable[Person]) -> Broken:
             what = "the cookie" if word != other.canary else f"{word!r}"
             where = "its answer" if word.encode() in out else "its session" if word in within else ""
             if where:
-                yield f"nothing of browser {other.name} reaches browser {request.person.name}", f"{what} is in {where}"
+                yield f"nothing of browser {other.name} reaches browser {request.client.name}", f"{what} is in {where}"
 
 
-def kept(request: Request, cookie: str) -> bool:
-    """Tell if what a finished request has left in the session must be in the store, as far as it can be told."""
-    person, value = request.person, request.person.value(cookie)
+def must_be_stored(request: ClientRequest, cookie: str) -> bool:
+    """Return whether the content that a finished request left is certain to be in the store."""
+    client, value = request.client, request.client.value(cookie)
     given = [line.value for line in request.lines(cookie) if not line.expired]
     own = value is not None and value == (given[-1] if given else request.carried)
-    sure = own and request.genuine and not request.was_dead and not request.unsure
+    sure = own and request.genuine and not request.had_ended and not request.unsure
     started = request.status is not None and request.status < 500 and not illegal(request.call.sent)
-    return sure and started and request.call.after is not None and not (value and person.is_dead(value))
+    return sure and started and request.call.after is not None and not (value and client.has_ended(value))
 
 
-def lost(request: Request, found: dict[str, Any] | None) -> tuple[str, str] | None:
-    """Compare what a request left with what a request after it finds; return expected and got where they differ."""
+def lost_change(request: ClientRequest, found: dict[str, Any] | None) -> Violation | None:
+    """Return a violation where the content that a later request finds differs from that which this request left."""
     after, found = request.call.after or {}, found or {}
-    for name in sorted(request.call.changed() - request.rivals):
-        if found.get(name, LOST) != after.get(name, LOST):
+    for name in sorted(request.call.changed() - request.contested):
+        if found.get(name, ABSENT) != after.get(name, ABSENT):
             return f"session[{name!r}] is {_of(after, name)}", f"{_of(found, name)}"
-    if not request.rivals and found != after:
+    if not request.contested and found != after:
         return f"the session is as the request left it: {_short(after)}", _short(found)
     return None
-
-
-LOST = object()
 
 
 def _of(content: dict[str, Any], name: str) -> str:
@@ -145,7 +143,7 @@ def _headers(message: Message) -> Headers:
     return list(message.get("headers") or ())
 
 
-def _is_ours(line: tuple[bytes, bytes], name: str) -> bool:
+def _is_session_cookie(line: tuple[bytes, bytes], name: str) -> bool:
     return line[0].lower() == b"set-cookie" and line[1].partition(b"=")[0].strip() == name.encode()
 
 
@@ -154,7 +152,7 @@ def _bare(message: Message) -> Message:
 
 
 def _others(message: Message, name: str) -> Headers:
-    return [line for line in _headers(message) if line[0].lower() not in OURS and not _is_ours(line, name)]
+    return [line for line in _headers(message) if line[0].lower() not in OURS and not _is_session_cookie(line, name)]
 
 
 def _names(message: Message) -> set[bytes]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import fastersession
 from bench import floor
 from bench.cases import CASES
 from bench.checks import OURS
@@ -24,7 +25,7 @@ from fastersession.engine import manager
 
 CASES_TAKEN_APART = ("none", "read", "write", "new")
 WARM, REPEATS, NUMBER = 50, 20, 2000
-FILES = {"floor": floor.__file__, OURS: str(Path(manager.__file__).parent)}
+FILES = {"floor": floor.__file__, OURS: str(Path(fastersession.__file__).parent)}
 """Where the code of each begins."""
 
 

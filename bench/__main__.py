@@ -65,7 +65,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
     parser.add_argument(
-        "--save", action="store_true", help="write tables and pictures to bench/results, and tables to the README"
+        "--save", action="store_true", help="write tables and pictures to bench/results, and tables to README and GUIDE"
     )
     parser.add_argument("--check", action="store_true", help="hold the results against the targets; exit 1 if missed")
     return parser
@@ -104,10 +104,10 @@ def write(results: dict[str, Any], options: argparse.Namespace) -> None:
     if options.markdown:
         options.markdown.write_text(text)
     if options.save:
-        from bench.results import README, filled, save
+        from bench.results import fill, save
 
         save(results)
-        README.write_text(filled(README.read_text()))
+        fill()
 
 
 def judged(results: dict[str, Any]) -> int:

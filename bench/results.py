@@ -1,7 +1,8 @@
 """The results that stand in the repository; `python -m bench.results` draws them again without measuring.
 
 Rules of residence: for each part a JSON file, which is what was measured, and what is made of it: a Markdown file and,
-for the parts that have one, a picture of the same name; and what the README shows of it, between marks of their names.
+for the parts that have one, a picture of the same name; and what README and GUIDE show of it, between marks of
+their names.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from bench.plots import PICTURES, label
 from bench.report import markdown, redis_brief, truth, where
 
 FOLDER = Path(__file__).parent / "results"
-README = FOLDER.parents[1] / "README.md"
+TEXTS = [FOLDER.parents[1] / name for name in ("README.md", "GUIDE.md")]
 
 
 def save(results: dict[str, Any], folder: Path = FOLDER) -> None:
@@ -56,12 +57,17 @@ MARKED: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def filled(text: str, folder: Path = FOLDER) -> str:
-    """Return the README with its tables made of the results."""
+    """Return a text with its tables made of the results."""
     for key, write in MARKED.items():
         part = json.loads((folder / f"{key}.json").read_text())
         block = f"<!-- {key} -->\n{write(part)}\n<!-- /{key} -->"
         text = re.sub(rf"<!-- {key} -->.*<!-- /{key} -->", lambda match, block=block: block, text, flags=re.DOTALL)
     return text
+
+
+def fill() -> None:
+    for path in TEXTS:
+        path.write_text(filled(path.read_text()))
 
 
 def rounded(value: Any) -> Any:
@@ -76,4 +82,4 @@ def rounded(value: Any) -> Any:
 if __name__ == "__main__":
     for file in sorted(FOLDER.glob("*.json")):
         draw(file.stem, FOLDER)
-    README.write_text(filled(README.read_text()))
+    fill()

@@ -1,8 +1,7 @@
 """The python examples of README and GUIDE as files, for tests that run them and for type checkers.
 
 Rules of residence: reads the two files; knows no framework. In GUIDE each example begins with the name of its file,
-``# tabs.py``, under which one may import another; in README those of "Testing your application" import the one without
-a framework, as ``example``.
+``# tabs.py``, under which one may import another.
 """
 
 from __future__ import annotations
@@ -46,17 +45,14 @@ def headed(text: str) -> Iterator[tuple[str, str]]:
 def everything(folder: Path) -> list[Path]:
     """Write every example of both files into a folder, and return the files."""
     for heading, code in headed(README):
-        name = "example.py" if heading == "No framework" else name_of(code)
-        if name is None:
-            name = f"readme_{heading.lower().replace(' ', '_')}_{len(list(folder.iterdir()))}.py"
-        (folder / name).write_text(code)
+        (folder / f"readme_{heading.lower().replace(' ', '_')}.py").write_text(code)
     for name, code in GUIDED.items():
         (folder / name).write_text(code)
     return sorted(folder.iterdir())
 
 
 def guided(name: str, folder: Path) -> ModuleType:
-    """Import an example of GUIDE anew, from a folder of the test; it may import the others, and ``example``."""
+    """Import an example of GUIDE anew, from a folder of the test; it may import the others."""
     everything(folder)
     spec = importlib.util.spec_from_file_location(name.removesuffix(".py"), folder / name)
     assert spec is not None

@@ -16,7 +16,7 @@ from visitors import Note
 __all__ = ["Happening", "Report", "faults", "table"]
 
 SHOWN = 20  # of what is wrong, of one kind
-TOO_LONG = 4.0  # seconds: late saves are tried for five, and then the README promises no more than an event
+TOO_LONG = 4.0  # seconds: late saves are tried for five, and then the guide promises no more than an event
 AFTER = 6.0  # seconds after the end of a fault in which turns may still fail by it
 RAISED = ("BrokenError", "StoreError", "CancelledError")  # what the application may raise
 

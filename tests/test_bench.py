@@ -205,11 +205,11 @@ def test_one_command_writes_tables_and_results(tmp_path):
 
 
 def test_what_stands_in_the_repository_is_what_was_measured():
-    """The tables of bench/results and of the README are those of the JSON files; every picture is small."""
+    """The tables of bench/results, README and GUIDE are those of the JSON files; every picture is small."""
     for file in results.FOLDER.glob("*.json"):
         assert file.with_suffix(".md").read_text() == results.page(file.stem, json.loads(file.read_text()))
-    readme = results.README.read_text()
-    assert results.filled(readme) == readme
+    for text in results.TEXTS:
+        assert results.filled(text.read_text()) == text.read_text()
     assert all(picture.stat().st_size < 60_000 for picture in results.FOLDER.glob("*.png"))
 
 

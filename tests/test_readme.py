@@ -1,4 +1,4 @@
-"""The README keeps its word: its examples are served and asked twice, its tables are those of the code."""
+"""README and GUIDE keep their word: the chats are served and asked twice, the tables are those of the code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 from driver import Browser, in_loop
-from examples import GUIDE, README, ROOT, blocks
+from examples import GUIDE, GUIDED, README, ROOT, blocks, everything, name_of
 from litestar import Litestar, Request, get
 from litestar.middleware import DefineMiddleware
 from serving import KINDS, free_port, launch
@@ -29,19 +29,20 @@ from fastersession import FasterSessionMiddleware, MemoryStore, Session, testing
 from fastersession.testing import fuzz, plugin
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-SECRET = "a secret of the README's examples, and of nothing else"
+SECRET = "a secret of the first examples, and of nothing else"
 SETTINGS = 'SECRET_KEY = "of Django itself"\nALLOWED_HOSTS = ["127.0.0.1"]\nROOT_URLCONF = "mysite.urls"\n'
 URLS = 'from django.urls import path\n\nfrom . import views\n\nurlpatterns = [path("chat", views.chat)]\n'
 MODULES = {  # what a project has besides the example
     "Django": {"mysite/__init__.py": "", "mysite/settings.py": SETTINGS, "mysite/urls.py": URLS},
 }
-FIRST = {"FastAPI": "This is answer 1."}
-SECOND = {"FastAPI": "This is answer 2. The one before was: {}"}
+FIRST = {"Use it": "This is turn 1. You said: hello", "FastAPI": "This is answer 1."}
+SECOND = {"Use it": "This is turn 2. You said: hello", "FastAPI": "This is answer 2. The one before was: {}"}
 
 
 def section(title: str) -> str:
-    """Return the text under a heading, to the next of its rank or above."""
-    match = re.search(rf"^(##+) {re.escape(title)}\n(.*?)(?=^##(?!#)|\Z)", README, re.MULTILINE | re.DOTALL)
+    """Return the text under a heading of README or GUIDE, to the next of its rank or above."""
+    text = f"{README}\n{GUIDE}"
+    match = re.search(rf"^(##+) {re.escape(title)}\n(.*?)(?=^##(?!#)|\Z)", text, re.MULTILINE | re.DOTALL)
     assert match is not None, title
     body = match[2]
     return re.split(r"^### ", body, flags=re.MULTILINE)[0] if match[1] == "###" else body
@@ -60,7 +61,10 @@ def table(text: str, heading: str) -> dict[str, list[str]]:
 
 
 ELSEWHERE = ("WebSocket", "ChatStream")  # tests of their own run these
-EXAMPLES = [title for title in re.findall(r"^### (.+)$", section("Use it"), re.MULTILINE) if title not in ELSEWHERE]
+FRAMEWORKS = [
+    title for title in re.findall(r"^### (.+)$", section("First use"), re.MULTILINE) if title not in ELSEWHERE
+]
+EXAMPLES = ["Use it", *FRAMEWORKS]
 
 
 def write(example: str, folder: Path, change: Callable[[str], str] = str) -> str:
@@ -70,12 +74,11 @@ def write(example: str, folder: Path, change: Callable[[str], str] = str) -> str
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     for code in blocks(section(example), "python"):
-        named = re.match(r"# (\w+\.py)\n", code)
-        if named is None:
-            (folder / "example.py").write_text(change(code))
-        else:
-            (folder / "mysite" / named[1]).write_text(change(code))
+        if example == "Django":
+            (folder / "mysite" / str(name_of(code))).write_text(change(code))
             target = "mysite.asgi:application"
+        else:
+            (folder / "example.py").write_text(change(code))
     return target
 
 
@@ -99,8 +102,10 @@ def ask(server: Any, cookie: str = "") -> httpx.Response:
 
 
 def test_every_framework_has_an_example() -> None:
-    """The examples are those of the frameworks that are promised."""
-    assert EXAMPLES == ["FastAPI", "Litestar", "Quart", "Django", "No framework"]
+    """The examples are those of the frameworks that are promised, each in a file of its name."""
+    assert FRAMEWORKS == ["FastAPI", "Litestar", "Quart", "Django", "No framework"]
+    names = [name_of(code) for title in FRAMEWORKS for code in blocks(section(title))]
+    assert names == ["chat_fastapi.py", "chat_litestar.py", "chat_quart.py", "asgi.py", "views.py", "example.py"]
 
 
 def test_an_example_streams_and_remembers(example: tuple[str, Any]) -> None:
@@ -145,15 +150,15 @@ def test_two_tabs_of_an_example_lose_nothing(title: str, change: Callable[[str],
     assert len(kept) == 3
 
 
-TESTING = blocks(section("Testing your application"), "python")
+TESTING = ["test_answers.py", "test_outage.py", "test_fuzzing.py", "test_my_store.py"]
 
 
-@pytest.mark.parametrize("number", range(len(TESTING)))
-def test_the_examples_of_testing_pass(number: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", TESTING)
+def test_the_examples_of_testing_pass(name: str, tmp_path: Path) -> None:
     """Each is a test that pytest runs, with the application that they speak of and the fixtures of the plugin."""
-    (tmp_path / "example.py").write_text(blocks(section("No framework"), "python")[0])
-    (tmp_path / "test_it.py").write_text(TESTING[number])
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "fastersession.testing.plugin"]
+    everything(tmp_path)
+    plugins = ["-p", "no:cacheprovider", "-p", "fastersession.testing.plugin"]
+    command = [sys.executable, "-m", "pytest", "-q", *plugins, name]
     environment = {**os.environ, "SESSION_SECRET": SECRET, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     environment["PYTHONPATH"] = f"{tmp_path}:{ROOT}"
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
@@ -172,7 +177,10 @@ def test_the_table_of_testing_names_what_there_is() -> None:
     assert set(re.findall(r"\b(fastersession_\w+)", text)) == set(plugin.__all__)
 
 
-@pytest.mark.parametrize("code", blocks(README, "python"))
+SHORT = [*blocks(README), *blocks(section("First use")), *(GUIDED[name] for name in TESTING)]
+
+
+@pytest.mark.parametrize("code", SHORT)
 def test_examples_are_as_short_as_they_look(code: str) -> None:
     """Each fits a screen, has no line that must be scrolled, and leaves no import unused."""
     assert len(code.splitlines()) < 35
@@ -259,10 +267,10 @@ def events() -> Iterator[tuple[str, str]]:
 
 def anchors(text: str) -> set[str]:
     """Return what headings are called in links."""
-    return {
-        re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")
-        for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    }
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    names = [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
+    assert len(names) == len(set(names)), names
+    return set(names)
 
 
 LINKS = re.findall(r"(!?)\[[^\]]*\]\(([^)]+)\)", README)
@@ -291,34 +299,49 @@ def test_the_project_s_addresses_are_one() -> None:
 
 
 def test_the_installation_comes_first() -> None:
-    """The first thing under "Use it" is the command that installs what pyproject.toml calls the package."""
-    assert blocks(section("Use it").partition("\n### ")[0], "sh") == [f"pip install {PROJECT['name']}\n"]
-    assert section("Use it").lstrip().startswith("```sh")
+    """Before its use, README has the command that installs what pyproject.toml calls the package, and so has GUIDE."""
+    installation = f"```sh\npip install {PROJECT['name']}\n```"
+    assert section("Install").strip() == installation
+    assert README.index("## Install\n") < README.index("## Use it\n")
+    assert section("First use").strip().startswith(installation)
 
 
-def test_what_the_guide_links_to_is_there() -> None:
+@pytest.mark.parametrize("name", ["GUIDE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+def test_what_the_other_texts_link_to_is_there(name: str) -> None:
     """Files exist, and so do the headings that anchors name."""
-    for link in re.findall(r"\]\(([^)]+)\)", GUIDE):
+    for link in re.findall(r"\]\(([^)]+)\)", (ROOT / name).read_text()):
+        if link.startswith("https://"):
+            continue
         target, _, anchor = link.partition("#")
-        path = ROOT / (target or "GUIDE.md")
+        path = ROOT / (target or name)
         assert path.is_file(), link
         assert not anchor or anchor in anchors(path.read_text()), link
 
 
+def test_the_contents_of_the_guide_are_its_sections() -> None:
+    """Each section is listed, in order, by its heading."""
+    contents = GUIDE.partition("\n## ")[0]
+    assert re.findall(r"^- \[(.+?)\]", contents, re.MULTILINE) == re.findall(r"^## (.+)$", GUIDE, re.MULTILINE)
+
+
+def test_the_readme_is_short() -> None:
+    """It says what this is, how to begin and what is guaranteed; all else is in the guide."""
+    assert len(README.splitlines()) <= 170
+
+
 def commands() -> list[str]:
-    """Every command line of the README, in a block or between back quotes."""
-    lines = [line for block in blocks(README, "sh") for line in block.splitlines()]
-    quoted = re.findall(r"`((?:python|bash|export)[^`]*)`", README)
+    """Every command line of README and GUIDE, in a block or between back quotes."""
+    lines = [line for text in (README, GUIDE) for block in blocks(text, "sh") for line in block.splitlines()]
+    quoted = re.findall(r"`((?:python|bash|export)[^`]*)`", README + GUIDE)
     return [command.strip() for line in lines + quoted for command in line.split("&&")]
 
 
 def test_the_commands_are_there() -> None:
-    """The two commands and the long tier are said as promised, each once."""
+    """The two commands are said as promised, each once."""
     said = [line for block in blocks(section("See it"), "sh") for line in block.splitlines()]
     assert said == [
         "python3 -m venv .venv && .venv/bin/pip install '.[demo]' && .venv/bin/python -m fastersession demo",
         "bash tests/run",
-        "bash tests/run long",
     ]
 
 
@@ -343,15 +366,15 @@ def test_the_test_command_knows_its_tiers() -> None:
 
 def test_the_extras_exist() -> None:
     """What is installed in brackets is an extra of the package."""
-    assert set(re.findall(r"'\.\[(\w+)\]'", README)) <= set(PROJECT["optional-dependencies"])
+    named = set(re.findall(r"(?:'\.|fastersession)\[(\w+)\]", README + GUIDE))
+    assert named == set(PROJECT["optional-dependencies"]) - {"tests"}
     version = PROJECT["requires-python"].removeprefix(">=")
     assert f"Python {version} or newer" in README
     assert {re.split(r"\W", name)[0] for name in PROJECT["dependencies"]} == {"asgiref", "cryptography"}
 
 
 def test_the_bench_command_exists() -> None:
-    """The tables of the section on speed were made by a command that is there."""
-    text = section("Speed")
-    for part in ("inprocess", "redis", "truth"):
+    """The tables of the benchmark were made by a command that is there, and stand where it looks for them."""
+    for text, part in ((GUIDE, "inprocess"), (GUIDE, "redis"), (README, "truth")):
         assert text.index(f"<!-- {part} -->") < text.index(f"<!-- /{part} -->")
     assert all((ROOT / "bench" / name).is_file() for name in ("__main__.py", "requirements.txt"))

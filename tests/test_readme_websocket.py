@@ -1,20 +1,19 @@
-"""The README's WebSocket chat is run: in memory and on SQLite, with two tabs at once."""
+"""The guide's WebSocket chat is run: in memory and on SQLite, with two tabs at once."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from driver import Browser, in_loop
+from examples import GUIDED
 
 from fastersession import MemoryStore
 from fastersession.stores.sqlite import SQLiteStore
 from fastersession.testing import session_of
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
 STORES: dict[str, Callable[[Path], Any]] = {
     "memory": lambda folder: MemoryStore(),
     "sqlite": lambda folder: SQLiteStore(folder / "sessions.db"),
@@ -23,7 +22,7 @@ STORES: dict[str, Callable[[Path], Any]] = {
 
 def example(store: Any) -> Any:
     """Return the application of the example, over a store; the example itself makes one in memory."""
-    (code,) = re.findall(r"^### WebSocket\n+```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    code = GUIDED["chat_websocket.py"]
     assert code.count("MemoryStore()") == 1
     names: dict[str, Any] = {"store": store}
     exec(code.replace("MemoryStore()", "store"), names)
@@ -34,7 +33,7 @@ def example(store: Any) -> Any:
 @in_loop
 async def test_two_tabs_of_the_chat_lose_nothing(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each answer that a tab has seen is in the session at once, while both sockets are open."""
-    monkeypatch.setenv("SESSION_SECRET", "a secret of the README's chat, and of nothing else")
+    monkeypatch.setenv("SESSION_SECRET", "a secret of the guide's chat, and of nothing else")
     kept = STORES[store](tmp_path)
     browser = Browser(example(kept), scheme="https")
     answers = []

@@ -1,4 +1,4 @@
-"""One streaming chat in every framework, each as the README tells to write it, for servers to end in every way.
+"""One streaming chat in every framework, each as the guide tells to write it, for servers to end in every way.
 
 Rules of residence: applications only, a module for each framework, which has `make(store)`. Each serves
 

@@ -21,7 +21,9 @@ from bench.cases import CASES
 from bench.checks import OURS
 from bench.client import WIRES, Client
 from bench.peers import PEERS, Peer
-from fastersession.engine import manager
+from fastersession.asgi.exchange import Exchange
+from fastersession.crypto.tokens import draw
+from fastersession.session import Session, give_state
 
 CASES_TAKEN_APART = ("none", "read", "write", "new")
 WARM, REPEATS, NUMBER = 50, 20, 2000
@@ -67,9 +69,10 @@ def pieces() -> dict[str, Callable[[], Any]]:
     """Return what a request is made of, each to be timed alone."""
     client = Client(PEERS[OURS])
     asyncio.run(CASES["read"].before(client))
-    find, sessions, scope = client.middleware._find, client.middleware._manager, client.scope("/read")
+    find, terms, scope = client.middleware._find, client.middleware._terms, client.scope("/read")
     (token,) = find(scope["headers"])
-    keys, table, ticket = sessions._keys, sessions.saver._verbs, sessions._keys.unsign(token)
+    keys, table = client.middleware._loader._keys, client.middleware._engine.calls.live
+    ticket = keys.unsign(token)
     record = table.load(ticket.record_id)
 
     def entries() -> None:
@@ -81,20 +84,25 @@ def pieces() -> dict[str, Callable[[], Any]]:
         known["session"] = record
         known.pop("session", None)
 
+    def empty() -> None:
+        exchange = Exchange()
+        exchange.opened(terms)
+        give_state(Session(), exchange)
+
     def create() -> None:
-        record_id, secret = sessions.draw()
+        record_id, secret = draw()
         fields = secret, record.created_at, 43200.0, record.not_after, record.attributes
         table.create(record_id, table.record_type(*fields))
 
     return {
         "the scope copied, two entries added": entries,
         "the manager put into the state and taken out": state,
-        "an empty session made": lambda: manager.new_session(sessions),
+        "an empty session made": empty,
         "the cookie found": lambda: find(scope["headers"]),
         "the token checked": lambda: keys.unsign_pair(token),
         "of that, the HMAC": lambda: hmac(keys, token),
         "the record loaded": lambda: table.load(ticket.record_id),
-        "a random id and secret drawn": sessions.draw,
+        "a random id and secret drawn": draw,
         "a record created, its id drawn": create,
         "a token signed": lambda: keys.sign(ticket),
     }

@@ -7,9 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from copy import deepcopy
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
-__all__ = ["Attributes"]
+__all__ = ["Attributes", "snapshot"]
+
+
+def snapshot(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes as they are now, without marking the access. Another thread may be writing."""
+    return dict(dict.items(attributes))  # dict.copy would go through the methods of the session
+
+
+class Marks(Protocol):
+    """What is noted about the use of the attributes."""
+
+    accessed: bool  # since somebody last looked
+    guarded: bool  # ``_adding`` and ``_removed`` want to be asked
 
 
 class Attributes(dict[str, Any]):
@@ -19,10 +31,9 @@ class Attributes(dict[str, Any]):
     and before it where they may fail.
     """
 
-    __slots__ = ("_accessed", "_guarded")
+    __slots__ = ("_state",)
 
-    _accessed: bool  # since the last save point that compared
-    _guarded: bool  # ``_adding`` and ``_removed`` want to be asked
+    _state: Marks
 
     def _adding(self, names: Iterable[object]) -> None:
         """Refuse attributes that are about to be set, or note them."""
@@ -32,32 +43,29 @@ class Attributes(dict[str, Any]):
         """Note attributes that have been removed."""
         raise NotImplementedError
 
-    def _snapshot(self) -> dict[str, Any]:
-        return dict(dict.items(self))  # dict.copy would go through the methods below
-
     # --- reading ---
 
     def __getitem__(self, name: str) -> Any:
-        self._accessed = True
+        self._state.accessed = True
         return dict.__getitem__(self, name)
 
     def __contains__(self, name: object) -> bool:
-        self._accessed = True
+        self._state.accessed = True
         return dict.__contains__(self, name)
 
     def __len__(self) -> int:
-        self._accessed = True
+        self._state.accessed = True
         return dict.__len__(self)
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the attribute, or the default."""
-        self._accessed = True
+        self._state.accessed = True
         return dict.get(self, name, default)
 
     def copy(self) -> dict[str, Any]:
         """Return the attributes as a plain dict."""
-        self._accessed = True
-        return self._snapshot()
+        self._state.accessed = True
+        return snapshot(self)
 
     __copy__ = copy
 
@@ -81,41 +89,38 @@ class Attributes(dict[str, Any]):
     # --- writing ---
 
     def __setitem__(self, name: str, value: Any) -> None:
-        if self._guarded:
+        if self._state.guarded:
             self._adding((name,))
         dict.__setitem__(self, name, value)
-        self._accessed = True
+        self._state.accessed = True
 
     def setdefault(self, name: str, default: Any = None) -> Any:
-        """See ``dict.setdefault``."""
-        self._accessed = True
-        if self._guarded and not dict.__contains__(self, name):
+        self._state.accessed = True
+        if self._state.guarded and not dict.__contains__(self, name):
             self._adding((name,))
         value = dict.setdefault(self, name, default)
-        self._accessed = True
+        self._state.accessed = True
         return value
 
     def update(self, *args: Any, **kwargs: Any) -> None:
-        """See ``dict.update``."""
-        self._accessed = True
+        self._state.accessed = True
         new = dict(*args, **kwargs)
-        if self._guarded:
+        if self._state.guarded:
             self._adding(new)
         dict.update(self, new)
-        self._accessed = True
+        self._state.accessed = True
 
     def __ior__(self, other: Any) -> Self:  # type: ignore[override]
         self.update(other)
         return self
 
     def __delitem__(self, name: str) -> None:
-        self._accessed = True
+        self._state.accessed = True
         dict.__delitem__(self, name)
         self._changed_by_removal((name,))
 
     def pop(self, name: str, *default: Any) -> Any:
-        """See ``dict.pop``."""
-        self._accessed = True
+        self._state.accessed = True
         was_there = dict.__contains__(self, name)
         value = dict.pop(self, name, *default)
         if was_there:
@@ -123,21 +128,19 @@ class Attributes(dict[str, Any]):
         return value
 
     def popitem(self) -> tuple[str, Any]:
-        """See ``dict.popitem``."""
-        self._accessed = True
+        self._state.accessed = True
         item = dict.popitem(self)
         self._changed_by_removal(item[:1])
         return item
 
     def clear(self) -> None:
-        """See ``dict.clear``."""
-        names = list(dict.keys(self)) if self._guarded else ()
+        names = list(dict.keys(self)) if self._state.guarded else ()
         dict.clear(self)
         self._changed_by_removal(names)
 
     def _changed_by_removal(self, names: Iterable[object]) -> None:
-        self._accessed = True
-        if self._guarded:
+        self._state.accessed = True
+        if self._state.guarded:
             self._removed(names)
 
 
@@ -145,7 +148,7 @@ def _marking(name: str) -> Callable[..., Any]:
     method = getattr(dict, name)
 
     def marked(self: Attributes, *args: Any) -> Any:
-        self._accessed = True
+        self._state.accessed = True
         return method(self, *args)
 
     marked.__name__, marked.__qualname__, marked.__doc__ = name, f"Attributes.{name}", method.__doc__

@@ -23,7 +23,7 @@ from .session import seconds
 from .stores import from_url
 from .stores.base import Store
 
-__all__ = ["IDLE_TIMEOUT", "LIFETIME", "STORE_TIMEOUT", "Faults", "Hidden", "default_cookie_name", "path_below"]
+__all__ = ["IDLE_TIMEOUT", "LIFETIME", "STORE_TIMEOUT", "Faults", "Hidden", "default_cookie_name"]
 
 MAX_KEYS = 4  # the current one and three rotations; each is tried at most once per cookie
 SHORT_KEY = 32  # characters: 128 bits even as hex digits
@@ -287,20 +287,6 @@ def _is_skip_entry(entry: Any) -> bool:
         and value.isprintable()
         and value.isascii()
     )
-
-
-def path_below(path: str, root_path: str | None) -> str:
-    """Return the path as the application mounted at ``root_path`` knows it, as users write it in ``exclude``.
-
-    Servers and routers keep the mount in ``path`` (uvicorn's ``--root-path``, Starlette's ``Mount``), others take it
-    off: a path that does not begin with it is taken as it is. ``/api`` is no beginning of ``/apiary``.
-    """
-    if not root_path or not path.startswith(root_path):
-        return path
-    below = path[len(root_path) :]
-    if below.startswith("/"):
-        return below
-    return "/" + below if not below or root_path.endswith("/") else path
 
 
 def default_cookie_name(given: str | None, *, secure: bool, path: str, domain: str | None) -> str:

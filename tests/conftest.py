@@ -109,7 +109,7 @@ def own(tmp_path: Path) -> Iterator[RedisServer]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reach every bound of the session manager soon; a busy machine lets a process wait for 10 ms."""
-    shorten(monkeypatch, STORE_SECONDS=0.05, LATE_SECONDS=0.5, LATE_PAUSES=(0, 0, 0), DRAIN_SECONDS=0.05)
+    shorten(monkeypatch, STORE_SECONDS=0.05, FLUSH_SECONDS=0.5, FLUSH_PAUSES=(0, 0, 0), DRAIN_SECONDS=0.05)
 
 
 @pytest.fixture

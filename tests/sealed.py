@@ -57,7 +57,7 @@ class World:
         return browser
 
     async def _who(self, call: Call) -> None:
-        record = call.session._record  # there is no public way to a user yet
+        record = call.session._state.record  # there is no public way to a user yet
         self.users.append(None if record is None else record.user)
         await call.reply()
 

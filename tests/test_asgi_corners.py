@@ -82,7 +82,7 @@ async def test_a_state_of_none_is_none_at_all(kind: str, make: Any) -> None:
             await socket.ended()
         assert socket.answer.error is None
     assert seen == [True]
-    assert app._manager.running == set()
+    assert app._engine.runs.requests == set()
     assert await content(browser) == {"a": 1}
 
 

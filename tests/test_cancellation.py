@@ -64,7 +64,7 @@ async def test_a_record_whose_cookie_never_left_is_deleted_under_cancellation_to
 @in_loop
 async def test_a_save_that_fails_under_cancellation_is_logged(caplog: Any, monkeypatch: Any) -> None:
     """A shutdown that cancels a stream does not hide that its session could not be saved."""
-    shorten(monkeypatch, LATE_PAUSES=(0, 0, 0))
+    shorten(monkeypatch, FLUSH_PAUSES=(0, 0, 0))
     store, held_at = SuspendingStore(), asyncio.Event()
 
     async def do(call: Call) -> None:

@@ -129,7 +129,7 @@ async def test_s10_a_silent_server_holds_no_verb_longer_than_its_bound(
     factory: Factory, kind: str, silent: Any, monkeypatch: Any
 ) -> None:
     """S10: each call ends when the caller's bound does, a request with 503; afterwards all goes on."""
-    monkeypatch.setattr("fastersession.engine.save.STORE_SECONDS", 0.2)
+    monkeypatch.setattr("fastersession.engine.calls.STORE_SECONDS", 0.2)
     async with opened(factory) as subject:
         browser = Browser(serve(store=subject.store))
         await browser.get("/set?a=1")

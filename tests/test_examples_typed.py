@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def test_mypy_has_nothing_to_say(tmp_path: Path) -> None:
         "mypy",
         "--strict",
         "--cache-dir",
-        str(ROOT / ".mypy_cache" / "examples"),
+        str(ROOT / ".mypy_cache" / f"examples-{zlib.crc32(sys.prefix.encode())}"),
         "--config-file",
         "",
     ]

@@ -13,7 +13,7 @@ from stores import SpyStore, SuspendingStore, shorten
 from turns import Turns
 
 from fastersession import ExclusiveTimeout
-from fastersession.engine.exclusive import Queue
+from fastersession.engine.line import Queue
 
 STORES = pytest.mark.parametrize("make", [SpyStore, SuspendingStore], ids=["live", "bytes"])
 Make = Callable[..., Any]

@@ -25,7 +25,7 @@ Make = Callable[..., Any]
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: Any) -> None:
     """Poll without a pause for what another process holds."""
-    shorten(monkeypatch, FIRST_PAUSE=0, LONGEST_PAUSE=0, LATE_PAUSES=(0, 0, 0))
+    shorten(monkeypatch, FIRST_PAUSE=0, LONGEST_PAUSE=0, FLUSH_PAUSES=(0, 0, 0))
 
 
 @STORES
@@ -194,7 +194,7 @@ async def test_a_login_inside_keeps_the_turn(make: Make) -> None:
             call.session.regenerate_id()
             call.session["user"] = "me"
             await call.reply()
-            await call.session._lease.renew(call.session)
+            await call.session._state.rare.lease.renew(call.session._state)
             call.session["b"] = 2
         assert await turns.is_free()
 

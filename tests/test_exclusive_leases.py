@@ -26,7 +26,7 @@ Make = Callable[..., Any]
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: Any) -> None:
     """Poll without a pause for what another process holds."""
-    shorten(monkeypatch, FIRST_PAUSE=0, LONGEST_PAUSE=0, LATE_PAUSES=(0, 0, 0))
+    shorten(monkeypatch, FIRST_PAUSE=0, LONGEST_PAUSE=0, FLUSH_PAUSES=(0, 0, 0))
 
 
 async def taken_over(turns: Turns, clock: FakeClock, browser: Browser, *, write: bool = True) -> Browser:
@@ -197,7 +197,7 @@ async def test_an_ended_lease_is_never_renewed(late: bool) -> None:
                 call.session["history"] = ["stale"]
                 clock.advance(LEASE_SECONDS - 1)
                 gate = turns.store.hold("lock") if late else None
-                renewing = asyncio.ensure_future(call.session._lease.renew(call.session))
+                renewing = asyncio.ensure_future(call.session._state.rare.lease.renew(call.session._state))
                 if gate is None:
                     await renewing
                     clock.advance(LEASE_SECONDS - 1)  # more than a lease, but renewed
@@ -209,7 +209,7 @@ async def test_an_ended_lease_is_never_renewed(late: bool) -> None:
                     clock.advance(1)
                 await other.get("/turn?name=other")
                 if gate is None:
-                    await call.session._lease.renew(call.session)
+                    await call.session._state.rare.lease.renew(call.session._state)
                 else:
                     gate.open.set()
                     await renewing
@@ -230,8 +230,8 @@ async def test_a_renewal_that_fails_is_tried_again_and_harms_nothing() -> None:
     async def do(call: Call) -> None:
         async with call.session.exclusive():
             turns.store.fail("lock")
-            await call.session._lease.renew(call.session)
-            await call.session._lease.renew(call.session)
+            await call.session._state.rare.lease.renew(call.session._state)
+            await call.session._state.rare.lease.renew(call.session._state)
             call.session["a"] = 2
         await call.reply()
 
@@ -256,7 +256,7 @@ async def test_a_renewal_that_came_too_late_lets_no_save_through() -> None:
                 call.session["history"] = ["stale"]
                 clock.advance(LEASE_SECONDS - 1)
                 asked, given_back = store.hold("lock"), store.hold("unlock")
-                renewals.append(asyncio.ensure_future(call.session._lease.renew(call.session)))
+                renewals.append(asyncio.ensure_future(call.session._state.rare.lease.renew(call.session._state)))
                 await asked.reached.wait()
                 clock.advance(1)
                 pass_on(given_back, store.hold("unlock"))

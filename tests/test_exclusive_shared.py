@@ -25,7 +25,7 @@ Make = Callable[..., Any]
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: Any) -> None:
     """Poll without a pause for what another process holds."""
-    shorten(monkeypatch, FIRST_PAUSE=0, LONGEST_PAUSE=0, LATE_PAUSES=(0, 0, 0))
+    shorten(monkeypatch, FIRST_PAUSE=0, LONGEST_PAUSE=0, FLUSH_PAUSES=(0, 0, 0))
 
 
 async def increment(call: Call, between: Any = None) -> None:

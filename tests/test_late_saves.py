@@ -12,7 +12,7 @@ from routes import Call, content, events, serve
 from stores import SuspendingStore, shorten
 
 from fastersession import MemoryStore, Session, StoreError
-from fastersession.engine import manager
+from fastersession.engine import patience
 
 ALL_TRIES = 4  # of a save after the headers
 
@@ -20,7 +20,7 @@ ALL_TRIES = 4  # of a save after the headers
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: Any) -> None:
     """Try again at once."""
-    shorten(monkeypatch, LATE_PAUSES=(0,) * (ALL_TRIES - 1))
+    shorten(monkeypatch, FLUSH_PAUSES=(0,) * (ALL_TRIES - 1))
 
 
 def texts(caplog: Any, name: str) -> list[str]:
@@ -44,7 +44,7 @@ async def ended(store: Any) -> tuple[Browser, Session]:
 def test_the_tries_of_a_late_save_use_its_bound(monkeypatch: Any) -> None:
     """A server that is being restarted refuses at once: the last try is not over long before the bound."""
     monkeypatch.undo()
-    assert manager.LATE_SECONDS - 1.0 <= sum(manager.LATE_PAUSES) < manager.LATE_SECONDS
+    assert patience.FLUSH_SECONDS - 1.0 <= sum(patience.FLUSH_PAUSES) < patience.FLUSH_SECONDS
 
 
 # --- what session.save_failed says ---
@@ -155,7 +155,7 @@ async def test_late_writes_note_each_name_once(make: Any, caplog: Any) -> None:
         session["answer"] = number
         session.update(answer=number, other=number)
     session.pop("other")
-    assert len(session._late) == 2
+    assert len(session._state.rare.late) == 2
     del session
     gc.collect()
     (text,) = texts(caplog, "session.unsaved")

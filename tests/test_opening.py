@@ -11,7 +11,7 @@ from routes import content, serve, tab
 from stores import SuspendingStore, shorten
 
 from fastersession import MemoryStore
-from fastersession.engine.tasks import TimeLimit
+from fastersession.engine.calls import TimeLimit
 
 PARALLEL = 5
 
@@ -69,18 +69,18 @@ async def test_requests_that_wait_for_a_hanging_opening_are_answered_together(mo
     """The bound is one for all: as each times out by itself, the last has waited no longer than the first."""
     bounds: list[object] = []
 
-    def noting(limit: TimeLimit) -> Any:
-        bounds.append(bound(limit))
-        return bounds[-1]
+    def noting(limit: TimeLimit, *call: Any) -> Any:
+        bounds.append(call)
+        return run(limit, *call)
 
-    inner, bound = MemoryStore(), TimeLimit.bound
+    inner, run = MemoryStore(), TimeLimit.run
     browsers, store = await returning(inner), SuspendingStore(inner)
     store.fail("open", "hang")
     app = serve(store=store)
     for browser in browsers:
         browser.app = app
     exchanges = [browser.open("/") for browser in browsers]
-    monkeypatch.setattr(TimeLimit, "bound", noting)
+    monkeypatch.setattr(TimeLimit, "run", noting)
     for exchange in exchanges:
         await exchange.__aenter__()
     while len(bounds) < PARALLEL:  # each has set its bound before any of them is over

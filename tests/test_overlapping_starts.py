@@ -208,5 +208,5 @@ async def any_order(rnd: random.Random, store: Any, verbs: tuple[str, ...]) -> N
     assert answer.error is None or told, said
     assert told or await content(browser) == last[0], said
     assert len(store) <= 1, said
-    assert not app._manager.running, said
-    assert not app._manager.tasks, said
+    assert not app._engine.runs.requests, said
+    assert not app._engine.saves.tasks, said

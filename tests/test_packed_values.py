@@ -163,7 +163,7 @@ async def _put(browser: Browser, value: Any) -> None:
         await call.reply()
 
     app, jar = browser.app, browser.jar
-    store = app._manager.store  # type: ignore[attr-defined]
+    store = app._engine.calls.store  # type: ignore[attr-defined]
     other = Browser(serve({"/put": put}, store=store))
     other.jar = jar
     await other.get("/put")

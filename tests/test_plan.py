@@ -11,10 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fastersession.engine.plan import Action, Point, Situation, diff, plan, unchanged
-from fastersession.session import Status
+from fastersession.facts import Status
 
 NEW, LIVE, SUPERSEDED, GONE, FOREIGN = Status.NEW, Status.LIVE, Status.SUPERSEDED, Status.GONE, Status.FOREIGN
-START, LATER, END = Point.START, Point.LATER, Point.END
+START, LATER, END = Point.START, Point.NOW, Point.END
 LOST = (SUPERSEDED, GONE, FOREIGN)
 
 

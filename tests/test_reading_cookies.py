@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from fastersession import MemoryStore
 from fastersession.crypto.tokens import KeyRing, Ticket
-from fastersession.events import EventLog
+from fastersession.events import CookieRejected, SessionUnknown
+from fastersession.log import EventLog
 from fastersession.testing import Answer
 
 RING = KeyRing([SECRET.encode()], "sid")
@@ -250,12 +251,12 @@ def test_p9_the_limit_is_a_minutes() -> None:
     for minute in (1, 2, 3):
         clock.now = minute * 60.0
         for _ in range(1000):
-            log.hostile("cookie.rejected", "a bad one")
-            log.hostile("session.unknown", "an unknown one")
+            log.tell(CookieRejected())
+            log.tell(SessionUnknown())
         assert len(records) == 10 * minute
     quiet = logging.Logger("quiet", logging.INFO)
     quiet.addFilter(lambda record: records.append(record) or False)  # type: ignore[func-returns-value]
-    EventLog(quiet, clock).hostile("cookie.rejected", "a bad one")
+    EventLog(quiet, clock).tell(CookieRejected())
     assert len(records) == 30
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import logging
 import os
 import re
 import subprocess
@@ -26,6 +27,7 @@ from serving import KINDS, free_port, launch
 
 import fastersession
 from fastersession import FasterSessionMiddleware, MemoryStore, Session, testing
+from fastersession.events import Event
 from fastersession.testing import fuzz, plugin
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -245,24 +247,19 @@ def test_the_table_of_events_is_what_the_code_says() -> None:
     assert said == {name: " or ".join(sorted(levels)) for name, levels in found.items()}
 
 
-def events() -> Iterator[tuple[str, str]]:
-    """Find the events in the source: the calls of EventLog, and records made by hand."""
-    for path in Path(fastersession.__file__).parent.rglob("*.py"):
+def events(kind: type[Event] = Event) -> Iterator[tuple[str, str]]:
+    """Find the events: the classes, and records that a store makes by hand."""
+    for one in kind.__subclasses__():
+        yield from events(one)
+        if hasattr(one, "name") and one.__module__ == Event.__module__:
+            yield one.name, logging.getLevelName(one.level) + ", once" * one.once
+    for path in Path(fastersession.__file__).parent.rglob("*.py") if kind is Event else ():
         for node in ast.walk(ast.parse(path.read_text())):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
-                continue
-            texts = [arg.value for arg in ast.walk(node) if isinstance(arg, ast.Constant)]
-            names = [text for text in texts if isinstance(text, str) and re.fullmatch(r"[a-z]+\.[a-z_]+", text)]
-            if node.func.attr == "emit" and names:
-                level = node.args[0]
-                assert isinstance(level, ast.Attribute)
-                yield names[0], level.attr
-            elif node.func.attr == "once" and names:
-                yield names[0], "WARNING, once"
-            elif node.func.attr == "hostile" and names:
-                yield names[0], "DEBUG"
-            elif node.func.attr == "warning" and "event" in texts and names:
-                yield names[0], "WARNING, once"
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "warning":
+                texts = [arg.value for arg in ast.walk(node) if isinstance(arg, ast.Constant)]
+                names = [text for text in texts if isinstance(text, str) and re.fullmatch(r"[a-z]+\.[a-z_]+", text)]
+                if "event" in texts and names:
+                    yield names[0], "WARNING, once"
 
 
 def anchors(text: str) -> set[str]:

@@ -67,16 +67,16 @@ async def requests(store: Any, handler: Callable[[Call], Awaitable[None]], *, ca
         with suppress(FasterSessionError, BrokenError, asyncio.CancelledError):
             await task
         del task, gate
-    while app._manager.tasks:
+    while app._engine.saves.tasks:
         await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert app._manager.running == set()
+    assert app._engine.runs.requests == set()
     assert_nothing_is_left(app)
 
 
 def assert_nothing_is_left(app: Any) -> None:
     """Look while the middleware is still there: with its application and store it is a cycle, once and for all."""
-    kept = sum(type(thing) is Exchange and thing._terms is app._terms for thing in gc.get_objects())
+    kept = sum(type(thing) is Exchange and thing.host is app._terms for thing in gc.get_objects())
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
         gc.collect()
@@ -157,7 +157,7 @@ async def test_a_failing_final_save_leaves_no_cycle(how: str, make: Any, monkeyp
         if how == "the application raises":
             raise BrokenError
 
-    shorten(monkeypatch, LATE_PAUSES=(0,))
+    shorten(monkeypatch, FLUSH_PAUSES=(0,))
     store = make()
     tries = 1 if store.live else 2
     await requests(store, do)
@@ -177,7 +177,7 @@ async def test_a_cancelled_save_leaves_no_cycle(point: str, fault: str | None, m
             store.fail("update", fault)
         await {"start": call.start, "save": call.session.save, "final": call.finish}[point]()
 
-    shorten(monkeypatch, LATE_PAUSES=(0,))
+    shorten(monkeypatch, FLUSH_PAUSES=(0,))
     store = SuspendingStore()
     await requests(store, do, cancel_at="update")
 
@@ -199,4 +199,4 @@ async def test_an_error_at_the_very_end_leaves_no_request_running() -> None:
     browser = Browser(app := serve({"/act": do}, store=MemoryStore(clock=clock)))
     await browser.get("/set?a=1")
     assert isinstance((await browser.get("/act", catch=True)).error, BrokenError)
-    assert app._manager.running == set()
+    assert app._engine.runs.requests == set()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from fastersession.engine.tasks import Repeats
+from fastersession.engine.running import Repeat, Repeats
 
 Loop = Callable[[], asyncio.AbstractEventLoop]
 LOOPS = pytest.mark.parametrize("make", [asyncio.new_event_loop, uvloop.new_event_loop])
@@ -26,12 +26,17 @@ def test_more_may_be_added_while_one_is_due(make: Loop) -> None:
         async def call(name: str) -> None:
             called.append(name)
 
-        due = repeats.add(lambda: 0, lambda: call("due"))
-        others = [repeats.add(lambda: 3600, lambda: call("later")), repeats.add(lambda: 0, lambda: call("due too"))]
+        every = [
+            Repeat(lambda: 0, lambda: call("due")),
+            Repeat(lambda: 3600, lambda: call("later")),
+            Repeat(lambda: 0, lambda: call("due too")),
+        ]
+        for repeat in every:
+            repeats.add(repeat, repeat.pause())
         while not {"due", "due too"} <= set(called):
             await asyncio.sleep(0)
-        for repeat in (due, *others):
-            repeat.cancel()
+        for repeat in every:
+            repeats.remove(repeat)
 
     with asyncio.Runner(loop_factory=make) as runner:
         runner.run(add())
@@ -49,14 +54,16 @@ def test_a_loop_that_was_busy_catches_up_at_once(make: Loop) -> None:
         async def call(number: int) -> None:
             called.append(number)
 
-        everything = [repeats.add(lambda n=n: 0.001 * (n + 1), lambda n=n: call(n)) for n in range(50)]
+        everything = [Repeat(lambda n=n: 0.001 * (n + 1), lambda n=n: call(n)) for n in range(50)]
+        for repeat in everything:
+            repeats.add(repeat, repeat.pause())
         time.sleep(0.1)
         turns = 0
         while len(set(called)) < 50:
             await asyncio.sleep(0)
             turns += 1
         for repeat in everything:
-            repeat.cancel()
+            repeats.remove(repeat)
         assert turns < 10
 
     with asyncio.Runner(loop_factory=make) as runner:
@@ -74,12 +81,14 @@ def test_the_sooner_of_two_comes_first(make: Loop) -> None:
         async def call(name: str) -> None:
             called.append(name)
 
-        slow = repeats.add(lambda: 0.03, lambda: call("slow"))
-        fast = repeats.add(lambda: 0.001, lambda: call("fast"))
+        slow = Repeat(lambda: 0.03, lambda: call("slow"))
+        fast = Repeat(lambda: 0.001, lambda: call("fast"))
+        repeats.add(slow, slow.pause())
+        repeats.add(fast, fast.pause())
         while "slow" not in called:
             await asyncio.sleep(0.001)
-        slow.cancel()
-        fast.cancel()
+        repeats.remove(slow)
+        repeats.remove(fast)
 
     with asyncio.Runner(loop_factory=make) as runner:
         runner.run(add())

@@ -165,7 +165,7 @@ async def test_middlewares_that_are_gone_are_not_kept(caplog: pytest.LogCaptureF
     """Only what lives counts, and the process keeps none of it alive."""
     one = ours()
     token = await token_of(one)
-    store = one._manager.store
+    store = one._engine.calls.store
     del one
     gc.collect()
     assert [holder for holder in gc.get_referrers(store) if isinstance(holder, dict)] == []

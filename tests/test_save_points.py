@@ -195,7 +195,7 @@ async def test_a_save_error_after_the_final_message_is_raised() -> None:
     browser = Browser(serve({"/act": do}, store=store))
     await browser.get("/set?a=1")
     with pytest.MonkeyPatch.context() as patch:
-        shorten(patch, LATE_PAUSES=(0, 0, 0))
+        shorten(patch, FLUSH_PAUSES=(0, 0, 0))
         answer = await browser.get("/act", catch=True)
     assert isinstance(answer.error, StoreError)
     assert answer.messages[-1] == {"type": "http.response.body"}
@@ -207,7 +207,7 @@ async def test_a_late_save_error_is_raised_also_if_the_next_save_succeeds(
     make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trailers after the final body, which was withheld, do not make the failure unsaid."""
-    shorten(monkeypatch, LATE_PAUSES=(0,))
+    shorten(monkeypatch, FLUSH_PAUSES=(0,))
 
     async def do(call: Call) -> None:
         await call.start()

@@ -10,7 +10,7 @@ from apps import SECRET, SpyStore, ask, cookie, nothing, page, site, token_of, w
 from driver import Browser, in_loop
 
 from fastersession import ConfigError, FasterSessionMiddleware, Session
-from fastersession.engine.manager import RequestManager
+from fastersession.engine.running import RequestManager
 
 
 class Seen:

@@ -56,6 +56,28 @@ def test_s3_the_sealed_value_is_the_documented_one(monkeypatch: Any) -> None:
     assert (record.user, record.created_at, record.idle_timeout) == (None, 1_700_000_000.0, 43_200.0)
 
 
+def test_nothing_is_decoded_before_all_is_authentic() -> None:
+    """One forged value keeps every other of its record from the codec, which may run code."""
+    decoded: list[str] = []
+
+    class Noting(JsonCodec):
+        def decode(self, attribute: str, data: bytes) -> Any:
+            decoded.append(attribute)
+            return super().decode(attribute, data)
+
+    noting = packer(codec=Noting())
+    stored = noting.pack(RECORD_ID, {"first": b"1", "last": b"2"})
+    stored[ABOUT] = noting.pack_about(RECORD_ID, (None, 0.0, 1.0))
+    noting.unpack(RECORD_ID, record_of(stored))
+    assert decoded == ["first", "last"]
+    for name, sealed in stored.items():
+        decoded.clear()
+        forged = sealed[:-1] + bytes((sealed[-1] ^ 1,))
+        with pytest.raises(Unreadable):
+            noting.unpack(RECORD_ID, record_of({**stored, name: forged}))
+        assert decoded == []
+
+
 def test_s3_each_bit_and_each_length_matters() -> None:
     """S3: a sealed value with any bit flipped, cut short or prolonged anywhere cannot be opened."""
     sealed, sealer = bytes.fromhex(NAME_BOB), Sealer([KEY], "sid").record(RECORD_ID)

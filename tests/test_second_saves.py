@@ -136,7 +136,7 @@ async def test_an_attribute_is_deleted_once() -> None:
 @in_loop
 async def test_a_failed_save_after_the_end_forgets_no_name(caplog: Any, monkeypatch: Any) -> None:
     """The warning names what the failed save would have covered, and what was written while it ran."""
-    shorten(monkeypatch, LATE_PAUSES=(0,))
+    shorten(monkeypatch, FLUSH_PAUSES=(0,))
     store, kept = SuspendingStore(), []
 
     async def keep(call: Call) -> None:
@@ -310,7 +310,7 @@ async def test_a_save_that_is_tried_again_takes_nothing_back() -> None:
         await finishing
 
     with pytest.MonkeyPatch.context() as monkeypatch:
-        shorten(monkeypatch, LATE_PAUSES=(0,))
+        shorten(monkeypatch, FLUSH_PAUSES=(0,))
         browser = await live(store, do)
         await browser.get("/act")
     assert store.calls.count("update") == 1

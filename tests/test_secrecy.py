@@ -20,6 +20,7 @@ from stores import shorten
 
 import fastersession
 from fastersession import ConfigError, StoreError
+from fastersession.asgi.exchange import Exchange
 from fastersession.config import Faults
 from fastersession.crypto.tokens import KeyRing, subkey
 from fastersession.testing import Answer
@@ -139,7 +140,7 @@ async def test_k9_no_flow_shows_a_secret(
     live: bool, broken: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """K9: every flow, with each store verb failing, at DEBUG: no token, secret or key in logs, errors, or locals."""
-    shorten(monkeypatch, LATE_PAUSES=(0.0,))
+    shorten(monkeypatch, FLUSH_PAUSES=(0.0,))
     caplog.set_level(logging.DEBUG)
     forbidden, clock, errors = Forbidden(), Clock(), []
     store = SpyStore(live=live, clock=clock)
@@ -171,7 +172,7 @@ async def test_k9_a_store_that_gives_no_record_shows_no_secret(record: Any) -> N
     token = await token_of(app, "/write")
     forbidden.issue(token)
     with pytest.raises(StoreError) as caught:
-        app._manager.open_now([token.encode()])
+        app._loader.open_now(Exchange(), [token.encode()])
     assert forbidden.found_in(*shown(caught.value)) == []
     assert (await ask(app, headers=cookie(token))).status == 503
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import sqlite3
 import threading
 import time
@@ -62,7 +63,7 @@ def test_a_loop_that_closed_meanwhile_harms_nobody(path: Path) -> None:
     gate = threading.Event()
 
     async def hang_up() -> None:
-        store._started().writer.submit(lambda connection: gate.wait(10))
+        store._threads[os.getpid()].writer.submit(lambda connection: gate.wait(10))
 
     asyncio.run(hang_up())
     gate.set()
@@ -76,9 +77,9 @@ def test_a_cancelled_job_that_has_not_begun_is_not_run(path: Path) -> None:
     async def scenario(store: SQLiteStore) -> None:
         await make(store)
         gate = threading.Event()
-        held = store._started().writer.submit(lambda connection: gate.wait(10))
+        held = store._threads[os.getpid()].writer.submit(lambda connection: gate.wait(10))
         await asyncio.sleep(0)
-        while store._started().writer._queue.qsize():
+        while store._threads[os.getpid()].writer._queue.qsize():
             await asyncio.sleep(0)
         late = asyncio.ensure_future(store.update(ID, V1, Change(store.clock(), {"late": b"1"})))
         await asyncio.sleep(0)
@@ -96,7 +97,7 @@ def test_a_forgotten_store_ends_its_threads(path: Path) -> None:
     """Not closed, only dropped."""
     store = SQLiteStore(path)
     asyncio.run(store.open())
-    threads = [store._started().reader._thread, store._started().writer._thread]
+    threads = [store._threads[os.getpid()].reader._thread, store._threads[os.getpid()].writer._thread]
     del store
     gc.collect()
     until(lambda: not any(thread.is_alive() for thread in threads))
@@ -165,7 +166,7 @@ def test_synchronous_full_takes_effect_on_the_same_connection(path: Path) -> Non
         def level(connection: sqlite3.Connection) -> int:
             return connection.execute("PRAGMA synchronous").fetchone()[0]
 
-        writer = store._started().writer
+        writer = store._threads[os.getpid()].writer
         assert await writer.submit(level) == 1
         assert await writer.submit(level, durable=True) == 2
         assert await writer.submit(level) == 1

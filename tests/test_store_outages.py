@@ -77,7 +77,7 @@ def bounds(
     def shortened() -> Iterator[None]:
         with monkeypatch.context() as patch:
             if request.node.get_closest_marker("long") is None:
-                shorten(patch, STORE_SECONDS=1.0, LATE_SECONDS=0.5)
+                shorten(patch, STORE_SECONDS=1.0, FLUSH_SECONDS=0.5)
             yield
 
     return shortened
@@ -224,7 +224,7 @@ def test_a_late_save_that_outlives_an_outage_loses_nothing(
 ) -> None:
     """It has failed at least once when the store comes back, within its bound; nobody notices."""
     if kind in ("kill", "failover"):  # which take as long as this machine needs
-        shorten(monkeypatch, LATE_SECONDS=60.0, LATE_PAUSES=(0.2,) * 300)
+        shorten(monkeypatch, FLUSH_SECONDS=60.0, FLUSH_PAUSES=(0.2,) * 300)
 
     async def scenario(service: Service) -> None:
         async with service.stream("healed") as (browser, stream):

@@ -8,20 +8,19 @@ from collections.abc import Iterator
 import pytest
 from driver import in_loop
 
-from fastersession.engine.tasks import TICKS, TimeLimit
+from fastersession.engine.calls import TICKS, TimeLimit
 
 NEVER = 3600.0
 SOON = 0.02  # seconds
 
 
 async def limited(limit: TimeLimit, seconds: float = NEVER) -> str:
-    with limit.bound():
-        await asyncio.sleep(seconds)
+    await limit.run(asyncio.sleep, seconds)
     return "done"
 
 
 @in_loop
-async def test_a_body_that_lasts_too_long_ends_with_a_timeout() -> None:
+async def test_a_call_that_lasts_too_long_ends_with_a_timeout() -> None:
     """Each of several, and none of those that are done before."""
     limit = TimeLimit(SOON)
     found = await asyncio.gather(limited(limit), limited(limit, 0), limited(limit), return_exceptions=True)
@@ -32,7 +31,7 @@ async def test_a_body_that_lasts_too_long_ends_with_a_timeout() -> None:
 
 
 @in_loop
-async def test_a_body_is_not_ended_much_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_call_is_not_ended_much_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may begin in the middle of a tick, so it is ended at most one tick early."""
     limit, loop, began = TimeLimit(0.2), asyncio.get_running_loop(), []
 
@@ -60,7 +59,8 @@ async def test_a_cancellation_from_outside_stays_one() -> None:
         await task
     task = asyncio.ensure_future(limited(limit))
     await asyncio.sleep(0)
-    next(iter(limit._bodies)).expire()
+    limit._ticks += TICKS
+    limit._count(task.get_loop())
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -80,13 +80,30 @@ async def test_a_timeout_leaves_no_cancellation_behind() -> None:
 
 
 @in_loop
+async def test_a_call_that_returns_past_its_time_has_returned() -> None:
+    """What came counts, and the task is not cancelled any more."""
+
+    async def deaf() -> str:
+        try:
+            await asyncio.sleep(NEVER)
+        except asyncio.CancelledError:
+            return "done"
+        return "not ended"
+
+    assert await TimeLimit(SOON).run(deaf) == "done"
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+@in_loop
 async def test_the_timer_stops_when_nothing_is_bounded() -> None:
     """An idle process is not woken twenty times in two seconds."""
     limit = TimeLimit(SOON)
     await limited(limit, 0)
     await asyncio.sleep(3 * SOON / TICKS)
     assert limit._loop is None
-    assert not limit._bodies
+    assert not limit._running
 
 
 def loops() -> Iterator[asyncio.AbstractEventLoop]:
@@ -97,7 +114,7 @@ def loops() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 def test_a_limit_outlives_its_event_loop() -> None:
-    """A loop that was closed under a running body does not keep the next one from being bounded."""
+    """A loop that was closed under a running call does not keep the next one from being bounded."""
     limit = TimeLimit(SOON)
     for loop in loops():
         left = loop.create_task(limited(limit))

@@ -261,7 +261,7 @@ async def test_s10_a_failing_save_at_the_close_is_raised(
     live: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S10: the close tells of it (1011), the error is raised, and logged with the record id."""
-    shorten(monkeypatch, LATE_PAUSES=(0.0,))
+    shorten(monkeypatch, FLUSH_PAUSES=(0.0,))
     store = SpyStore(live=live)
     browser = Browser(wrap(talk, store=store))
     await browser.get("/write?a=1")

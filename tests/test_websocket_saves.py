@@ -410,7 +410,7 @@ async def test_a_failed_save_is_logged_and_tried_at_the_next_turn(make: Any, cap
 @in_loop
 async def test_what_still_fails_is_told_at_the_close(make: Any, monkeypatch: Any) -> None:
     """The close tries as a last chunk does; what it cannot save either is told: 1011, and an error of the call."""
-    shorten(monkeypatch, LATE_PAUSES=(0,))
+    shorten(monkeypatch, FLUSH_PAUSES=(0,))
     browser = await known(store := make())
     async with browser.websocket("/act") as socket:
         await socket.accepted()
@@ -481,7 +481,7 @@ async def test_the_drain_waits_for_such_a_save() -> None:
         await socket.accepted()
         await say(socket, "set b")
         await gate.reached.wait()
-        draining = asyncio.ensure_future(browser.app._manager.drain())
+        draining = asyncio.ensure_future(browser.app._engine.runs.drain())
         for _ in range(20):
             await asyncio.sleep(0)
         assert not draining.done()

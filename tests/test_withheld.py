@@ -31,7 +31,7 @@ ENDS: dict[str, list[dict[str, Any]]] = {
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again at once."""
-    shorten(monkeypatch, LATE_PAUSES=(0,))
+    shorten(monkeypatch, FLUSH_PAUSES=(0,))
 
 
 async def known(app: Any) -> Browser:

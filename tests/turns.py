@@ -77,7 +77,7 @@ class Turns:
     @property
     def idle(self) -> bool:
         """Tell that no turn is waited for or held in either process."""
-        return all(app._manager.queue._lines == {} for app in self.apps)
+        return all(app._engine.turns.queue._lines == {} for app in self.apps)
 
     async def is_free(self) -> bool:
         """Tell that no lease is held of the session made last."""

@@ -26,7 +26,7 @@ DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
 
 
 def has_content_length(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Tell if the length is declared, so that the response is no stream. Names may be in mixed case (Django)."""
+    """Return whether the length is declared, so that the response is no stream. Names may be in mixed case (Django)."""
     for name, _ in headers:  # noqa: SIM110 - a generator costs three times the loop, on every response
         if len(name) == 14 and name.lower() == b"content-length":
             return True

@@ -81,7 +81,7 @@ def draw() -> tuple[bytes, Secret]:
 
 
 def has_form(value: bytes) -> bool:
-    """Tell if bytes have the form of a token, genuine or not."""
+    """Return whether bytes have the form of a token, genuine or not."""
     if len(value) != TOKEN_CHARS:
         return False
     try:

@@ -7,140 +7,78 @@ after its end, so a process that stood still cannot overwrite the turn of anothe
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import secrets
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol
 
 from ..errors import ConfigError, ExclusiveTimeout, FasterSessionError, LeaseLost, StoreError
-from ..events import EventLog
-from ..session import Session, Status
+from ..events import TurnLost
+from ..facts import Lease, Status
+from ..session import Session
+from ..state import State
+from .calls import Calls
+from .line import Line, Queue
+from .patience import Saves, shielded
 from .plan import Point
-from .tasks import Repeat, Repeats, on_asyncio, run_now, shielded
-from .values import Values
+from .running import Repeat, Repeats
+from .tasks import on_asyncio, run_now
 
-__all__ = ["Exclusive", "Queue"]
+__all__ = ["Exclusive", "Turns"]
 
 LEASE_SECONDS = 10.0  # how long a crash holds up the next turn; renewed at a third of it
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.1  # seconds between two tries to take a lease that another process holds
 LOOK_EVERY = 8  # tries between two looks if the record is still there: a logout ends the wait in a second
-IN_A_ROW = 4  # turns that one process takes before it leaves the time of two tries to the others, which only poll
 
 
-class Manager(Protocol):
-    """What a turn needs from the session manager."""
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """What all turns of one middleware share."""
 
-    events: EventLog
-    live: bool
+    calls: Calls
+    saves: Saves
     queue: Queue
-    tasks: set[asyncio.Task[Any]]
     repeats: Repeats
-    values: Values
 
-    def now(self) -> float:
-        """Return the store's time."""
-
-    async def save(self, session: Session) -> None:
-        """Save the session now."""
-
-    async def late(self, session: Session, point: Point, *, discard: bool = False) -> None:
-        """Save the session, trying again within bounds."""
-
-    async def reload(self, session: Session) -> None:
-        """Fetch what the store has."""
-
-    async def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
-        """Take or renew the lease."""
-
-    async def unlock(self, record_id: bytes, owner: bytes) -> None:
-        """Give the lease back."""
-
-
-class Line:
-    """The requests of this process that want a turn of one session."""
-
-    __slots__ = ("_served", "length", "lock", "record_id")
-
-    def __init__(self, record_id: bytes) -> None:
-        self.lock = asyncio.Lock()
-        self.record_id = record_id
-        self.length = self._served = 0
-
-    def is_greedy(self) -> bool:
-        """Tell, to who has just entered, if it is time to let other processes go first."""
-        self._served += 1
-        return self._served > 1 and self._served % IN_A_ROW == 1
-
-
-class Queue:
-    """Lines up the requests of this process, first come first served, so that one of them at a time asks the store."""
-
-    def __init__(self) -> None:
-        self._lines: dict[bytes, Line] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    async def enter(self, record_id: bytes) -> Line:
-        """Wait for the turn in this process."""
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            self._loop, self._lines = loop, {}  # nobody gets on in a loop that is gone: the lease is what is left
-        line = self._lines.get(record_id)
-        if line is None:
-            line = self._lines[record_id] = Line(record_id)
-        line.length += 1
-        try:
-            await line.lock.acquire()
-        except BaseException:
-            self._forget(line)
-            raise
-        return line
-
-    def leave(self, line: Line) -> None:
-        """Let the next one in."""
-        with suppress(RuntimeError):  # the next one's loop was closed
-            line.lock.release()
-        self._forget(line)
-
-    def _forget(self, line: Line) -> None:
-        line.length -= 1
-        if not line.length and self._lines.get(line.record_id) is line:
-            del self._lines[line.record_id]
+    def exclusive(self, session: Session, state: State, timeout: float) -> Exclusive:
+        """Return the context manager of ``session.exclusive()``."""
+        return Exclusive(self, session, state, timeout)
 
 
 class Exclusive:
     """The context manager. All that one session object is asked for share one turn, from first entry to last exit."""
 
-    def __init__(self, manager: Manager, session: Session, timeout: float) -> None:
-        self._manager, self._session, self._timeout = manager, session, timeout
+    def __init__(self, turns: Turns, session: Session, state: State, timeout: float) -> None:
+        self._turns, self._session, self._state, self._timeout = turns, session, state, timeout
         self._turn: Turn | None = None
 
     async def __aenter__(self) -> Session:
-        session = self._session
+        session, state = self._session, self._state
         if not on_asyncio():
             raise ConfigError("session.exclusive() needs asyncio: run the application on it, not on trio")
         await self._save()
-        proof = session._proof() if session._status is Status.LIVE else None
+        proof = state.proof() if state.status is Status.LIVE else None
         if proof is not None:
-            turn = session._lease
+            turn = state.rare.lease
             if not isinstance(turn, Turn):
-                turn = session._lease = Turn(self._manager, proof[0])
+                turn = Turn(self._turns, proof[0])
+                state.leased(turn)
             try:
                 async with asyncio.timeout(self._timeout) as bound:
-                    self._turn = turn if await turn.enter(session, bound) else None
+                    self._turn = turn if await turn.enter(session, state, bound) else None
             except TimeoutError:
                 raise ExclusiveTimeout(f"session.exclusive(): no turn within {self._timeout:g} s") from None
         return session
 
     async def _save(self) -> None:
         try:
-            await self._manager.save(self._session)
+            await self._turns.saves.save_awaited(self._session, self._state)
         except LeaseLost:
-            turn = self._session._lease
+            turn = self._state.rare.lease
             if isinstance(turn, Turn):
-                turn.lose(self._session)
+                turn.lose(self._session, self._state)
             raise
 
     async def __aexit__(
@@ -152,23 +90,22 @@ class Exclusive:
         if kind is GeneratorExit:  # nothing can be awaited any more
             turn.abandon()
         else:
-            await shielded(turn.leave(self._session), self._manager.tasks)
+            await shielded(turn.leave(self._session, self._state), self._turns.saves.tasks)
 
 
-class Turn:
-    """The lease of a session's record, as one request wants it, holds it, or has left it. See ``session.Lease``.
+class Turn(Lease):
+    """The lease of a session's record, as one request wants it, holds it, or has left it.
 
-    Methods are given the session: it has this, so the other way round they would be a cycle.
+    Methods are given the session and its state: the state has this, so the other way round they would be a cycle.
     """
 
     __slots__ = (
-        "_entries", "_gate", "_left", "_line", "_manager", "_name", "_record_id", "_renewal", "_renewing", "_taken_at",
-        "owner",
+        "_entries", "_gate", "_left", "_line", "_name", "_record_id", "_renewal", "_renewing", "_taken_at", "_turns",
     )  # fmt: skip
 
-    def __init__(self, manager: Manager, record_id: bytes) -> None:
-        self.owner: bytes | None = None
-        self._manager, self._record_id = manager, record_id
+    def __init__(self, turns: Turns, record_id: bytes) -> None:
+        self.owner = None
+        self._turns, self._record_id = turns, record_id
         self._name = secrets.token_bytes(16)  # of the lease's owner: this request
         self._entries = 0
         self._gate = asyncio.Lock()  # one entry or exit at a time
@@ -178,27 +115,28 @@ class Turn:
         self._renewal: Repeat | None = None
         self._renewing = asyncio.Lock()
 
-    async def enter(self, session: Session, bound: asyncio.Timeout) -> bool:
+    async def enter(self, session: Session, state: State, bound: asyncio.Timeout) -> bool:
         """Wait for the turn, if nobody of this request is in it; tell if there is one.
 
         :param bound: of the wait; what comes after it is not bounded.
         """
         async with self._gate:
             if not self._entries:
-                if not await self._take(session):
+                if not await self._take(session, state):
                     return False
                 bound.reschedule(None)
-                self._renewal = self._manager.repeats.add(lambda: LEASE_SECONDS / 3, partial(self.renew, session))
-                await self._reload(session)
+                self._renewal = Repeat(lambda: LEASE_SECONDS / 3, partial(self.renew, state))
+                self._turns.repeats.add(self._renewal, LEASE_SECONDS / 3)
+                await self._reload(session, state)
             self._entries += 1
             return True
 
-    async def leave(self, session: Session) -> None:
+    async def leave(self, session: Session, state: State) -> None:
         """Save and give the lease back, if nobody of this request is in the turn any more."""
         async with self._gate:
             self._entries -= 1
             if not self._entries:
-                await self._give_back(session)
+                await self._give_back(session, state)
 
     def abandon(self) -> None:
         """Leave without awaiting anything: nothing is saved, and the lease of a store of bytes ends by itself."""
@@ -206,41 +144,41 @@ class Turn:
         if not self._entries:
             self._fall()
 
-    def lose(self, session: Session) -> None:
+    def lose(self, session: Session, state: State) -> None:
         """Forget what could not be saved at the end of a turn, whose lease has ended before it was tried again."""
         if not self._entries:
-            self._drop(session)
+            self._drop(session, state)
             self.owner, self._left = None, False
 
-    async def renew(self, session: Session) -> None:
+    async def renew(self, state: State) -> None:
         """Prolong the lease while it runs. Once it has ended, another request may have had its turn: never again."""
         async with self._renewing:
-            proof = session._proof()
-            if self._renewal is None or proof is None or session._lease is not self or self._has_ended():
+            proof = state.proof()
+            if self._renewal is None or proof is None or state.rare.lease is not self or self._has_ended():
                 return
-            asked_at = self._manager.now()
+            asked_at = self._turns.calls.clock()
             with suppress(FasterSessionError):  # the next one may succeed; if none does, a save finds out
-                if await self._manager.lock(*proof, self._name, LEASE_SECONDS):
+                if await self._ask(*proof):
                     if not self._has_ended():
                         self._taken_at = asked_at
                         return
-                    await self._manager.unlock(self._record_id, self._name)  # it was free meanwhile
+                    await self._release()  # it was free meanwhile
 
-    async def _take(self, session: Session) -> bool:
+    async def _take(self, session: Session, state: State) -> bool:
         """Wait for the lease. If the record turns out to be gone, there is none, and nothing to save either."""
-        manager, self.owner = self._manager, None
+        turns, self.owner = self._turns, None
         try:
-            if self._left and not self._has_ended() and await self._lock(session):
+            if self._left and not self._has_ended() and await self._lock(state):
                 return True  # with no place in the line: who stands first in it waits for this very lease
-            self._line = await manager.queue.enter(self._record_id)
+            self._line = await turns.queue.enter(self._record_id)
             if self._line.is_greedy():
                 await asyncio.sleep(2 * LONGEST_PAUSE)
             pause, tries = FIRST_PAUSE, 0
-            while session._status is Status.LIVE and session._lease is self:
-                if await self._lock(session):
+            while state.status is Status.LIVE and state.rare.lease is self:
+                if await self._lock(state):
                     return True
                 if tries % LOOK_EVERY == 0:
-                    await manager.reload(session)
+                    await turns.saves.reload(session, state)
                 tries += 1
                 await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads the tries, hides nothing
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -249,79 +187,87 @@ class Turn:
             raise
         except BaseException:
             with suppress(FasterSessionError):
-                await shielded(self._unlock(), manager.tasks)
+                await shielded(self._unlock(), turns.saves.tasks)
             raise
         finally:
             if self.owner is None:
                 self._stop()
 
-    async def _lock(self, session: Session) -> bool:
-        proof, asked_at = session._proof(), self._manager.now()
+    async def _lock(self, state: State) -> bool:
+        proof, asked_at = state.proof(), self._turns.calls.clock()
         if proof is None or proof[0] != self._record_id:
             return False
         # To its end, whoever is cancelled: a lease that nobody knows of would hold up the next turn.
-        if not await shielded(self._manager.lock(*proof, self._name, LEASE_SECONDS), self._manager.tasks):
+        if not await shielded(self._ask(*proof), self._turns.saves.tasks):
             return False
         self.owner, self._taken_at = self._name, asked_at
         return True
 
     async def _unlock(self) -> None:
         self._left = True
-        await self._manager.unlock(self._record_id, self._name)
+        await self._release()
         self._left = False
 
-    async def _reload(self, session: Session) -> None:
+    async def _reload(self, session: Session, state: State) -> None:
         try:
-            await self._manager.reload(session)
+            await self._turns.saves.reload(session, state)
         except GeneratorExit:
             self._fall()
             raise
         except BaseException:
             with suppress(FasterSessionError):
-                await shielded(self._let_go(), self._manager.tasks)
+                await shielded(self._let_go(), self._turns.saves.tasks)
             raise
 
     def _fall(self) -> None:
         """End the turn without awaiting anything."""
         self._stop()
         self.owner, self._left = None, True
-        if self._manager.live:
+        if self._turns.calls.live is not None:
             with suppress(FasterSessionError):
                 run_now(self._unlock())
 
-    def _has_ended(self) -> bool:
-        return self._manager.now() - self._taken_at >= LEASE_SECONDS
+    async def _ask(self, record_id: bytes, verifier: bytes) -> bool:
+        """Ask the store for the lease, or for more of it."""
+        calls = self._turns.calls
+        got: bool = await calls.call(calls.verbs.lock, record_id, verifier, self._name, LEASE_SECONDS)
+        return got
 
-    async def _give_back(self, session: Session) -> None:
+    async def _release(self) -> None:
+        calls = self._turns.calls
+        await calls.call(calls.verbs.unlock, self._record_id, self._name)
+
+    def _has_ended(self) -> bool:
+        return self._turns.calls.clock() - self._taken_at >= LEASE_SECONDS
+
+    async def _give_back(self, session: Session, state: State) -> None:
         if self._has_ended():
             self.owner = secrets.token_bytes(16)  # nobody's: a renewal on its way may have come too late
         try:
-            await self._manager.late(session, Point.LATER)
+            await self._turns.saves.flush(session, state, Point.NOW)
         except GeneratorExit:
             self._fall()
             raise
         except BaseException as error:
             if isinstance(error, LeaseLost):
-                self._drop(session)
+                self._drop(session, state)
             # What the store could not take the request's end tries again: only if no other turn came between.
             await self._let_go(self.owner if isinstance(error, StoreError) else None)
             raise
         await self._let_go()
 
-    def _drop(self, session: Session) -> None:
+    def _drop(self, session: Session, state: State) -> None:
         """Forget what the turn changed, for the request's next save, under no lease, would overwrite another's turn."""
-        values = self._manager.values
-        values.settle(session, values.work(session, session))
-        if session._intents is not None:
-            session._intents.saved = None
-        text = "changes of a turn were dropped: its lease had ended before they were saved"
-        self._manager.events.emit(logging.INFO, "session.dropped", self._record_id, text)
+        self._turns.saves.saver.forget_changes(session, state)
+        if state.intents is not None:
+            state.intents.saved = None
+        self._turns.saves.events.tell(TurnLost(self._record_id))
 
     async def _let_go(self, kept: bytes | None = None) -> None:
         """End the turn. A lease that is kept, for saves to come, is taken over by this request's next turn, or ends."""
         renewal, self._renewal = self._renewal, None  # it holds the session: together they would be a cycle
         if renewal is not None:
-            renewal.cancel()
+            self._turns.repeats.remove(renewal)
         async with self._renewing:
             self.owner, self._left = kept, True
             try:
@@ -334,7 +280,7 @@ class Turn:
         """Renew no more, and let the next one of this process try."""
         line, self._line = self._line, None
         if line is not None:
-            self._manager.queue.leave(line)
+            self._turns.queue.leave(line)
         renewal, self._renewal = self._renewal, None
         if renewal is not None:
-            renewal.cancel()
+            self._turns.repeats.remove(renewal)

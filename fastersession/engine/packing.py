@@ -1,6 +1,6 @@
 """The attributes of one record as a store outside the process keeps them: encoded, then sealed.
 
-Rules of residence: composes codec and sealer; no store call, no session. Authenticates before it decodes, always.
+Rules of residence: composes codec and sealer; no store call. Authenticates before it decodes, always.
 
     stored name   "." and the attribute's name; "!" holds what the record says of itself (user, created, idle timeout)
     stored value  sealed: see ``tokens.Sealer``; else  format 0 | length 1 | codec name | data
@@ -11,25 +11,29 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import lru_cache, partial
+from itertools import filterfalse
 from typing import Any, NamedTuple
 
-from ..codecs import Codec, from_json
-from ..crypto.tokens import RecordSealer, Sealer
+from ..codecs import Codec, JsonCodec
+from ..crypto.tokens import Sealer
 from ..errors import CodecError
+from ..state import State
 from ..stores.base import Record
+from .plan import SCALARS
+from .values import About, Work
 
-__all__ = ["ABOUT", "SCALARS", "Delta", "Packer", "Unreadable"]
+__all__ = ["ABOUT", "Delta", "PackedValues", "Packer", "Unreadable"]
 
 ABOUT = "!"
 PLAIN = b"\x00"
 MAX_NAME = 255  # characters: what every store can index
-SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
 LOOKS = 100  # at a value that other threads change: they get a turn every 5 ms only, so few looks are disturbed
 KEPT_NAMES = 1024  # whose context is at hand: applications have few, and each costs a microsecond
 _MISSING = object()
+_ABOUT_CODEC = JsonCodec()
 
 
-class Unreadable(Exception):  # noqa: N818 - an outcome, caught by the manager
+class Unreadable(Exception):  # noqa: N818 - an outcome, caught where a record is loaded
     """A stored value is not ours: forged, moved, of another key or of another codec."""
 
 
@@ -48,11 +52,12 @@ class Packer:
     """
 
     def __init__(self, codec: Codec, sealer: Sealer | None) -> None:
-        self._codec = codec
-        self._sealer = sealer
         name = codec.name.encode("ascii")
-        self._head = bytes((len(name),)) + name
-        self._context = lru_cache(KEPT_NAMES)(partial(_context, self._head))
+        head = bytes((len(name),)) + name
+        self._codec = codec
+        self._stable = getattr(codec, "stable", False)  # then other bytes are another value
+        self._sealer = _Unsealed(PLAIN + head) if sealer is None else sealer
+        self._context = lru_cache(KEPT_NAMES)(partial(_context, head))
 
     def delta(self, now: Mapping[str, Any], base: Mapping[str, Any], encoded: Mapping[str, bytes]) -> Delta:
         """Compare by encoding. A scalar that is still the same object needs none."""
@@ -66,31 +71,45 @@ class Packer:
             except Exception as error:
                 faults[name] = _words(name, value, error)
                 continue
-            if data != encoded.get(name) and not self._same_value(name, data, encoded.get(name)):
+            loaded = encoded.get(name)
+            if data != loaded and (loaded is None or self._stable or not self._same_value(name, data, loaded)):
                 sets[name] = data
-        deletes = tuple([name for name in encoded if name not in now])
-        return Delta(sets, deletes, faults)
+        return Delta(sets, tuple(filterfalse(now.__contains__, encoded)), faults)
 
     def pack(self, record_id: bytes, encoded: Mapping[str, bytes]) -> dict[str, bytes]:
         """Return encoded attributes as the store keeps them."""
-        sealer = self._for(record_id)
-        return {(stored := f".{name}"): self._wrap(sealer, stored, data) for name, data in encoded.items()}
+        seal, context, packed = self._sealer.record(record_id).seal, self._context, {}
+        for name, data in encoded.items():
+            stored = f".{name}"
+            packed[stored] = seal(data, context(stored))
+        return packed
 
     def pack_about(self, record_id: bytes, about: tuple[str | None, float, float]) -> bytes:
         """Return the user, creation time and idle timeout of a record, as the store keeps them under ``ABOUT``."""
-        return self._wrap(self._for(record_id), ABOUT, json.dumps(about).encode())
+        return self._sealer.record(record_id).seal(json.dumps(about).encode(), self._context(ABOUT))
 
     def unpack(self, record_id: bytes, record: Record) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Return the attributes, decoded and encoded, and correct what the record says of itself.
 
         :raises Unreadable: something in it is not ours, whatever it is.
         """
+        about, encoded, decoded = b"", {}, {}
         try:
-            stored = self._unwrap(record_id, record.attributes)
-            user, created_at, idle_timeout = from_json(stored.pop(ABOUT, b""))
-            encoded = {_attribute(name): data for name, data in stored.items()}
+            open_, context = self._sealer.record(record_id).open, self._context
+            for stored, sealed in record.attributes.items():
+                data = open_(sealed, context(stored))
+                if data is None:
+                    raise Unreadable("not sealed by us for this place")
+                if stored == ABOUT:
+                    about = data
+                elif stored.startswith("."):
+                    encoded[stored[1:]] = data
+                else:
+                    raise Unreadable("under a name that is not ours")
+            user, created_at, idle_timeout = _ABOUT_CODEC.decode(ABOUT, about)
             decode = self._codec.decode
-            decoded = {name: decode(name, data) for name, data in encoded.items()}
+            for name, data in encoded.items():  # all are authentic by now
+                decoded[name] = decode(name, data)
             record.user, record.created_at, record.idle_timeout = user, float(created_at), float(idle_timeout)
         except Unreadable:
             raise
@@ -98,10 +117,8 @@ class Packer:
             raise Unreadable(type(error).__name__) from None
         return decoded, encoded
 
-    def _same_value(self, name: str, data: bytes, loaded: bytes | None) -> bool:
-        """Tell if other bytes are the value that was loaded all the same. A codec that is stable needs no answer."""
-        if loaded is None or getattr(self._codec, "stable", False):
-            return False
+    def _same_value(self, name: str, data: bytes, loaded: bytes) -> bool:
+        """Return whether other bytes are the value that was loaded all the same."""
         try:
             return self._codec.encode(name, self._codec.decode(name, loaded)) == data
         except Exception:
@@ -121,25 +138,52 @@ class Packer:
             f"{name!r} was changed by another thread each time it was looked at: give it a lock, or a copy"
         )
 
-    def _for(self, record_id: bytes) -> RecordSealer | None:
-        return None if self._sealer is None else self._sealer.record(record_id)
 
-    def _wrap(self, sealer: RecordSealer | None, stored_name: str, data: bytes) -> bytes:
-        if sealer is None:
-            return PLAIN + self._head + data
-        return sealer.seal(data, self._context(stored_name))
+class _Unsealed:
+    """A sealer, and what it returns for each record, where values are stored as they are: behind the codec's name."""
 
-    def _unwrap(self, record_id: bytes, stored: Mapping[str, bytes]) -> dict[str, bytes]:
-        if self._sealer is None:
-            head = PLAIN + self._head
-            if not all(data.startswith(head) for data in stored.values()):
-                raise Unreadable("of another codec")
-            return {name: data[len(head) :] for name, data in stored.items()}
-        open_, context = self._sealer.record(record_id).open, self._context
-        opened = {name: data for name, sealed in stored.items() if (data := open_(sealed, context(name))) is not None}
-        if len(opened) != len(stored):
-            raise Unreadable("not sealed by us for this place")
-        return opened
+    def __init__(self, head: bytes) -> None:
+        self._head = head
+
+    def record(self, record_id: bytes) -> _Unsealed:
+        return self
+
+    def seal(self, data: bytes, context: bytes) -> bytes:
+        return self._head + data
+
+    def open(self, stored: bytes, context: bytes) -> bytes | None:
+        if not stored.startswith(self._head):
+            raise Unreadable("of another codec")
+        return stored[len(self._head) :]
+
+
+class PackedValues:
+    """Bytes. An attribute is written when its encoding differs from the bytes that were loaded."""
+
+    def __init__(self, packer: Packer) -> None:
+        self._packer = packer
+        self.load = packer.unpack
+
+    def compare(self, state: State, source: dict[str, Any]) -> Work:
+        content = dict(dict.items(source))
+        sets, deletes, faults = self._packer.delta(content, state.base, state.rare.encoded)
+        kept = {name: value for name, value in content.items() if name not in faults} if faults else content
+        return Work(kept, sets, deletes, faults)
+
+    def to_create(self, record_id: bytes, work: Work, about: About) -> Mapping[str, Any]:
+        return {**self._packer.pack(record_id, work.sets), ABOUT: self._packer.pack_about(record_id, about)}
+
+    def to_change(self, record_id: bytes, work: Work, about: About | None) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+        sets = self._packer.pack(record_id, work.sets)
+        if about is not None:
+            sets[ABOUT] = self._packer.pack_about(record_id, about)
+        return sets, tuple([f".{name}" for name in work.deletes]) if work.deletes else ()
+
+    def settle(self, state: State, work: Work) -> None:
+        encoded = {**state.rare.encoded, **work.sets}
+        for name in work.deletes:
+            encoded.pop(name, None)
+        state.settled(work.content, encoded)
 
 
 def _context(codec: bytes, stored_name: str) -> bytes:
@@ -149,18 +193,12 @@ def _context(codec: bytes, stored_name: str) -> bytes:
 
 
 def _in_motion(error: RuntimeError) -> bool:
-    """Tell if another thread has changed a dict, set or deque while it was walked: CPython has no class for that."""
+    """Return whether another thread has changed what was walked, a dict, set or deque: CPython has no class for it."""
     return type(error) is RuntimeError and "during iteration" in str(error)
 
 
 def _words(name: object, value: object, error: Exception) -> str:
-    """Tell what is wrong with an attribute. A library's own text may quote the value."""
+    """Say what is wrong with an attribute. A library's own text may quote the value."""
     if isinstance(error, CodecError):
         return str(error)
     return f"{name!r} ({type(value).__name__}, {type(error).__name__})"
-
-
-def _attribute(stored_name: str) -> str:
-    if not stored_name.startswith("."):
-        raise Unreadable("under a name that is not ours")
-    return stored_name[1:]

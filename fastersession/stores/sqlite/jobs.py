@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..base import Record
-from ..rows import name_of, record_of
+from ..rows import name_of, name_to_bytes, record_of
 
-__all__ = ["LOCK", "REGENERATE", "TOUCH", "UNLOCK", "UPDATE", "create", "delete", "load", "merge", "nothing", "one",
+__all__ = ["DELETE", "LOCK", "REGENERATE", "TOUCH", "UNLOCK", "UPDATE", "create", "load", "merge", "nothing", "one",
            "purge"]  # fmt: skip
 
 Parameters = Mapping[str, Any]
@@ -82,7 +82,7 @@ def one(connection: sqlite3.Connection, statement: str, parameters: Parameters) 
     return connection.execute(statement, parameters).rowcount == 1
 
 
-def create(connection: sqlite3.Connection, parameters: Parameters, sets: Mapping[bytes, bytes]) -> bool:
+def create(connection: sqlite3.Connection, parameters: Parameters, sets: Mapping[str, bytes]) -> bool:
     """Insert, in the place of an expired record too."""
     purge(connection, parameters["now"], PURGE_EACH)
     connection.execute(DELETE_EXPIRED, parameters)
@@ -96,21 +96,16 @@ def merge(
     connection: sqlite3.Connection,
     statement: str,
     parameters: Parameters,
-    sets: Mapping[bytes, bytes],
-    deletes: Iterable[bytes],
+    sets: Mapping[str, bytes],
+    deletes: Iterable[str],
 ) -> bool:
     """Update the session's row, and its attributes if the row was there."""
     if not one(connection, statement, parameters):
         return False
     _set(connection, parameters["id"], sets)
     for name in deletes:
-        connection.execute(DELETE_ATTRIBUTE, (parameters["id"], name))
+        connection.execute(DELETE_ATTRIBUTE, (parameters["id"], name_to_bytes(name)))
     return True
-
-
-def delete(connection: sqlite3.Connection, parameters: Parameters) -> bool:
-    """Remove the session, with its attributes."""
-    return one(connection, DELETE, parameters)
 
 
 def purge(connection: sqlite3.Connection, now: float, limit: int) -> int:
@@ -118,6 +113,6 @@ def purge(connection: sqlite3.Connection, now: float, limit: int) -> int:
     return connection.execute(PURGE, (now, limit)).rowcount
 
 
-def _set(connection: sqlite3.Connection, record_id: bytes, sets: Mapping[bytes, bytes]) -> None:
+def _set(connection: sqlite3.Connection, record_id: bytes, sets: Mapping[str, bytes]) -> None:
     for name, value in sets.items():
-        connection.execute(SET_ATTRIBUTE, (record_id, name, value))
+        connection.execute(SET_ATTRIBUTE, (record_id, name_to_bytes(name), value))

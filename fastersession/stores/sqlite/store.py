@@ -11,9 +11,8 @@ import atexit
 import os
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
 
 from ...errors import ConfigError
 from ..base import Change, Record
@@ -68,8 +67,7 @@ class SQLiteStore:
             raise ConfigError("; ".join(faults))
         self.clock = clock
         self._path = os.path.abspath(path)
-        self._always_durable = durability == "power"
-        self._threads: _Threads | None = None
+        self._threads = _ByProcess(self._path, durability == "power")
 
     def __repr__(self) -> str:
         return f"<SQLiteStore {self._path!r}>"
@@ -79,84 +77,72 @@ class SQLiteStore:
 
         :raises StoreError: it cannot be used, or holds something else, or tables of another version.
         """
-        threads = self._started()
+        threads = self._threads[os.getpid()]
         await threads.writer.submit(jobs.nothing)
         await threads.reader.submit(jobs.nothing)
 
     async def close(self) -> None:
         """Finish the writes that were handed over, and close the file. A later call opens it again."""
-        threads, self._threads = self._threads, None
+        threads = self._threads.pop(os.getpid(), None)
         if threads is not None:
             await asyncio.to_thread(threads.join)
 
     async def load(self, record_id: bytes) -> Record | None:
-        job = partial(jobs.load, parameters={"id": record_id, "now": self.clock()})
-        record: Record | None = await self._started().reader.submit(job)
-        return record
+        parameters = {"id": record_id, "now": self.clock()}
+        return await self._threads[os.getpid()].reader.submit(jobs.load, parameters)
 
     async def create(self, record_id: bytes, record: Record) -> bool:
         parameters = {
-            **self._own(record_id, record.verifier), "created": record.created_at, "idle": record.idle_timeout,
-            "not_after": record.not_after, "user": None if record.user is None else name_to_bytes(record.user),
+            "id": record_id, "now": self.clock(), "verifier": record.verifier, "created": record.created_at,
+            "idle": record.idle_timeout, "not_after": record.not_after,
+            "user": None if record.user is None else name_to_bytes(record.user),
         }  # fmt: skip
-        sets = {name_to_bytes(name): value for name, value in record.attributes.items()}
-        return await self._write(jobs.create, parameters, sets)
+        return await self._threads[os.getpid()].writer.submit(jobs.create, parameters, dict(record.attributes))
 
     async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
-        return await self._merge(jobs.UPDATE, self._own(record_id, verifier), change)
+        parameters = {
+            "id": record_id, "now": self.clock(), "verifier": verifier,
+            "accessed": change.accessed_at, "idle": change.idle_timeout, "lease": change.lease,
+        }  # fmt: skip
+        job = jobs.merge, jobs.UPDATE, parameters, dict(change.sets), tuple(change.deletes)
+        return await self._threads[os.getpid()].writer.submit(*job)
 
     async def touch(self, record_id: bytes, verifier: bytes, accessed_at: float) -> bool:
-        return await self._write(jobs.one, jobs.TOUCH, {**self._own(record_id, verifier), "accessed": accessed_at})
+        parameters = {"id": record_id, "now": self.clock(), "verifier": verifier, "accessed": accessed_at}
+        return await self._threads[os.getpid()].writer.submit(jobs.one, jobs.TOUCH, parameters)
 
     async def delete(self, record_id: bytes) -> bool:
         """Remove, and wait for the disk."""
-        return await self._write(jobs.delete, {"id": record_id, "now": self.clock()}, durable=True)
+        parameters = {"id": record_id, "now": self.clock()}
+        return await self._threads[os.getpid()].writer.submit(jobs.one, jobs.DELETE, parameters, durable=True)
 
     async def regenerate(
         self, record_id: bytes, verifier: bytes, new_verifier: bytes, not_after: float, change: Change
     ) -> bool:
         """Replace and merge, and wait for the disk."""
-        parameters = {**self._own(record_id, verifier), "new_verifier": new_verifier, "not_after": not_after}
-        return await self._merge(jobs.REGENERATE, parameters, change, durable=True)
+        parameters = {
+            "id": record_id, "now": self.clock(), "verifier": verifier, "new_verifier": new_verifier,
+            "not_after": not_after,
+            "accessed": change.accessed_at, "idle": change.idle_timeout, "lease": change.lease,
+        }  # fmt: skip
+        job = jobs.merge, jobs.REGENERATE, parameters, dict(change.sets), tuple(change.deletes)
+        return await self._threads[os.getpid()].writer.submit(*job, durable=True)
 
     async def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
-        parameters = {**self._own(record_id, verifier), "owner": owner, "seconds": seconds}
-        return await self._write(jobs.one, jobs.LOCK, parameters)
+        parameters = {"id": record_id, "now": self.clock(), "verifier": verifier, "owner": owner, "seconds": seconds}
+        return await self._threads[os.getpid()].writer.submit(jobs.one, jobs.LOCK, parameters)
 
     async def unlock(self, record_id: bytes, owner: bytes) -> bool:
-        return await self._write(jobs.one, jobs.UNLOCK, {"id": record_id, "now": self.clock(), "owner": owner})
+        parameters = {"id": record_id, "now": self.clock(), "owner": owner}
+        return await self._threads[os.getpid()].writer.submit(jobs.one, jobs.UNLOCK, parameters)
 
     async def purge(self) -> int:
         """Remove what has expired, in short transactions, between which others get their turn."""
         now, total, removed = self.clock(), 0, PURGE_BATCH
         while removed == PURGE_BATCH:
-            removed = await self._started().writer.submit(partial(jobs.purge, now=now, limit=PURGE_BATCH))
+            removed = await self._threads[os.getpid()].writer.submit(jobs.purge, now, PURGE_BATCH)
             total += removed
         return total
-
-    def _own(self, record_id: bytes, verifier: bytes) -> dict[str, Any]:
-        return {"id": record_id, "verifier": verifier, "now": self.clock()}
-
-    def _merge(
-        self, statement: str, parameters: dict[str, Any], change: Change, *, durable: bool = False
-    ) -> Awaitable[bool]:
-        parameters.update(accessed=change.accessed_at, idle=change.idle_timeout, lease=change.lease)
-        sets = {name_to_bytes(name): value for name, value in change.sets.items()}
-        deletes = [name_to_bytes(name) for name in change.deletes]
-        return self._write(jobs.merge, statement, parameters, sets, deletes, durable=durable)
-
-    def _write(self, job: Callable[..., Any], *arguments: Any, durable: bool = False) -> Awaitable[bool]:
-        return self._started().writer.submit(lambda connection: job(connection, *arguments), durable=durable)
-
-    def _started(self) -> _Threads:
-        threads = self._threads
-        if threads is None or threads.pid != os.getpid():
-            if threads is not None:
-                _PARENTS.append(threads)
-            threads = self._threads = _Threads(self._path, self._always_durable)
-            weakref.finalize(self, threads.stop)
-            _RUNNING.add(threads)
-        return threads
 
 
 class _Threads:
@@ -179,6 +165,21 @@ class _Threads:
         if self.pid == os.getpid():
             self.reader.join()
             self.writer.join()
+
+
+class _ByProcess(dict[int, _Threads]):
+    """The threads of one store in this process, by its id. Looked up for the first time in a process, they start."""
+
+    def __init__(self, path: str, always_durable: bool) -> None:
+        self._path, self._always_durable = path, always_durable
+
+    def __missing__(self, pid: int) -> _Threads:
+        _PARENTS.extend(self.values())
+        self.clear()
+        threads = self[pid] = _Threads(self._path, self._always_durable)
+        weakref.finalize(self, threads.stop)
+        _RUNNING.add(threads)
+        return threads
 
 
 _PARENTS: list[_Threads] = []  # of the process that forked this one: SQLite's must not be touched here, nor collected

@@ -1,8 +1,8 @@
 """The two threads of a ``SQLiteStore``: one that writes in groups, one that reads.
 
 Rules of residence: connections, transactions and the way of results back to their event loops. No statement about
-sessions: a job is a function of a connection. What a job does must be repeatable, for a group that fails is rolled
-back and its jobs are run one by one.
+sessions: a job is a function of a connection and of its arguments. What a job does must be repeatable, for a group
+that fails is rolled back and its jobs are run one by one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ...errors import StoreError
 
@@ -25,13 +25,14 @@ GROUP = 256  # jobs of one transaction at most
 GROUP_SECONDS = 0.02  # a transaction is ended after so long, so that other processes get their turn
 BEGIN_PAUSE = 0.0005  # between two attempts to begin: SQLite's own backoff sleeps up to 100 ms, some 5 groups
 
-Work = Callable[[sqlite3.Connection], Any]
+T = TypeVar("T")
 
 
 class Job(NamedTuple):
     """A piece of work and who waits for it. ``durable``: not to be acknowledged before it is on the disk."""
 
-    work: Work
+    work: Callable[..., Any]  # takes the connection, and the arguments after it
+    arguments: tuple[Any, ...]
     durable: bool
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
@@ -52,10 +53,10 @@ class _Worker:
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, work: Work, *, durable: bool = False) -> asyncio.Future[Any]:
+    def submit(self, work: Callable[..., T], *arguments: Any, durable: bool = False) -> asyncio.Future[T]:
         """Hand a job over. Its outcome arrives in the running loop. Cancelled before its turn, it is not run."""
         loop = asyncio.get_running_loop()
-        job = Job(work, durable, loop, loop.create_future())
+        job = Job(work, arguments, durable, loop, loop.create_future())
         with self._gate:
             if self._stopped:
                 raise StoreError("the store was closed meanwhile")
@@ -122,7 +123,7 @@ class _Worker:
         done: list[Outcome] = []
         end = time.monotonic() + GROUP_SECONDS
         for job in jobs:
-            done.append((job, job.work(connection), None))
+            done.append((job, job.work(connection, *job.arguments), None))
             if time.monotonic() > end:
                 break
         connection.execute("COMMIT")

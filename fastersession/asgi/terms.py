@@ -1,0 +1,68 @@
+"""What all exchanges of one middleware share.
+
+Rules of residence: composition only; nothing of one request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..crypto.tokens import KeyRing
+from ..engine.at_once import AtOnce
+from ..engine.engine import Engine
+from ..engine.patience import Saves
+from ..facts import Host
+from ..log import EventLog
+from ..session import Session
+from ..state import State
+from .cookies import CookiePolicy
+from .dress import Wardrobe
+
+__all__ = ["Terms", "terms_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms(Host):
+    """What all exchanges of one middleware share."""
+
+    saves: Saves
+    at_once: AtOnce | None  # the same, of a live store
+    start_now: Callable[[Session, State], bool]
+    events: EventLog
+    wardrobe: Wardrobe
+    scope_key: str
+    state_key: str
+
+
+def terms_of(engine: Engine, keys: KeyRing, policy: CookiePolicy, scope_key: str, state_key: str) -> Terms:
+    """Return the terms of a middleware.
+
+    :param state_key: the attribute of ``request.state`` under which the session manager stands.
+    """
+    before_token, after_token = policy.template()
+    saves, events = engine.saves, engine.events
+    return Terms(
+        idle_timeout=engine.spans.idle,
+        now=engine.calls.clock,
+        save=saves.save_awaited,
+        reload=saves.reload,
+        save_soon=saves.save_soon,
+        exclusive=engine.turns.exclusive,
+        unsaved=saves.tell_unsaved,
+        runs=engine.runs,
+        saves=saves,
+        at_once=engine.at_once,
+        start_now=engine.saver.start_now,
+        events=events,
+        wardrobe=Wardrobe(
+            sign=keys.sign,
+            before_token=before_token,
+            after_token=after_token,
+            cleared=policy.cleared(),
+            secure=policy.secure,
+            events=events,
+        ),
+        scope_key=scope_key,
+        state_key=state_key,
+    )

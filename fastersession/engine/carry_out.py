@@ -1,0 +1,237 @@
+"""What a save point has decided, carried out: one coroutine an action.
+
+Rules of residence: calls of the store that write, and what its answers mean for the state. Which action it is, and what
+there is to store, was decided before. On a live store nothing here suspends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from ..attributes import snapshot
+from ..crypto.tokens import draw, same, verifier_of
+from ..errors import LeaseLost, SessionNotEstablished, StoreError
+from ..events import NotRegenerated, SessionDropped, SessionLost
+from ..facts import LEFT_WITHOUT_COOKIE, Intents, Loss, Status
+from ..log import EventLog
+from ..session import Session
+from ..state import State
+from ..stores.base import Change, Record
+from .calls import Calls
+from .plan import Action
+from .values import Values, Work
+
+__all__ = ["CARRY_OUT", "Actions"]
+
+CREATE_TRIES = 3  # a taken id is a broken random generator, not bad luck
+WHY_SUPERSEDED = "its cookie was replaced a moment ago by another request"
+WHY_GONE = "it was logged out elsewhere, or has expired"
+WHY_REGENERATED = "another request has regenerated its secret, and not only once"
+
+_new_tuple = tuple.__new__  # a third of the time of a NamedTuple's class call
+LIVE = Status.LIVE
+
+
+class Actions:
+    """What can be done to a session's record.
+
+    :param lifetime: seconds from creation to the absolute end of a session; infinity for none.
+    :param max_age: seconds from the issue of a cookie to the absolute end; infinity for none.
+    """
+
+    def __init__(self, calls: Calls, values: Values, events: EventLog, lifetime: float, max_age: float) -> None:
+        self._call = calls.call
+        self._verbs = calls.verbs
+        self._values = values
+        self._events = events
+        self._is_live = calls.live is not None
+        self._record_type: type[Record] = Record if calls.live is None else calls.live.record_type
+        self._lifetime = lifetime
+        self._max_age = max_age
+
+    async def reload(self, session: Session, state: State) -> None:
+        """Take the store's state, and put the unsaved changes on top.
+
+        :raises StoreError: the store failed.
+        """
+        if state.status is not LIVE:
+            return
+        proof = state.proof()
+        if proof is None:  # invalidated by another thread: the next save point deletes the record
+            return
+        record_id, verifier = proof
+        record = await self._call(self._verbs.load, record_id)
+        if state.record_id is not record_id:  # invalidated while the store worked
+            return
+        mine = snapshot(session)
+        work = self._values.compare(state, mine)
+        if record is None or not _proves(verifier, record):
+            self._lose(state, record_id, verifier, work, record)
+            return
+        base, encoded = self._values.load(record_id, record)
+        state.settled(base, encoded)
+        fresh = dict(base)
+        fresh.update({name: value for name, value in mine.items() if name in work.sets or name not in work.content})
+        for name in work.deletes:
+            fresh.pop(name, None)
+        dict.clear(session)
+        dict.update(session, fresh)
+        state.reloaded(record)
+        if state.record_id is not record_id:
+            state.disowned()
+            for name, value in fresh.items():
+                if dict.get(session, name) is value:
+                    dict.pop(session, name, None)
+
+    async def delete_doomed(self, intents: Intents) -> None:
+        while intents.doomed:
+            await self._call(self._verbs.delete, intents.doomed[-1])
+            intents.doomed.pop()
+
+    async def create(self, state: State, work: Work, intents: Intents | None, now: float) -> None:
+        idle = state.idle_seconds() if intents is None or intents.idle_timeout is None else intents.idle_timeout
+        for _ in range(CREATE_TRIES):
+            record_id, secret = state.ticket()
+            attributes = self._values.to_create(record_id, work, (None, now, idle))
+            record = self._record_type(self._verifier(secret), now, idle, self._not_after(now, now), attributes)
+            created = await self._call(self._verbs.create, record_id, record)
+            if state.record_id is not record_id:  # invalidated while the store worked
+                state.wishes().doomed.append(record_id)
+                return
+            if created:
+                self._values.settle(state, work)
+                state.created(record_id, record)
+                if intents is not None:
+                    intents.regenerate = False  # the secret is new anyway
+                state.hold()
+                return
+            state.taken()
+        raise StoreError(f"{CREATE_TRIES} new record ids in a row were taken: the random generator is broken")
+
+    async def update(self, state: State, work: Work, intents: Intents | None, now: float) -> None:
+        record_id, verifier = state.record_id, state.verifier  # the ``proof``
+        if record_id is None or verifier is None:  # as there: invalidated by another thread
+            return
+        change = self._change(state, record_id, work, intents, now)
+        if await self._call(self._verbs.update, record_id, verifier, change):
+            self._saved(state, record_id, work, change)
+        else:
+            await self._refused(state, record_id, verifier, work, change)
+
+    async def regenerate(self, state: State, work: Work, intents: Intents | None, now: float) -> None:
+        proof = state.proof()
+        if proof is None:  # invalidated by another thread: the next save point deletes the record
+            return
+        record_id, verifier = proof
+        change = self._change(state, record_id, work, intents, now)
+        _, secret = draw()
+        new_verifier = self._verifier(secret)
+        record = state.record  # read once: another thread may invalidate the session at any time
+        not_after = self._not_after(now if record is None else record.created_at, now)
+        won = await self._call(self._verbs.regenerate, record_id, verifier, new_verifier, not_after, change)
+        if state.record_id is not record_id:  # invalidated while the store worked
+            return
+        if won:
+            state.regenerated(secret, new_verifier)
+            self._saved(state, record_id, work, change)
+            return
+        await self.update(state, work, intents, now)  # another request was faster: what this one wrote is kept
+        if state.status is LIVE and state.record_id is record_id:
+            self._events.tell(NotRegenerated(record_id))
+
+    async def touch(self, state: State, work: Work, intents: Intents | None, now: float) -> None:
+        proof = state.proof()
+        if proof is None:  # invalidated by another thread: the next save point deletes the record
+            return
+        touched, record = await self._call(self._verbs.touch, *proof, now), state.record
+        if touched and record is not None:  # else a save will find out; there is nothing to drop yet
+            record.accessed_at = max(now, record.accessed_at)
+
+    async def delete(self, state: State, work: Work, intents: Intents | None, now: float) -> None:
+        state.invalidated()
+        await self.delete_doomed(state.wishes())
+
+    async def drop(self, state: State, work: Work, intents: Intents | None, now: float) -> None:
+        if state.status is Status.SUPERSEDED:
+            state.gave_up(Loss(WHY_SUPERSEDED))
+        self._tell_dropped(state, work)
+
+    async def refuse(self, state: State, work: Work, intents: Intents | None, now: float) -> None:
+        name, why = next(iter(work.content), None), state.refusal_of_writes() or LEFT_WITHOUT_COOKIE
+        raise SessionNotEstablished(f"session attribute {name!r} cannot be kept: {why}")
+
+    # --- what became of it ---
+
+    async def _refused(self, state: State, record_id: bytes, verifier: bytes, work: Work, change: Change) -> None:
+        """Find out why the store refused a save: the lease is another's, or the record is not ours any more."""
+        record = await self._call(self._verbs.load, record_id)
+        if change.lease is not None and record is not None and _proves(verifier, record):
+            raise LeaseLost("the lease of session.exclusive() ended before this save: another request may hold it")
+        self._lose(state, record_id, verifier, work, record)
+
+    def _saved(self, state: State, record_id: bytes, work: Work, change: Change) -> None:
+        record = state.record
+        if state.record_id is not record_id or record is None:  # invalidated meanwhile
+            return
+        self._values.settle(state, work)
+        if state.record_id is not record_id:
+            state.disowned()
+        if not self._is_live:
+            record.accessed_at = max(change.accessed_at, record.accessed_at)
+            record.idle_timeout = change.idle_timeout or record.idle_timeout
+        if change.idle_timeout is not None:
+            state.hold()  # its keeper has another period now
+
+    def _lose(self, state: State, record_id: bytes, verifier: bytes, work: Work, record: Record | None) -> None:
+        """Note that the store refused this proof, unless the request itself has got another one meanwhile."""
+        if state.record_id is record_id and state.verifier is verifier:
+            state.lost(Loss(WHY_GONE) if record is None else Loss(WHY_REGENERATED, lives_on=True))
+            self._tell_dropped(state, work)
+
+    def _tell_dropped(self, state: State, work: Work) -> None:
+        """Forget changes that the store takes no more, and tell: once, but name each attribute in a warning.
+
+        Of a session that was ended nobody misses anything; of one that lives on somebody may. Values are never told.
+        """
+        self._values.settle(state, work)
+        loss = state.rare.loss
+        names = {*work.sets, *work.deletes} - loss.told if loss is not None else set()
+        if loss is None or not names or (loss.told and not loss.lives_on):
+            return
+        loss.told |= names
+        event = SessionLost if loss.lives_on else SessionDropped
+        self._events.tell(event(state.record_id, loss.why, ", ".join(sorted(map(repr, names)))))
+
+    def _change(self, state: State, record_id: bytes, work: Work, intents: Intents | None, now: float) -> Change:
+        idle_timeout = None if intents is None else intents.idle_timeout
+        about, record, lease = None, state.record, state.rare.lease
+        if idle_timeout is not None and record is not None:
+            about = (record.user, record.created_at, idle_timeout)
+        sets, deletes = self._values.to_change(record_id, work, about)
+        return _new_tuple(Change, (now, sets, deletes, idle_timeout, None if lease is None else lease.owner))
+
+    def _verifier(self, secret: bytes) -> bytes:
+        """Return what the store keeps for a secret."""
+        return secret if self._is_live else verifier_of(secret)
+
+    def _not_after(self, created_at: float, issued_at: float) -> float:
+        absolute, by_cookie = created_at + self._lifetime, issued_at + self._max_age
+        return absolute if absolute < by_cookie else by_cookie
+
+
+def _proves(verifier: bytes, record: Record) -> bool:
+    """Return whether a request that was loaded with this verifier may write to the record: see ``Store``."""
+    before = getattr(record, "verifier_before", None)  # a store's own class of records may have none
+    return same(record.verifier, verifier) or (before is not None and same(before, verifier))
+
+
+CARRY_OUT: dict[Action, Callable[[Actions, State, Work, Intents | None, float], Coroutine[Any, Any, None]]] = {
+    Action.CREATE: Actions.create,
+    Action.UPDATE: Actions.update,
+    Action.TOUCH: Actions.touch,
+    Action.DELETE: Actions.delete,
+    Action.REGENERATE: Actions.regenerate,
+    Action.DROP: Actions.drop,
+    Action.REFUSE: Actions.refuse,
+}

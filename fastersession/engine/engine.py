@@ -1,0 +1,55 @@
+"""Of which parts the engine of a middleware is made.
+
+Rules of residence: composition only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, NamedTuple
+
+from ..crypto.tokens import KeyRing
+from ..facts import Host
+from ..log import EventLog
+from ..stores.base import Store
+from .at_once import AtOnce
+from .calls import Calls
+from .exclusive import Turns
+from .line import Queue
+from .load import Loader
+from .packing import PackedValues, Packer
+from .patience import Patient
+from .running import Repeats, Running
+from .save import Saver
+from .values import LiveValues
+
+__all__ = ["Engine", "Spans"]
+
+
+class Spans(NamedTuple):
+    """How long sessions live, in seconds; infinity for no end."""
+
+    idle: float  # since the last request
+    lifetime: float  # since creation
+    max_age: float  # since the cookie was issued
+
+
+class Engine:
+    """The parts behind one middleware, from the store up. They are used directly; this only makes them."""
+
+    def __init__(self, store: Store, packer: Packer | None, spans: Spans, patience: float, events: EventLog) -> None:
+        tasks: set[asyncio.Task[Any]] = set()
+        repeats = Repeats(tasks)
+        self.events = events
+        self.spans = spans
+        self.calls = calls = Calls(store, events, patience)
+        self.values: LiveValues | PackedValues = LiveValues() if packer is None else PackedValues(packer)
+        self.saver = Saver(calls, self.values, events, spans.lifetime, spans.max_age)
+        self.at_once = None if calls.live is None else AtOnce(self.saver, tasks)
+        self.saves = self.at_once or Patient(self.saver, tasks, patience)
+        self.turns = Turns(calls, self.saves, Queue(), repeats)
+        self.runs = Running(self.saves, repeats, live=calls.live is not None)
+
+    def loader(self, keys: KeyRing, host: Host) -> Loader:
+        """Return what opens sessions for this host."""
+        return Loader(self.calls, keys, self.values, host, self.spans.lifetime, self.events)

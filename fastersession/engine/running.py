@@ -1,0 +1,209 @@
+"""Who runs: the requests of a middleware, what keeps their sessions alive, and the drain at shutdown.
+
+Rules of residence: which requests there are, and when something is due for them. What is saved is ``patience``'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..errors import FasterSessionError
+from ..facts import ENDED, FAILED, STARTED
+from ..session import Session
+from ..state import State
+from ..stores.base import Record
+from .patience import Saves, shielded
+from .plan import TOUCH_FRACTION, Point
+
+__all__ = ["Repeat", "Repeats", "RequestManager", "Running"]
+
+DRAIN_SECONDS = 10.0  # bound on the drain at shutdown
+
+
+class Repeated(Protocol):
+    """What ``Repeats`` calls again and again."""
+
+    def pause(self) -> float:
+        """Return the seconds until the next call."""
+
+    def again(self) -> Coroutine[Any, Any, Any]:
+        """Return the work."""
+
+
+@dataclass(eq=False, slots=True)
+class Repeat:
+    """Two functions that are repeated."""
+
+    pause: Callable[[], float]
+    again: Callable[[], Coroutine[Any, Any, Any]]
+
+
+class Repeats:
+    """Calls work again and again, in tasks of the running loop, with one timer for all: most are over before.
+
+    :param tasks: where the tasks stand while they run.
+    """
+
+    __slots__ = ("_all", "_due", "_loop", "_tasks", "_timer")
+
+    def __init__(self, tasks: set[asyncio.Task[Any]]) -> None:
+        self._tasks = tasks
+        self._all: dict[Repeated, float] = {}  # and the loop's time when it is due
+        self._due = 0.0  # when the timer is: uvloop returns one without when() for a time that has come
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, repeated: Repeated, seconds: float) -> None:
+        """Call this after so many seconds, and then after each of its pauses, until it is removed."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop, self._timer = loop, None
+            self._all.clear()  # of a loop that is gone
+        self._all[repeated] = due = loop.time() + seconds
+        if self._timer is None or due < self._due:
+            self._set(loop, due)
+
+    def remove(self, repeated: Repeated) -> None:
+        """Call this no more; nothing where it is not called."""
+        self._all.pop(repeated, None)
+
+    def _set(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = due
+        self._timer = loop.call_at(due, self._fire, loop, due)
+
+    def _fire(self, loop: asyncio.AbstractEventLoop, time: float) -> None:
+        if self._loop is not loop:
+            return
+        self._timer = None
+        time = max(time, loop.time())  # all that a busy loop is late with: one a turn would never catch up
+        for repeated in [repeated for repeated, due in self._all.items() if due <= time]:
+            task = loop.create_task(repeated.again())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            self._all[repeated] = loop.time() + repeated.pause()
+        if self._all:
+            self._set(loop, min(self._all.values()))
+
+
+class RequestManager(State):
+    """What stands at ``request.state.session``: the interface of the ancestor's session manager. Always truthy.
+
+    To the engine it is a request that runs.
+    """
+
+    __slots__ = ("held", "session")
+
+    held: Record | None  # the record that it is counted on
+    session: Session  # while it runs
+
+    def get_session(self) -> Session:
+        """Return the session of this request."""
+        return self.session
+
+    def get_session_id(self) -> str:
+        """Return the session's public id, 32 hex digits."""
+        return self.session.id
+
+    def save_session(self) -> None:
+        """Save the attributes as they are now. See ``Session.save``."""
+        self.session.save()
+
+    def clear_session(self) -> None:
+        """Remove all attributes; with nothing written afterwards, the session ends."""
+        self.session.clear()
+
+    def hold(self) -> None:
+        """Count the request on its session's record, which then is not evicted, and keep it alive; no more the last.
+
+        Called anew when the session has another record, or another idle timeout.
+        """
+        if self.held is not None:
+            self.let_go(self.held)
+        self.held = record = None if self.phase == ENDED else self.record
+        if record is not None:
+            runs: Running = self.host.runs
+            runs.requests.add(self)
+            if self.rare.is_socket:  # its traffic keeps it alive
+                record.sockets += 1
+                return
+            record.requests += 1
+            if not runs.live:
+                runs.repeats.add(self, record.idle_timeout * TOUCH_FRACTION)
+
+    def let_go(self, record: Record) -> None:
+        """Count no more on a record."""
+        self.host.runs.requests.discard(self)
+        if self.rare.is_socket:
+            record.sockets -= 1
+            return
+        record.requests -= 1
+        if not self.host.runs.live:
+            self.host.runs.repeats.remove(self)
+
+    # --- what keeps the session of a long request alive, if its store is no live one ---
+
+    def pause(self) -> float:
+        """Return the seconds between two touches."""
+        return self.idle_seconds() * TOUCH_FRACTION
+
+    def again(self) -> Coroutine[Any, Any, None]:
+        """Touch the session."""
+        runs: Running = self.host.runs
+        return runs.saves.saver.touch(self)
+
+
+class Running:
+    """The running requests of one middleware."""
+
+    def __init__(self, saves: Saves, repeats: Repeats, *, live: bool) -> None:
+        self.live = live
+        self.requests: set[RequestManager] = set()
+        self.told_of_shutdown = False  # by the lifespan, which not every server runs
+        self.repeats = repeats
+        self.saves = saves
+        self._draining: asyncio.Task[None] | None = None
+
+    async def flush_now(self, request: RequestManager) -> FasterSessionError | None:
+        """Save what a running request has, and return the error, which the request's end raises, too."""
+        request.look()
+        try:
+            await self.saves.flush(request.session, request, Point.LAST_CHUNK)
+        except FasterSessionError as error:
+            request.failed(request.rare.failure or error)
+            request.used()  # so that the end raises the failure, if it has nothing to save
+            return error
+        return None
+
+    async def drain(self) -> None:
+        """Save what streams still hold, and wait for the saves in flight, for at most ``DRAIN_SECONDS``."""
+        streaming = [request for request in self.requests if request.phase in (STARTED, FAILED)]
+        if self.live:
+            for request in streaming:
+                await self.flush_now(request)
+            return
+        loop = asyncio.get_running_loop()
+        work: set[asyncio.Task[Any]] = {loop.create_task(self.flush_now(request)) for request in streaming}
+        work.update(task for task in self.saves.tasks if task.get_loop() is loop)  # no other can end
+        if work:
+            await asyncio.wait(work, timeout=DRAIN_SECONDS)
+
+    async def drain_unasked(self, error: BaseException) -> None:
+        """Drain if it is a cancellation that a request ends with, and the server runs no lifespan to ask for it.
+
+        daphne cancels all requests when it stops, and ends with the first of them. They share one drain.
+        """
+        if self.live or self.told_of_shutdown or not isinstance(error, asyncio.CancelledError):
+            return
+        loop, draining = asyncio.get_running_loop(), self._draining
+        if draining is None or draining.done() or draining.get_loop() is not loop:
+            draining = self._draining = loop.create_task(self.drain())
+        await shielded(_ended(draining), set())
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    await asyncio.wait((task,))

@@ -1,0 +1,156 @@
+"""What the facts about a session are made of.
+
+Rules of residence: values and their classes. What changes them, and when, is in ``state``, which explains the words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from .errors import FasterSessionError
+
+__all__ = [
+    "ACCEPTED_WITHOUT_COOKIE", "EMPTY", "ENDED", "FAILED", "LEFT_WITHOUT_COOKIE", "NOT_STARTED", "NO_NAMES", "STARTED",
+    "USUAL", "USUAL_SOCKET", "Host", "Intents", "Lease", "Loss", "Rare", "Status",
+]  # fmt: skip
+
+EMPTY: Mapping[str, Any] = {}
+NO_NAMES: dict[str, None] = {}  # never added to
+
+NOT_STARTED, STARTED, FAILED, ENDED = range(4)
+
+LEFT_WITHOUT_COOKIE = (
+    "the response headers have left without a session cookie, so nobody could ever read it: "
+    "write the first attribute before streaming starts, or call session.establish() there"
+)
+ACCEPTED_WITHOUT_COOKIE = (
+    "the WebSocket was accepted without a session cookie, so nobody could ever read it: "
+    "write the first attribute before accept(), or call session.establish() there"
+)
+
+
+class Status(Enum):
+    """How a request's session stands to the store."""
+
+    NEW = auto()  # no record; the first attribute creates one
+    LIVE = auto()  # a record that this request loaded or created
+    SUPERSEDED = auto()  # the cookie's secret was regenerated a moment ago by another request
+    GONE = auto()  # the record was lost while the request ran: deleted, expired, or regenerated twice elsewhere
+    FOREIGN = auto()  # a WebSocket from a foreign origin: never saved
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """What all sessions of one middleware share: above all, what carries out their verbs.
+
+    It is made of parts that lie above. The functions take a session and its state.
+    """
+
+    idle_timeout: float  # seconds, of a session that has none of its own
+    now: Callable[[], float]  # the store's time
+    save: Callable[[Any, Any], Coroutine[Any, Any, None]]
+    reload: Callable[[Any, Any], Coroutine[Any, Any, None]]
+    save_soon: Callable[[Any, Any], None]  # for a verb that sync code called after the end of the request
+    exclusive: Callable[[Any, Any, float], Any]
+    unsaved: Callable[[Any, Iterable[str]], None]  # tells what was written after the end and never saved
+    runs: Any  # the running requests
+
+
+class Lease:
+    """A session's turn, as its saves need it: under which owner they are made, ``None`` while there is no lease."""
+
+    __slots__ = ("owner",)
+
+    owner: bytes | None
+
+
+class Loss:
+    """Why the store takes nothing of a session any more, and the attributes that were told of so far."""
+
+    __slots__ = ("lives_on", "told", "why")
+
+    def __init__(self, why: str, *, lives_on: bool = False) -> None:
+        self.why, self.lives_on = why, lives_on
+        self.told: set[str] = set()
+
+
+class Intents:
+    """What the application asked for and no save point has carried out yet."""
+
+    __slots__ = ("cleared", "doomed", "establish", "idle_timeout", "regenerate", "reload", "saved", "signed_out")
+
+    def __init__(self) -> None:
+        self.cleared = False  # clear() was called
+        self.doomed: list[bytes] = []  # records to delete
+        self.establish = False
+        self.idle_timeout: float | None = None
+        self.regenerate = False
+        self.reload = False
+        self.saved: dict[str, Any] | None = None  # what save() covers, if nobody awaited it
+        self.signed_out = False  # the browser holds a cookie whose record this request ended
+
+    @classmethod
+    def of_logout(cls, before: Intents | None, record_id: bytes | None, *, known: bool) -> Intents:
+        """Return what is asked for when a session is ended: nothing of before but deletions.
+
+        :param record_id: of the record to delete.
+        :param known: whether the browser has its cookie.
+        """
+        intents = cls()
+        if before is not None:
+            intents.doomed, intents.signed_out = [*before.doomed], before.signed_out
+        if record_id is not None:
+            intents.doomed.append(record_id)
+            intents.signed_out = intents.signed_out or known
+        return intents
+
+    def put_back(self, later: Intents | None, *, same_session: bool) -> Intents:
+        """Return these intents, whose save failed, together with what was asked for since."""
+        kept = self if same_session else Intents()
+        kept.doomed, kept.signed_out = self.doomed, self.signed_out
+        if later is not None:
+            kept.doomed = self.doomed + later.doomed
+            for name in ("cleared", "establish", "regenerate", "reload", "signed_out"):
+                setattr(kept, name, getattr(kept, name) or getattr(later, name))
+            kept.idle_timeout = kept.idle_timeout if later.idle_timeout is None else later.idle_timeout
+            kept.saved = kept.saved if later.saved is None else later.saved
+        return kept
+
+
+class Rare:
+    """What few requests know of their session. Those that know none of it share one; it is never written to."""
+
+    __slots__ = (
+        "adopted",
+        "commits",
+        "encoded",
+        "failure",
+        "is_shared",
+        "is_socket",
+        "keeper",
+        "late",
+        "lease",
+        "loss",
+        "refusal",
+    )
+
+    def __init__(
+        self, encoded: Mapping[str, bytes] = EMPTY, *, is_shared: bool = False, is_socket: bool = False
+    ) -> None:
+        self.adopted = False  # something in the session's place was taken over
+        self.commits: Any = None  # the lock that keeps two commits to a store of bytes apart, and its event loop
+        self.encoded = encoded  # ``base`` as a store of bytes has it
+        self.failure: FasterSessionError | None = None  # what a save of this request raised, to be raised at its end
+        self.is_shared = is_shared
+        self.is_socket = is_socket
+        self.late: dict[str, None] = NO_NAMES  # names written after the end and not saved
+        self.lease: Lease | None = None  # once exclusive() was entered; only with a record
+        self.loss: Loss | None = None  # once the store has refused something
+        # Why writes after the headers are refused; None: they never leave.
+        self.refusal: str | None = ACCEPTED_WITHOUT_COOKIE if is_socket else LEFT_WITHOUT_COOKIE
+
+
+USUAL, USUAL_SOCKET = Rare(is_shared=True), Rare(is_shared=True, is_socket=True)

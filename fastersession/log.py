@@ -1,0 +1,51 @@
+"""The log: the first listener of events.
+
+Rules of residence: one logger, and how often it is told what.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+
+from .events import Event
+
+__all__ = ["EventLog"]
+
+HOSTILE_A_MINUTE = 10  # enough to see that something goes on, too few to fill a disk
+
+
+class EventLog:
+    """Tells events to the log, as records with ``extra={"event": …, "session_id": …}``, within the events' limits.
+
+    ``session_id`` is the public id, 32 hexadecimal digits, or ``None``.
+    """
+
+    def __init__(self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
+        self._logger = logger
+        self._clock = clock
+        self._told: set[str] = set()  # of what is told once
+        self._minute = -1.0
+        self._count = 0  # of what hostile networks caused in that minute
+
+    def tell(self, event: Event) -> None:
+        """Tell one event. Safe in any thread, as logging is."""
+        if event.hostile and not (self._logger.isEnabledFor(logging.DEBUG) and self._is_heard()):
+            return
+        if event.once:
+            if event.name in self._told:
+                return
+            self._told.add(event.name)
+        session_id = None if event.record_id is None else event.record_id.hex()
+        extra = {"event": event.name, "session_id": session_id}
+        self._logger.log(event.level, event.text, asdict(event), extra=extra)
+
+    def _is_heard(self) -> bool:
+        """Return whether one more event of hostile networks is told in this minute."""
+        minute = self._clock() // 60
+        if minute != self._minute:
+            self._minute, self._count = minute, 0
+        self._count += 1
+        return self._count <= HOSTILE_A_MINUTE

@@ -7,6 +7,7 @@ middleware: a live store's commits are over at once, those of any other wait. Wh
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
@@ -34,7 +35,7 @@ T = TypeVar("T")
 Commit = Callable[[Session, State, Point, bool, Prepared | None], Coroutine[Any, Any, None]]
 
 
-class Saves:
+class Saves(ABC):
     """What both have in common."""
 
     def __init__(self, saver: Saver, tasks: set[asyncio.Task[Any]]) -> None:
@@ -42,29 +43,29 @@ class Saves:
         self.events = saver.events
         self.tasks = tasks  # that run for the middleware, so that a shutdown can wait for them
 
+    @abstractmethod
     def save(self, session: Session, state: State, at: Point, *, discard: bool = False) -> Coroutine[Any, Any, None]:
         """Carry out a save point, once, protected from cancellation. Errors: see ``Saver.commit``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def flush(self, session: Session, state: State, at: Point, *, discard: bool = False) -> Coroutine[Any, Any, None]:
         """Carry out a save point behind the answer: tried again within ``FLUSH_SECONDS``, and told if it fails."""
-        raise NotImplementedError
 
+    @abstractmethod
     def begin(self, session: Session, state: State) -> asyncio.Task[None] | None:
         """Begin a save of what has changed by now, one try, in a task; ``None`` if it is done or there is nothing."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def reload(self, session: Session, state: State) -> None:
         """Carry out ``await session.reload()``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def touch_soon(self, state: State) -> None:
         """Touch the session: no message shall wait for it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def save_soon(self, session: Session, state: State) -> None:
         """Carry out a verb that sync code called after the end of the request."""
-        raise NotImplementedError
 
     def is_busy(self, state: State) -> bool:
         """Return whether a commit of another task is at work."""

@@ -26,12 +26,17 @@ LIVE, NEW = Status.LIVE, Status.NEW
 
 
 class Prepared(NamedTuple):
-    """What there was to do when a save was asked for. It holds while base and status are what they were."""
+    """What there was to do when a save was asked for. It holds while base, status and phase are what they were."""
 
     action: Action
     work: Work
-    status: Status
     base: Mapping[str, Any]
+    status: Status
+    phase: int
+
+    def holds(self, state: State) -> bool:
+        """Return whether it is still what there is to do."""
+        return self.base is state.base and self.status is state.status and self.phase == state.phase
 
 
 class Saver:
@@ -90,11 +95,14 @@ class Saver:
 
         Changes nothing.
         """
-        status, discard = state.status, discard or state.phase == FAILED
+        status, phase = state.status, state.phase
+        discard = discard or phase == FAILED
         work = Work(state.base) if discard else self._values.compare(state, session)
         now, empty, dirty = self._clock(), not work.content, bool(work.sets or work.deletes)
         action = plan(situation(state, None, at, discard, now, empty=empty, dirty=dirty))
-        return None if action is Action.NOTHING and not work.faults else Prepared(action, work, status, state.base)
+        return (
+            None if action is Action.NOTHING and not work.faults else Prepared(action, work, state.base, status, phase)
+        )
 
     def commit(
         self, session: Session, state: State, at: Point, *, discard: bool = False, prepared: Prepared | None = None
@@ -108,8 +116,8 @@ class Saver:
         """
         if state.intents is not None:
             return self._commit_intents(session, state, at, discard)
-        if prepared is not None and prepared.base is state.base and prepared.status is state.status:
-            action, work, _, _ = prepared  # encoded already; what was written since is for the next commit
+        if prepared is not None and prepared.holds(state):
+            action, work = prepared[:2]  # encoded already; what was written since is for the next commit
             if not work.faults:
                 return CARRY_OUT[action](self._actions, state, work, None, self._clock())
         else:

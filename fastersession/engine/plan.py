@@ -83,7 +83,7 @@ def situation(
     """Return what a decision depends on, now."""
     record = state.record
     created = record is not None and state.is_new
-    due = not dirty and record is not None and now - record.accessed_at >= record.idle_timeout * TOUCH_FRACTION
+    due = not dirty and record is not None and touch_due(record, now)
     wishes = (False, False, False)
     if intents is not None:
         dirty = dirty or intents.idle_timeout is not None

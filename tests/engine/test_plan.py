@@ -1,4 +1,4 @@
-"""plan() against the table of save points, written out and over every situation; diff() and unchanged() by property."""
+"""plan() against the table of save points, written out and over every situation; what feeds it by property."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fastersession.engine.plan import Action, Point, Situation, diff, plan, unchanged
-from fastersession.facts import Status
+from fastersession.engine.plan import Action, Point, Situation, diff, motion, plan, situation, touch_due, unchanged
+from fastersession.facts import FAILED, NOT_STARTED, STARTED, Intents, Status
+from fastersession.state import State
+from fastersession.stores.base import Record
 
 NEW, LIVE, SUPERSEDED, GONE, FOREIGN = Status.NEW, Status.LIVE, Status.SUPERSEDED, Status.GONE, Status.FOREIGN
 START, LATER, END = Point.START, Point.NOW, Point.END
@@ -214,3 +216,85 @@ def test_unchanged_means_an_empty_diff(now: dict[str, Any], base: dict[str, Any]
         assert unchanged(content, base) == (diff(content, base) == ({}, ()))
     assert unchanged(dict(base), base)
     assert diff(base, base) == ({}, ())
+
+
+@given(contents, contents)
+@example({"a": [1]}, {"a": [1]})
+@example({}, {"a": 1})
+def test_motion_tells_what_may_change_unseen(now: dict[str, Any], base: dict[str, Any]) -> None:
+    """Nothing moves in what is unchanged and holds scalars only; any other class of value may change at any time."""
+    # Invariant: 2 exactly if a value of `now` is no scalar; else 0 exactly if `unchanged`.
+    scalar = all(type(value) in (str, int, float, bool, bytes, type(None)) for value in now.values())
+    assert motion(now, base) == (2 if not scalar else 0 if unchanged(now, base) else 1)
+    assert motion(now, now) == (0 if scalar else 2)
+
+
+@pytest.mark.parametrize("value", ["", 0, 0.0, False, b"", None])
+def test_a_scalar_moves_only_if_it_is_replaced(value: object) -> None:
+    """Each class of scalar, kept, replaced, added and removed."""
+    assert motion({"a": value}, {"a": value}) == 0
+    assert motion({"a": value}, {"a": "another"}) == 1
+    assert motion({"a": value}, {}) == 1
+    assert motion({}, {"a": value}) == 1
+    assert motion({"b": value}, {"a": value}) == 1
+
+
+def record(idle_timeout: float = 100.0) -> Record:
+    return Record(b"verifier", 1000.0, idle_timeout, 5000.0, {})
+
+
+def test_a_touch_is_due_after_a_tenth_of_the_idle_timeout() -> None:
+    """Not before, and from then on."""
+    assert not touch_due(record(), 1009.9)
+    assert touch_due(record(), 1010.0)
+    assert touch_due(record(), 1011.0)
+    assert not touch_due(record(1000.0), 1011.0)
+
+
+def known(**facts: Any) -> State:
+    state = State()
+    state.opened(None)  # type: ignore[arg-type]
+    for name, fact in facts.items():
+        setattr(state, name, fact)
+    return state
+
+
+def found(state: State, intents: Intents | None = None, *, now: float = 1000.0, **given: Any) -> Situation:
+    return situation(
+        state, intents, START, given.pop("discard", False), now, **{"empty": False, "dirty": False, **given}
+    )
+
+
+def test_a_situation_is_what_the_state_and_the_wishes_say() -> None:
+    """Each field of it from the fact that it names, and from no other."""
+    assert found(known()) == at(NEW, START, empty=False, dirty=False, started=False)
+    assert found(known(), empty=True).empty
+    assert found(known(), dirty=True).dirty
+    assert found(known(), discard=True).discard
+    assert [found(known(phase=phase)).started for phase in (NOT_STARTED, STARTED, FAILED)] == [False, True, True]
+    assert found(known(status=GONE)).status is GONE
+    wished = Intents()
+    assert found(known(), wished) == found(known())
+    for wish in ("cleared", "establish", "regenerate"):
+        wished = Intents()
+        setattr(wished, wish, True)
+        assert [name for name in Situation._fields if getattr(found(known(), wished), name) is True] == [wish]
+    wished = Intents()
+    wished.idle_timeout = 60.0
+    assert found(known(), wished).dirty
+
+
+def test_a_situation_is_due_only_if_nothing_else_is_written() -> None:
+    """An update moves the last access as well; without a record there is none."""
+    live = {"status": LIVE, "record": record(), "is_new": False}
+    assert found(known(**live), now=1010.0).due
+    assert not found(known(**live), now=1009.0).due
+    assert not found(known(**live), now=1010.0, dirty=True).due
+    assert not found(known(), now=9999.0).due
+
+
+def test_a_situation_knows_who_created_the_record() -> None:
+    """This request has, if it is new and there is one."""
+    assert found(known(status=LIVE, record=record(), is_new=True)).created
+    assert not found(known(status=LIVE, record=record(), is_new=False)).created
+    assert not found(known(is_new=True)).created

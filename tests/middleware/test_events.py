@@ -9,7 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -25,17 +25,12 @@ def quiet(caplog: Any) -> None:
     caplog.set_level(logging.DEBUG, "fastersession")
 
 
-@dataclass(frozen=True)
-class Happened(Event):
-    name = "something.happened"
-    level = logging.ERROR
+class Happened(Event, name="something.happened", level=logging.ERROR):
     text = "it happened %(times)d times"
     times: int = 0
 
 
-class Noticed(Event):
-    name = "something.noticed"
-    level = logging.WARNING
+class Noticed(Event, name="something.noticed", level=logging.WARNING):
     text = "a warning"
     once = True
 
@@ -54,7 +49,7 @@ def test_an_event_is_a_record_with_its_name_and_the_public_id(caplog: Any) -> No
 def every_event(kind: type[Event] = Event) -> Iterator[type[Event]]:
     for one in kind.__subclasses__():
         yield from every_event(one)
-        if hasattr(one, "name") and one.__module__ == Event.__module__:
+        if one.name and one.__module__ == Event.__module__:
             yield one
 
 

@@ -1,13 +1,16 @@
 """A dict that knows when it was used: every method marks the access, a writing one looks first if it may.
 
-Rules of residence: the methods of ``dict``, nothing of sessions. What changed is found elsewhere, by comparing.
+Rules of residence: the methods of ``dict``, and of the state only the two marks ``accessed`` and ``guarded``. What
+changed is found elsewhere, by comparing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from copy import deepcopy
-from typing import Any, Protocol, Self
+from typing import Any, Self
+
+from .state import State
 
 __all__ = ["Attributes", "snapshot"]
 
@@ -15,13 +18,6 @@ __all__ = ["Attributes", "snapshot"]
 def snapshot(attributes: dict[str, Any]) -> dict[str, Any]:
     """Return the attributes as they are now, without marking the access. Another thread may be writing."""
     return dict(dict.items(attributes))  # dict.copy would go through the methods of the session
-
-
-class Marks(Protocol):
-    """What is noted about the use of the attributes."""
-
-    accessed: bool  # since somebody last looked
-    guarded: bool  # ``_adding`` and ``_removed`` want to be asked
 
 
 class Attributes(dict[str, Any]):
@@ -33,7 +29,7 @@ class Attributes(dict[str, Any]):
 
     __slots__ = ("_state",)
 
-    _state: Marks
+    _state: State
 
     def _adding(self, names: Iterable[object]) -> None:
         """Refuse attributes that are about to be set, or note them."""

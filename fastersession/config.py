@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from .asgi.cookies import CookiePolicy
 from .asgi.headers import normal_origin
 from .crypto.tokens import Secret
+from .engine.calls import STORE_SECONDS as STORE_TIMEOUT
 from .errors import ConfigError, InsecureCookieWarning, InsecureSecretKeyWarning, LifetimeWarning
 from .session import seconds
 from .stores import from_url
@@ -29,7 +30,6 @@ MAX_KEYS = 4  # the current one and three rotations; each is tried at most once 
 SHORT_KEY = 32  # characters: 128 bits even as hex digits
 IDLE_TIMEOUT = timedelta(hours=12)  # recognised by identity: only what was not given may follow max_age
 LIFETIME = timedelta(days=7)
-STORE_TIMEOUT = 2.0  # seconds: a user waits no longer, and the stores' own bounds, which say more, are below it
 KEY_VARIABLE = "FASTERSESSION_SECRET"
 STORE_VARIABLE = "FASTERSESSION_STORE"
 PLACEHOLDERS = re.compile(

@@ -21,7 +21,7 @@ from .asgi.headers import foreign_origin
 from .asgi.lifespan import Lifespan
 from .asgi.messages import APPLIED
 from .asgi.refusal import refuse_service
-from .asgi.socket import Socket
+from .asgi.socket import OpenSocket
 from .asgi.terms import terms_of
 from .codecs import Codec, JsonCodec
 from .config import IDLE_TIMEOUT, LIFETIME, STORE_TIMEOUT, Faults, Hidden, default_cookie_name
@@ -201,7 +201,7 @@ class FasterSessionMiddleware:
         exchange.begin(session, scope, send)
         send = exchange.on_message
         if is_socket:
-            socket = Socket(exchange, receive)
+            socket = OpenSocket(exchange, receive)
             receive, send = socket.receive, socket.send
         try:
             app = self.app

@@ -55,8 +55,6 @@ class Session(Attributes):
 
     _late_as: ClassVar[type[Session]]  # what ``__class__`` becomes when it is written to after the end
 
-    _state: State
-
     def __init_subclass__(cls) -> None:
         """Give Session and each subclass a late class."""
         if not issubclass(cls, Late):

@@ -18,13 +18,13 @@ from ..facts import ENDED, STARTED
 from .exchange import Exchange
 from .messages import Message
 
-__all__ = ["Socket"]
+__all__ = ["OpenSocket"]
 
 AFTER_SEND = 1.0  # seconds after a message was sent, where a reader always waits: long enough to save a burst at once
 REST = 10  # times what a comparison took until the next: it stands in the way of every request for a tenth at most
 
 
-class Socket:
+class OpenSocket:
     """An open WebSocket, as its application sees it: its ``receive`` and its ``send``."""
 
     __slots__ = ("_beside", "_exchange", "_reading", "_receive", "_tried_at")

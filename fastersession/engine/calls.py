@@ -20,7 +20,7 @@ __all__ = ["Calls", "TimeLimit"]
 T = TypeVar("T")
 
 TICKS = 20  # in which a time limit is counted
-STORE_SECONDS = 2.0  # bound on one call, times the patience that was asked for
+STORE_SECONDS = 2.0  # of one call, times the patience: a user waits no longer, and the stores' own bounds are below it
 OPEN_SECONDS = 10.0  # bound on opening and closing the store
 
 

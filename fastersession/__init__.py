@@ -24,24 +24,8 @@ from .session import Session
 from .stores.memory import MemoryStore
 
 __all__ = [
-    "AttributeNotSerializable",
-    "Codec",
-    "CodecError",
-    "ConfigError",
-    "ExclusiveTimeout",
-    "FasterSessionError",
-    "FasterSessionMiddleware",
-    "FasterSessionWarning",
-    "HeadersSent",
-    "InsecureCookieWarning",
-    "InsecureSecretKeyWarning",
-    "JsonCodec",
-    "LeaseLost",
-    "LifetimeWarning",
-    "MemoryStore",
-    "MsgspecCodec",
-    "PickleCodec",
-    "Session",
-    "SessionNotEstablished",
-    "StoreError",
-]
+    "AttributeNotSerializable", "Codec", "CodecError", "ConfigError", "ExclusiveTimeout", "FasterSessionError",
+    "FasterSessionMiddleware", "FasterSessionWarning", "HeadersSent", "InsecureCookieWarning",
+    "InsecureSecretKeyWarning", "JsonCodec", "LeaseLost", "LifetimeWarning", "MemoryStore", "MsgspecCodec",
+    "PickleCodec", "Session", "SessionNotEstablished", "StoreError",
+]  # fmt: skip

@@ -124,18 +124,9 @@ class Rare:
     """What few requests know of their session. Those that know none of it share one; it is never written to."""
 
     __slots__ = (
-        "adopted",
-        "commits",
-        "encoded",
-        "failure",
-        "is_shared",
-        "is_socket",
-        "keeper",
-        "late",
-        "lease",
-        "loss",
+        "adopted", "commits", "encoded", "failure", "is_shared", "is_socket", "keeper", "late", "lease", "loss",
         "refusal",
-    )
+    )  # fmt: skip
 
     def __init__(
         self, encoded: Mapping[str, bytes] = EMPTY, *, is_shared: bool = False, is_socket: bool = False

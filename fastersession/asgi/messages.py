@@ -15,13 +15,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 APPLIED = "fastersession.applied"  # scope key: (cookie name, scope key) of each of our middlewares further out
 STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
-FINALS = frozenset(
-    {
-        "http.response.body",
-        "http.response.pathsend",
-        "http.response.trailers",
-        "http.response.zerocopysend",
-        "websocket.close",
-        "websocket.http.response.body",
-    }
-)
+FINALS = frozenset({
+    "http.response.body", "http.response.pathsend", "http.response.trailers", "http.response.zerocopysend",
+    "websocket.close", "websocket.http.response.body",
+})  # fmt: skip

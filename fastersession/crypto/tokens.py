@@ -26,18 +26,9 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 __all__ = [
-    "ID_BYTES",
-    "TOKEN_CHARS",
-    "KeyRing",
-    "RecordSealer",
-    "Sealer",
-    "Secret",
-    "Ticket",
-    "draw",
-    "has_form",
-    "same",
+    "ID_BYTES", "TOKEN_CHARS", "KeyRing", "RecordSealer", "Sealer", "Secret", "Ticket", "draw", "has_form", "same",
     "verifier_of",
-]
+]  # fmt: skip
 
 VERSION = 1
 ID_BYTES = 16  # 128 bits from the system's generator, as OWASP ASVS 5.0 section 7.2.3 asks for

@@ -226,15 +226,5 @@ And when {hero} had heard enough and closed the drawer for good, the clerk took 
 burned it, and no late letter ever brought it back. The end."""
 
 _RULES: tuple[Callable[[_Talk], str | None], ...] = (
-    _introduced,
-    _name,
-    _who_are_you,
-    _how_many,
-    _ordinal,
-    _last,
-    _count,
-    _story,
-    _everything,
-    _small_talk,
-    _otherwise,
-)
+    _introduced, _name, _who_are_you, _how_many, _ordinal, _last, _count, _story, _everything, _small_talk, _otherwise,
+)  # fmt: skip

@@ -9,17 +9,9 @@ from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
 __all__ = [
-    "ClientLeftError",
-    "Receive",
-    "RefusedError",
-    "Scope",
-    "Send",
-    "event",
-    "read_json",
-    "reply",
-    "reply_json",
+    "ClientLeftError", "Receive", "RefusedError", "Scope", "Send", "event", "read_json", "reply", "reply_json",
     "while_connected",
-]
+]  # fmt: skip
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

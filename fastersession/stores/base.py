@@ -30,19 +30,9 @@ class Record:
     """
 
     __slots__ = (
-        "accessed_at",
-        "attributes",
-        "created_at",
-        "idle_timeout",
-        "not_after",
-        "regenerated_at",
-        "requests",
-        "sockets",
-        "user",
-        "verifier",
-        "verifier_before",
-        "version",
-    )
+        "accessed_at", "attributes", "created_at", "idle_timeout", "not_after", "regenerated_at", "requests", "sockets",
+        "user", "verifier", "verifier_before", "version",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -13,18 +13,6 @@ from .clock import FakeClock
 from .faults import FaultyStore, Gate, InjectedError
 
 __all__ = [
-    "Answer",
-    "Browser",
-    "Connection",
-    "Cookie",
-    "FakeClock",
-    "FaultyStore",
-    "Gate",
-    "Headers",
-    "InjectedError",
-    "Jar",
-    "Message",
-    "Socket",
-    "lifespan",
-    "session_of",
-]
+    "Answer", "Browser", "Connection", "Cookie", "FakeClock", "FaultyStore", "Gate", "Headers", "InjectedError", "Jar",
+    "Message", "Socket", "lifespan", "session_of",
+]  # fmt: skip

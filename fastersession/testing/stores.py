@@ -25,12 +25,6 @@ from .contract.subject import Factory, Subject, over_a_store  # noqa: E402
 from .contract.suite import SharedStoreContract, StoreContract  # noqa: E402
 
 __all__ = [
-    "Factory",
-    "LiveStoreContract",
-    "SharedStoreContract",
-    "StoreContract",
-    "StoreMachine",
-    "Subject",
-    "check_store",
+    "Factory", "LiveStoreContract", "SharedStoreContract", "StoreContract", "StoreMachine", "Subject", "check_store",
     "over_a_store",
-]
+]  # fmt: skip

@@ -115,9 +115,7 @@ LOCK = _lua(
     "c('HSET',k,'l',a[3],'e',a[4]) return 1",
 )
 UNLOCK = _lua(
-    _READ,
-    "if not live or r[5]~=a[2] then return 0 end",
-    "c('HDEL',k,'l','e') return n<(m(r[6])or 0) and 1 or 0",
+    _READ, "if not live or r[5]~=a[2] then return 0 end", "c('HDEL',k,'l','e') return n<(m(r[6])or 0) and 1 or 0"
 )
 
 # Every command that the others call: what an account may not do is known at the opening, not in the middle of a save.

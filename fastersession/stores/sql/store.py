@@ -225,10 +225,7 @@ class SQLStore:
             raise
 
     async def _attempts(
-        self,
-        connections: Connections,
-        work: Callable[[Connection], T],
-        found: Callable[[Connection], T] | None = None,
+        self, connections: Connections, work: Callable[[Connection], T], found: Callable[[Connection], T] | None = None
     ) -> T:
         """Run work on a connection, again if that was lost or if the work collided with other work.
 

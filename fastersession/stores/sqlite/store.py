@@ -56,11 +56,7 @@ class SQLiteStore:
     live = None
 
     def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        durability: str = "process",
-        clock: Callable[[], float] = time.time,
+        self, path: str | os.PathLike[str], *, durability: str = "process", clock: Callable[[], float] = time.time
     ) -> None:
         faults = list(_faults(path, durability, clock))
         if faults:

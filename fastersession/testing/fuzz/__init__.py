@@ -15,14 +15,6 @@ except ModuleNotFoundError as missing:
     raise ImportError('fuzzing needs hypothesis: pip install "fastersession[testing]"') from missing
 
 __all__ = [
-    "ScenarioError",
-    "Step",
-    "Target",
-    "asgi_messages",
-    "check_app",
-    "clients",
-    "cookie_headers",
-    "illegal",
-    "scopes",
+    "ScenarioError", "Step", "Target", "asgi_messages", "check_app", "clients", "cookie_headers", "illegal", "scopes",
     "session_data",
-]
+]  # fmt: skip

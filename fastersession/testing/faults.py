@@ -16,12 +16,13 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..stores.base import Change, LiveStore, Record
+from ..stores.base import LiveStore, Record
 from ..stores.memory import MemoryStore
 
 __all__ = ["FaultyStore", "Gate", "InjectedError"]
 
 FAULTS = ("raise", "hang", "lose", "slow")
+VERBS = ("open", "close", "load", "create", "update", "touch", "delete", "regenerate", "lock", "unlock", "purge")
 
 
 class InjectedError(ConnectionError):
@@ -46,6 +47,14 @@ class _Fault(NamedTuple):
     seconds: float = 0.0
 
 
+def _verb(name: str) -> Any:
+    async def verb(self: FaultyStore, *arguments: Any) -> Any:
+        return await self._run(name, *arguments)
+
+    verb.__name__, verb.__qualname__ = name, f"FaultyStore.{name}"
+    return verb
+
+
 class FaultyStore:
     """A store as one across a network: each verb suspends, records are handed out as copies, and it fails as told.
 
@@ -55,6 +64,7 @@ class FaultyStore:
     """
 
     live: LiveStore | None = None
+    open, close, load, create, update, touch, delete, regenerate, lock, unlock, purge = map(_verb, VERBS)
 
     def __init__(self, inner: Any = None, calls: list[str] | None = None, **options: Any) -> None:
         self.inner: Any = MemoryStore(**options) if inner is None else inner
@@ -124,52 +134,10 @@ class FaultyStore:
         self.arguments.append((verb, *args))
         return await getattr(self.inner, verb)(*args)
 
-    async def open(self) -> None:
-        await self._run("open")
-
-    async def close(self) -> None:
-        await self._run("close")
-
-    async def load(self, record_id: bytes) -> Record | None:
-        return await self._run("load", record_id)  # type: ignore[no-any-return]
-
-    async def create(self, record_id: bytes, record: Record) -> bool:
-        return await self._run("create", record_id, record)  # type: ignore[no-any-return]
-
-    async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
-        return await self._run("update", record_id, verifier, change)  # type: ignore[no-any-return]
-
-    async def touch(self, record_id: bytes, verifier: bytes, accessed_at: float) -> bool:
-        return await self._run("touch", record_id, verifier, accessed_at)  # type: ignore[no-any-return]
-
-    async def delete(self, record_id: bytes) -> bool:
-        return await self._run("delete", record_id)  # type: ignore[no-any-return]
-
-    async def regenerate(
-        self, record_id: bytes, verifier: bytes, new_verifier: bytes, not_after: float, change: Change
-    ) -> bool:
-        arguments = record_id, verifier, new_verifier, not_after, change
-        return await self._run("regenerate", *arguments)  # type: ignore[no-any-return]
-
-    async def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
-        return await self._run("lock", record_id, verifier, owner, seconds)  # type: ignore[no-any-return]
-
-    async def unlock(self, record_id: bytes, owner: bytes) -> bool:
-        return await self._run("unlock", record_id, owner)  # type: ignore[no-any-return]
-
-    async def purge(self) -> int:
-        return await self._run("purge")  # type: ignore[no-any-return]
-
 
 def _copy(record: Record) -> Record:
-    copy = Record(
-        verifier=record.verifier,
-        created_at=record.created_at,
-        idle_timeout=record.idle_timeout,
-        not_after=record.not_after,
-        attributes=dict(record.attributes),
-        user=record.user,
-    )
+    times = record.created_at, record.idle_timeout, record.not_after
+    copy = Record(record.verifier, *times, dict(record.attributes), record.user)
     copy.accessed_at, copy.regenerated_at, copy.version = record.accessed_at, record.regenerated_at, record.version
     copy.verifier_before = record.verifier_before
     return copy

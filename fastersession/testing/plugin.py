@@ -7,7 +7,7 @@ pays nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -40,7 +40,4 @@ def fastersession_browser() -> Callable[..., Browser]:
     """Return a function that makes a browser in front of an ASGI application, one for each user of a test."""
     from .browser.browser import Browser
 
-    def browser(app: Any, **options: Any) -> Browser:
-        return Browser(app, **options)
-
-    return browser
+    return Browser

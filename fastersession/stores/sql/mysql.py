@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from . import statements as sql
-from .statements import FOREVER, Statement, transaction
+from .statements import FOREVER, Statement, named, transaction
 
 __all__ = ["MySQL"]
 
@@ -67,19 +67,15 @@ class MySQL:
     marks = {"bytes": "from_base64({})", "real": "{}"}  # noqa: RUF012
 
     def __init__(self, style: str, session: str, attribute: str) -> None:
+        tables = {"session": session, "attribute": attribute}
+
         def compiled(text: str) -> Statement:
-            return Statement(text, style, self.marks, {"session": session, "attribute": attribute}, _bind)
+            return Statement(text, style, self.marks, tables, _bind)
 
-        def named(text: str) -> str:
-            return text.replace("{session}", session).replace("{attribute}", attribute)
-
-        self.ddl = tuple(map(named, TABLES))
-        self._set, self._delete_expired = named(SET), named(DELETE_EXPIRED)
+        self.ddl = tuple(named(text, tables) for text in TABLES)
+        self._set, self._delete_expired = named(SET, tables), named(DELETE_EXPIRED, tables)
         self._load, self._create = compiled(sql.LOAD), compiled(sql.CREATE)
-        self._one = {
-            kind: compiled(kind)
-            for kind in (sql.UPDATE, sql.REGENERATE, sql.TOUCH, sql.LOCK, sql.UNLOCK, sql.DELETE, sql.DELETE_EXPIRED)
-        }
+        self._one = {kind: compiled(kind) for kind in sql.ROW_KINDS}
         self._delete_attribute, self._find_expired = compiled(DELETE_ATTRIBUTE), compiled(FIND_EXPIRED)
 
     def load(self, connection: Connection, parameters: Mapping[str, Any]) -> Sequence[Any]:

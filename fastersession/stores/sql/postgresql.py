@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from . import statements as sql
-from .statements import Statement, transaction
+from .statements import Statement, named, transaction
 
 __all__ = ["PostgreSQL"]
 
@@ -73,16 +73,13 @@ class PostgreSQL:
         def compiled(*texts: str) -> Statement:
             return Statement(" ".join(texts), style, self.marks, tables)
 
-        self.ddl = tuple(_named(text, index) for text in TABLES)
+        self.ddl = tuple(named(text, index) for text in TABLES)
         self._load = compiled(sql.LOAD)
         self._create = compiled("with own as (", sql.CREATE, "on conflict (id) do nothing returning id),", KEPT)
         self._merge = {
             kind: compiled("with own as (", kind, "returning id),", KEPT) for kind in (sql.UPDATE, sql.REGENERATE)
         }
-        self._one = {
-            kind: compiled(kind)
-            for kind in (sql.UPDATE, sql.REGENERATE, sql.TOUCH, sql.LOCK, sql.UNLOCK, sql.DELETE, sql.DELETE_EXPIRED)
-        }
+        self._one = {kind: compiled(kind) for kind in sql.ROW_KINDS}
         self._delete_attributes, self._set = compiled(DELETE_ATTRIBUTES), compiled("with", HOLD, ",", KEPT)
         self._purge = compiled(PURGE)
 
@@ -131,9 +128,3 @@ class PostgreSQL:
     def purge(self, connection: Connection, now: float, limit: int) -> int:
         """Remove up to ``limit`` expired sessions, passing over those that somebody else is at."""
         return self._purge.run(connection, {"now": now, "limit": limit}).rowcount
-
-
-def _named(text: str, names: Mapping[str, str]) -> str:
-    for mark, name in names.items():
-        text = text.replace("{" + mark + "}", name)
-    return text

@@ -18,7 +18,8 @@ from ..rows import name_of, name_to_bytes
 
 __all__ = [
     "ADDED", "COLUMNS", "CREATE", "DELETE", "DELETE_EXPIRED", "FOREVER", "KEY_BYTES", "LOAD", "LOCK", "REGENERATE",
-    "TABLE_NAME", "TOUCH", "UNLOCK", "UPDATE", "Bind", "Statement", "as_it_is", "from_key", "to_key", "transaction",
+    "ROW_KINDS", "TABLE_NAME", "TOUCH", "UNLOCK", "UPDATE", "Bind", "Statement", "as_it_is", "from_key", "named",
+    "to_key", "transaction",
 ]  # fmt: skip
 
 TABLE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}(?:\.[a-z_][a-z0-9_]{0,47})?")  # schema.table; 63 less "_expire_hour"
@@ -83,6 +84,7 @@ UNLOCK = """
     where id = bytes(:id) and expires > real(:now) and lease_owner = bytes(:owner) and lease_until > real(:now)"""
 DELETE = "delete from {session} where id = bytes(:id) and expires > real(:now)"
 DELETE_EXPIRED = "delete from {session} where id = bytes(:id) and expires <= real(:now)"
+ROW_KINDS = UPDATE, REGENERATE, TOUCH, LOCK, UNLOCK, DELETE, DELETE_EXPIRED  # each changes one session's row, or none
 
 Bind = Callable[[Any], Any]
 
@@ -90,6 +92,13 @@ Bind = Callable[[Any], Any]
 def as_it_is(value: Any) -> Any:
     """Bind a value as the driver binds it."""
     return value
+
+
+def named(text: str, tables: Mapping[str, str]) -> str:
+    """Put the validated names of tables into a text."""
+    for table, name in tables.items():
+        text = text.replace("{" + table + "}", name)
+    return text
 
 
 class Statement:
@@ -106,9 +115,7 @@ class Statement:
     def __init__(
         self, text: str, style: str, marks: Mapping[str, str], tables: Mapping[str, str], bind: Bind = as_it_is
     ) -> None:
-        for table, name in tables.items():
-            text = text.replace("{" + table + "}", name)
-        text = MARK.sub(lambda mark: marks[mark[1]].replace("{}", mark[2]), text)
+        text = MARK.sub(lambda mark: marks[mark[1]].replace("{}", mark[2]), named(text, tables))
         names = PARAMETER.findall(text)
         order = list(dict.fromkeys(names))
         spelling = {"numeric_dollar": "${number}", "pyformat": "%({name})s", "format": "%s"}[style]

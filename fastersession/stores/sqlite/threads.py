@@ -17,10 +17,10 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 from ...errors import StoreError
+from .file import BUSY_SECONDS
 
 __all__ = ["Job", "Reader", "Writer"]
 
-BUSY_SECONDS = 1.5  # wait for other processes: below the 2 s after which a request gives up
 GROUP = 256  # jobs of one transaction at most
 GROUP_SECONDS = 0.02  # a transaction is ended after so long, so that other processes get their turn
 BEGIN_PAUSE = 0.0005  # between two attempts to begin: SQLite's own backoff sleeps up to 100 ms, some 5 groups

@@ -135,7 +135,7 @@ class StoreMachine(RuleBasedStateMachine):
         calls = [self.bound((step[0], record, *step[2:])) for step in together]
         outcomes, found, possible = self.run(calls), self.all_records(), []
         for order in itertools.permutations(range(len(calls))):
-            reference = self.reference.copy()
+            reference = Reference(self.clock, self.reference.rows)
             said = {number: getattr(reference, calls[number][0])(*calls[number][1]) for number in order}
             if [said[number] for number in range(len(calls))] == outcomes and self.expected(reference) == found:
                 possible.append(reference)

@@ -57,10 +57,6 @@ class Reference:
     def __init__(self, clock: Callable[[], float], rows: Mapping[bytes, Row] | None = None) -> None:
         self.clock, self.rows = clock, dict(rows or {})
 
-    def copy(self) -> Reference:
-        """Return another one with the same rows, by the same clock."""
-        return Reference(self.clock, self.rows)
-
     def expired(self, row: Row) -> bool:
         """Return whether a row has expired by now."""
         return self.clock() >= row.end
@@ -70,13 +66,8 @@ class Reference:
         row = self.rows.get(record_id)
         return None if row is None or self.expired(row) else row
 
-    def own(self, record_id: bytes, verifier: bytes, lease: bytes | None = None) -> Row | None:
-        """Return the row if the verifier is its own, and the lease, if one is given, that owner's."""
-        row = self.proven(record_id, verifier, lease)
-        return None if row is None or row.verifier != verifier else row
-
     def proven(self, record_id: bytes, verifier: bytes, lease: bytes | None = None) -> Row | None:
-        """Return the row if the verifier is its own or the one before, and the lease as for ``own``."""
+        """Return the row if the verifier is its own or the one before, and the lease, if one is given, that owner's."""
         row = self.alive(record_id)
         if row is None or verifier not in (row.verifier, row.verifier_before):
             return None
@@ -128,11 +119,12 @@ class Reference:
     def regenerate(
         self, record_id: bytes, verifier: bytes, new_verifier: bytes, not_after: float, change: Change
     ) -> bool:
-        row = self.own(record_id, verifier, change.lease)
-        if row is not None:
-            fresh = replace(row, verifier=new_verifier, verifier_before=verifier, not_after=not_after)
-            self.rows[record_id] = replace(fresh, regenerated_at=change.accessed_at).merged(change)
-        return row is not None
+        row = self.proven(record_id, verifier, change.lease)
+        if row is None or row.verifier != verifier:
+            return False
+        fresh = replace(row, verifier=new_verifier, verifier_before=verifier, not_after=not_after)
+        self.rows[record_id] = replace(fresh, regenerated_at=change.accessed_at).merged(change)
+        return True
 
     def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
         row = self.proven(record_id, verifier)

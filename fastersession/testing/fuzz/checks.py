@@ -15,7 +15,7 @@ from ..browser.jar import Headers
 from .browsers import Client, ClientRequest
 from .legality import illegal
 
-__all__ = ["Violation", "first_violation", "lost_change", "must_be_stored"]
+__all__ = ["Violation", "first_violation", "lost_change", "must_be_stored", "short"]
 
 Violation = tuple[str, str]  # (expected, got)
 ABSENT = object()
@@ -60,7 +60,7 @@ def messages(request: ClientRequest, cookie: str) -> Iterator[Violation]:
         yield f"the messages of the application: {_types(sent)}", _types(arrived)
     for before, after in zip(sent, arrived, strict=False):
         if _bare(before) != _bare(after):
-            yield f"{before['type']} as the application sent it: {_short(_bare(before))}", _short(_bare(after))
+            yield f"{before['type']} as the application sent it: {short(_bare(before))}", short(_bare(after))
         if _others(before, cookie) != _others(after, cookie):
             yield f"the application's headers: {_others(before, cookie)}", str(_others(after, cookie))
         if not _names(before) <= _names(after) | set(OURS):
@@ -90,7 +90,7 @@ def ended_sessions(request: ClientRequest) -> Iterator[Violation]:
     """No session that has ended comes back, and a cookie that is not genuine leads to no session."""
     if request.call.before and (request.had_ended or not request.genuine):
         why = "the session of this cookie has ended" if request.had_ended else "no cookie of the request is genuine"
-        yield f"an empty session: {why}", _short(request.call.before)
+        yield f"an empty session: {why}", short(request.call.before)
 
 
 def leaks(request: ClientRequest, others: Iterable[Client]) -> Iterator[Violation]:
@@ -122,17 +122,18 @@ def lost_change(request: ClientRequest, found: dict[str, Any] | None) -> Violati
         if found.get(name, ABSENT) != after.get(name, ABSENT):
             return f"session[{name!r}] is {_of(after, name)}", f"{_of(found, name)}"
     if not request.contested and found != after:
-        return f"the session is as the request left it: {_short(after)}", _short(found)
+        return f"the session is as the request left it: {short(after)}", short(found)
     return None
 
 
 def _of(content: dict[str, Any], name: str) -> str:
-    return _short(content[name]) if name in content else "not there"
+    return short(content[name]) if name in content else "not there"
 
 
-def _short(value: Any) -> str:
+def short(value: Any, most: int = 120) -> str:
+    """Return a value's ``repr``, cut if it has more than so many characters."""
     text = repr(value)
-    return text if len(text) <= 120 else f"{text[:100]}... ({len(text)} characters)"
+    return text if len(text) <= most else f"{text[: most - 20]}... ({len(text)} characters)"
 
 
 def _types(sent: Iterable[Message]) -> str:

@@ -88,10 +88,9 @@ class Driver:
     def _connect(self, browser: Browser, target: Target, headers: Headers, call: Call) -> Connection:
         if target.method == "WS":
             socket: Socket = browser.websocket(target.address, headers=headers, **{KEY: call})
-            text = target.body.decode() if target.body else None
             socket.feed({"type": "websocket.connect"})
-            if text is not None:
-                socket.feed({"type": "websocket.receive", "text": text})
+            if target.body:
+                socket.feed({"type": "websocket.receive", "text": target.body.decode()})
             return socket
         opened = browser.open(
             target.address, method=target.method, body=target.body, headers=headers, paced=call.view is None

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..browser.connection import Connection
 from .browsers import Client, ClientRequest
+from .checks import short
 from .driver import Driver
 from .observer import KEY, Call
 from .scenario import (  # fmt: skip
@@ -146,7 +147,7 @@ class Player(Driver):
         """Send wrong cookies with a probe, which must set none, and then to the target."""
         tab = client.browser.tab()
         tab.jar.clear()
-        note = f", with the cookies {_brief(step.headers)}"
+        note = f", with the cookies {short(step.headers, 200)}"
         probed = self.begin(client, None, view=probe, browser=tab, headers=step.headers, note=note, genuine=False)
         await self.end(probed)
         if probed.lines(self.cookie):
@@ -154,7 +155,7 @@ class Player(Driver):
         await self._whole(client, step.target, browser=tab, headers=step.headers, note=note, genuine=False)
 
     async def _odd_scope(self, step: OddScope, client: Client) -> None:
-        words = f"{step.scope['method']} {step.scope['path']!r}, with the scope {_brief(step.scope)}"
+        words = f"{step.scope['method']} {step.scope['path']!r}, with the scope {short(step.scope, 200)}"
         browser = client.browser.tab()
         call = Call()
         scope = {**step.scope, **browser.extra, KEY: call}
@@ -169,10 +170,9 @@ class Player(Driver):
         """Run a view in the application's place."""
         if if_live and client.value(self.cookie) is None:
             return
-        ended = view is logout
         request = self.begin(client, None, view=view, words=words)
         await self.end(request)
-        if ended and request.call.before and client.value(self.cookie) == request.carried:
+        if view is logout and request.call.before and client.value(self.cookie) == request.carried:
             self.fail("the cookie of the ended session is removed", "the browser still has it")
 
     async def _wait(self, step: Wait) -> None:
@@ -188,8 +188,3 @@ class Player(Driver):
                 violation = await self.revived(client, client.value(self.cookie))
                 if violation is not None:
                     self.fail(*violation)
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:180]}... ({len(text)} characters)"

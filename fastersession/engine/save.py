@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Coroutine, Mapping
 from typing import Any, NamedTuple
 
-from ..errors import AttributeNotSerializable, StoreError
+from ..errors import AttributeNotSerializable, FasterSessionError, StoreError
 from ..events import TouchFailed
 from ..facts import FAILED, Intents, Status
 from ..log import EventLog
@@ -26,12 +26,17 @@ LIVE, NEW = Status.LIVE, Status.NEW
 
 
 class Prepared(NamedTuple):
-    """What there was to do when a save was asked for. It holds while base and status are what they were."""
+    """What there was to do when a save was asked for. It holds while base, status and phase are what they were."""
 
     action: Action
     work: Work
     status: Status
+    phase: int
     base: Mapping[str, Any]
+
+    def holds(self, state: State) -> bool:
+        """Return whether it is still to be done."""
+        return self.base is state.base and self.status is state.status and self.phase == state.phase
 
 
 class Saver:
@@ -68,6 +73,8 @@ class Saver:
                 saved: bool = self._verbs.swap(record, state.verifier, state.base, content, now)
             else:
                 saved = state.status is NEW and bool(content) and self._create_now(state, content, now)
+        except FasterSessionError:
+            raise
         except Exception as error:
             raise StoreError(f"the store failed: {type(error).__name__}") from error
         if saved:
@@ -94,7 +101,9 @@ class Saver:
         work = Work(state.base) if discard else self._values.compare(state, session)
         now, empty, dirty = self._clock(), not work.content, bool(work.sets or work.deletes)
         action = plan(situation(state, None, at, discard, now, empty=empty, dirty=dirty))
-        return None if action is Action.NOTHING and not work.faults else Prepared(action, work, status, state.base)
+        if action is Action.NOTHING and not work.faults:
+            return None
+        return Prepared(action, work, status, state.phase, state.base)
 
     def commit(
         self, session: Session, state: State, at: Point, *, discard: bool = False, prepared: Prepared | None = None
@@ -108,8 +117,8 @@ class Saver:
         """
         if state.intents is not None:
             return self._commit_intents(session, state, at, discard)
-        if prepared is not None and prepared.base is state.base and prepared.status is state.status:
-            action, work, _, _ = prepared  # encoded already; what was written since is for the next commit
+        if prepared is not None and prepared.holds(state):
+            action, work = prepared.action, prepared.work  # encoded already; what was written since is for the next
             if not work.faults:
                 return CARRY_OUT[action](self._actions, state, work, None, self._clock())
         else:

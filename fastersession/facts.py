@@ -130,7 +130,6 @@ class Rare:
         "failure",
         "is_shared",
         "is_socket",
-        "keeper",
         "late",
         "lease",
         "loss",

@@ -117,3 +117,27 @@ async def test_the_manager_says_that_it_has_ended(make: Any) -> None:
     for method in ("get_session", "get_session_id", "save_session", "clear_session"):
         with pytest.raises(FasterSessionError, match="keep what get_session"):
             getattr(kept[0], method)()
+
+
+@STORES
+@in_loop
+async def test_a_save_after_the_end_counts_on_no_record(make: Any) -> None:
+    """Nobody runs any more, so nothing keeps the record from being evicted, and nothing is touched again."""
+    kept: list[Any] = []
+
+    async def keep(call: Call) -> None:
+        kept.append(call.session)
+        await call.reply()
+
+    app = serve({"/keep": keep}, store=make())
+    browser = Browser(app)
+    await browser.get("/set?a=1")
+    await browser.get("/keep")
+    session = kept.pop()
+    session.idle_timeout = 60
+    await session.save()
+    assert app._engine.runs.requests == set()
+    record = state_of(session).record
+    assert record is not None
+    assert record.requests == 0
+    assert record.idle_timeout == 60

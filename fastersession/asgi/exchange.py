@@ -58,9 +58,7 @@ class Exchange(RequestManager):
         elif key not in shelf:
             shelf[key] = self
         else:
-            other = shelf[
-                key
-            ]  # of this request, from another middleware; or of another, where the server shares a dict
+            other = shelf[key]  # another middleware's; or of another request, where the server shares a dict
             if isinstance(other, Exchange) and scope.get(other.host.scope_key) is not other.session:
                 scope["state"] = shelf = {**shelf, key: self}
         self.shelf = shelf
@@ -191,13 +189,10 @@ class Exchange(RequestManager):
         while work:
             try:
                 await saves.save(session, self, Point.START, discard=status >= 500)
-            except StoreError as error:
-                self.used()
-                if self.phase != ENDED:
-                    await self._give_up(error)
-                raise
-            except BaseException:
+            except BaseException as error:
                 self.used()  # it may be in the store: the end has a record to delete
+                if isinstance(error, StoreError) and self.phase != ENDED:
+                    await self._give_up(error)
                 raise
             # What is asked for meanwhile, or is at work in another task: only this start can carry its cookie.
             intents = self.intents
@@ -207,8 +202,7 @@ class Exchange(RequestManager):
         if self.phase == ENDED:  # while a save was at work
             return
         message = self.host.wardrobe.dressed(message, status, self, self.scope, accessed)
-        self.send = self.out
-        self.phase = STARTED if status < 500 else FAILED
+        self.send, self.phase = self.out, STARTED if status < 500 else FAILED
         if self.status is NEW:
             self.guarded = True
         await self.out(message)

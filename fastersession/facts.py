@@ -124,7 +124,7 @@ class Rare:
     """What few requests know of their session. Those that know none of it share one; it is never written to."""
 
     __slots__ = (
-        "adopted", "commits", "encoded", "failure", "is_shared", "is_socket", "keeper", "late", "lease", "loss",
+        "adopted", "commits", "encoded", "failure", "is_shared", "is_socket", "late", "lease", "loss",
         "refusal",
     )  # fmt: skip
 

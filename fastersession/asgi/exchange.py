@@ -18,7 +18,7 @@ from ..facts import ENDED, FAILED, NOT_STARTED, STARTED, Status
 from ..session import Session
 from .dress import NO_STATUS
 from .messages import FINALS, STARTS, Message, Send
-from .refusal import INTERNAL_ERROR, send_unavailable, swallow, withhold
+from .refusal import INTERNAL_ERROR, ended, send_unavailable, swallow, withhold
 from .replaced import is_taken_over
 from .terms import Terms
 
@@ -58,9 +58,7 @@ class Exchange(RequestManager):
         elif key not in shelf:
             shelf[key] = self
         else:
-            other = shelf[
-                key
-            ]  # of this request, from another middleware; or of another, where the server shares a dict
+            other = shelf[key]  # another middleware's; or of another request, where the server shares a dict
             if isinstance(other, Exchange) and scope.get(other.host.scope_key) is not other.session:
                 scope["state"] = shelf = {**shelf, key: self}
         self.shelf = shelf
@@ -96,7 +94,7 @@ class Exchange(RequestManager):
         if manager is not self:  # it has another's, which may be None
             shelf[key] = manager
         self.session = self.scope = self.shelf = NOTHING
-        self.out = self.send = swallow
+        self.out = self.send = ended
 
     async def close(self) -> None:
         """Run the last save point after the application has returned, and let go of everything."""
@@ -132,7 +130,7 @@ class Exchange(RequestManager):
         send = self.send  # self.send(…) looks for a method: dearer
         if send is None:
             return self.on_start(message) if message["type"] in STARTS else self.out(message)
-        if message.get("more_body"):  # a chunk: of no interest, whatever its type
+        if message.get("more_body") or send is ended:  # a chunk: of no interest, whatever its type
             return send(message)
         kind = message["type"]
         if kind in STARTS and send is not withhold:
@@ -181,6 +179,8 @@ class Exchange(RequestManager):
         return send(message)
 
     async def _start_later(self, message: Message, status: int) -> None:
+        if self.phase == ENDED:  # made a task of
+            return
         saves, session = self.host.saves, self.session
         accessed, self.accessed = self.accessed, False
         moves = motion(session, self.base) if accessed else 0
@@ -189,20 +189,20 @@ class Exchange(RequestManager):
         while work:
             try:
                 await saves.save(session, self, Point.START, discard=status >= 500)
-            except StoreError as error:
-                self.used()
-                await self._give_up(error)
-            except BaseException:
+            except BaseException as error:
                 self.used()  # it may be in the store: the end has a record to delete
+                if isinstance(error, StoreError) and self.phase != ENDED:
+                    await self._give_up(error)
                 raise
             # What is asked for meanwhile, or is at work in another task: only this start can carry its cookie.
             intents = self.intents
             work = saves.is_busy(self) or (
                 intents is not None and (intents.regenerate or intents.establish or bool(intents.doomed))
             )
+        if self.phase == ENDED:  # while a save was at work
+            return
         message = self.host.wardrobe.dressed(message, status, self, self.scope, accessed)
-        self.send = self.out
-        self.phase = STARTED if status < 500 else FAILED
+        self.send, self.phase = self.out, STARTED if status < 500 else FAILED
         if self.status is NEW:
             self.guarded = True
         await self.out(message)

@@ -9,7 +9,7 @@ from typing import Any
 
 from .messages import Message, Send
 
-__all__ = ["INTERNAL_ERROR", "refuse_service", "send_unavailable", "swallow", "withhold"]
+__all__ = ["INTERNAL_ERROR", "ended", "refuse_service", "send_unavailable", "swallow", "withhold"]
 
 RETRY_AFTER = b"5"  # seconds: about what a store needs to come back
 TRY_AGAIN_LATER = 1013  # the WebSocket close code registered for it
@@ -48,3 +48,7 @@ async def swallow(message: Message) -> None:
 
 async def withhold(message: Message) -> None:
     """Take what an application sends after the end of its answer was withheld."""
+
+
+async def ended(message: Message) -> None:
+    """Take what tasks of an application still send after it has returned: servers close its answer there."""

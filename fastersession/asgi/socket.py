@@ -58,7 +58,7 @@ class OpenSocket:
     def send(self, message: Message) -> Awaitable[None]:
         """Send a message: it keeps the session alive, which is saved soon if no turn may come."""
         exchange = self._exchange
-        if message["type"] == "websocket.send" and exchange.send is not None:
+        if message["type"] == "websocket.send" and exchange.send is not None and exchange.phase != ENDED:
             self._note_traffic()
             if exchange.scope.get(exchange.host.scope_key) is not exchange.session:
                 exchange.used()  # what stands in its place is compared at the next turn

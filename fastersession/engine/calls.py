@@ -118,6 +118,8 @@ class Calls:
     async def _call_live(self, verb: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return verb(*arguments)
+        except FasterSessionError:
+            raise
         except Exception as error:
             raise StoreError(f"the store failed: {type(error).__name__}") from error
 

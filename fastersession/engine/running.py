@@ -102,20 +102,25 @@ class RequestManager(State):
     session: Session  # while it runs
 
     def get_session(self) -> Session:
-        """Return the session of this request."""
+        """Return the session of this request, which may be kept longer.
+
+        :raises FasterSessionError: the request has ended.
+        """
+        if self.phase == ENDED:
+            raise FasterSessionError("request.state.session ends with its request: keep what get_session() returns")
         return self.session
 
     def get_session_id(self) -> str:
         """Return the session's public id, 32 hex digits."""
-        return self.session.id
+        return self.get_session().id
 
     def save_session(self) -> None:
         """Save the attributes as they are now. See ``Session.save``."""
-        self.session.save()
+        self.get_session().save()
 
     def clear_session(self) -> None:
         """Remove all attributes; with nothing written afterwards, the session ends."""
-        self.session.clear()
+        self.get_session().clear()
 
     def hold(self) -> None:
         """Count the request on its session's record, which then is not evicted, and keep it alive; no more the last.
@@ -170,6 +175,8 @@ class Running:
 
     async def flush_now(self, request: RequestManager) -> FasterSessionError | None:
         """Save what a running request has, and return the error, which the request's end raises, too."""
+        if request.phase == ENDED:  # before this task began
+            return None
         request.look()
         try:
             await self.saves.flush(request.session, request, Point.LAST_CHUNK)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Coroutine, Mapping
 from typing import Any, NamedTuple
 
-from ..errors import AttributeNotSerializable, StoreError
+from ..errors import AttributeNotSerializable, FasterSessionError, StoreError
 from ..events import TouchFailed
 from ..facts import FAILED, Intents, Status
 from ..log import EventLog
@@ -73,6 +73,8 @@ class Saver:
                 saved: bool = self._verbs.swap(record, state.verifier, state.base, content, now)
             else:
                 saved = state.status is NEW and bool(content) and self._create_now(state, content, now)
+        except FasterSessionError:
+            raise
         except Exception as error:
             raise StoreError(f"the store failed: {type(error).__name__}") from error
         if saved:
@@ -100,9 +102,9 @@ class Saver:
         work = Work(state.base) if discard else self._values.compare(state, session)
         now, empty, dirty = self._clock(), not work.content, bool(work.sets or work.deletes)
         action = plan(situation(state, None, at, discard, now, empty=empty, dirty=dirty))
-        return (
-            None if action is Action.NOTHING and not work.faults else Prepared(action, work, state.base, status, phase)
-        )
+        if action is Action.NOTHING and not work.faults:
+            return None
+        return Prepared(action, work, state.base, status, phase)
 
     def commit(
         self, session: Session, state: State, at: Point, *, discard: bool = False, prepared: Prepared | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -149,6 +150,28 @@ async def test_a_touch_that_meets_a_regeneration_does_not_end_the_session() -> N
     answer = await browser.get("/act")
     assert len(answer.cookies) == 1
     assert await content(browser) == {"a": "1", "user": "me"}
+
+
+@in_loop
+async def test_a_request_may_end_while_the_drain_begins() -> None:
+    """Its end has saved all there is: the drain passes it over, and no task of it fails unheard."""
+    heard: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: heard.append(context))
+
+    async def do(call: Call) -> None:
+        await call.reply()
+        draining.append(asyncio.ensure_future(app._engine.runs.drain()))
+        await asyncio.sleep(0)  # the drain has looked who runs, and its tasks have not begun
+
+    draining: list[asyncio.Task[None]] = []
+    app = serve({"/act": do}, store=SuspendingStore())
+    browser = Browser(app)
+    await browser.get("/set?a=1")
+    await browser.get("/act")
+    await draining.pop()
+    gc.collect()
+    assert heard == []
+    assert await content(browser) == {"a": "1"}
 
 
 @pytest.mark.parametrize("make", [MemoryStore, SuspendingStore])

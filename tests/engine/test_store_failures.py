@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from apps import SpyStore, wrap
 from driver import Browser, in_loop
-from routes import Call, content, events, live
-from stores import SuspendingStore
+from routes import Call, content, events, live, serve
+from stores import BreakableStore, SuspendingStore
 
 from fastersession import HeadersSent, StoreError
+from fastersession.engine.plan import Point
+from fastersession.session import state_of
 
 FAULTS = pytest.mark.parametrize("fault", ["raise", "hang", "lose"])
 
@@ -73,6 +75,30 @@ async def test_a_store_that_fails_at_the_start_is_a_clean_503(verb: str, fault: 
     assert answer.cookies == []
     assert answer.header("retry-after") is not None
     assert errors == [StoreError]
+
+
+class WordyStore(BreakableStore):
+    """A store in this process that says itself what is wrong with it."""
+
+    def note(self, verb: str, *arguments: Any) -> None:
+        super().note(verb, *arguments)
+        if verb != "load":
+            raise StoreError("no room left")
+
+
+@pytest.mark.parametrize("verb", ["create", "update"])
+@in_loop
+async def test_a_live_store_s_own_words_reach_the_log(verb: str, caplog: Any) -> None:
+    """A store that raises a StoreError knows best what to say: its text is kept."""
+    store = WordyStore()
+    browser = Browser(serve(store=store))
+    if verb == "update":
+        browser.jar = (await live(store.inner)).jar
+    answer = await browser.get("/set?b=1")
+    assert answer.status == 503
+    (record,) = events(caplog, "store.unavailable")
+    assert "no room left" in record.getMessage()
+    assert store.calls[-1] == verb
 
 
 @pytest.mark.parametrize("kind", ["http.response", "websocket.http.response"])
@@ -264,3 +290,20 @@ async def test_what_is_written_after_a_failed_final_save_has_its_own_chance() ->
     browser = await live(store, do)
     assert isinstance((await browser.get("/act", catch=True)).error, StoreError)
     assert await content(browser) == {"a": "1", "answer": 1, "cleaned up": 2}
+
+
+@in_loop
+async def test_a_save_that_is_tried_again_after_an_error_status_keeps_no_attributes() -> None:
+    """What was prepared before the start is decided anew: an answer that failed saves nothing by itself."""
+
+    async def do(call: Call) -> None:
+        session, state, saver = call.session, state_of(call.session), browser.app._engine.saver
+        session["b"] = 2
+        prepared = saver.prepare(session, state, Point.NOW, discard=False)
+        await call.start(500)
+        await saver.commit(session, state, Point.NOW, prepared=prepared)
+        await call.finish()
+
+    browser: Any = await live(SuspendingStore(), do)
+    await browser.get("/act")
+    assert await content(browser) == {"a": "1"}

@@ -285,3 +285,26 @@ async def test_a_store_without_a_verifier_before_works_too(way: str, caplog: Any
     assert (await running).cookies == []
     assert await content(browser) == {"a": "1", "user": "me"}
     assert [event.levelname for event in events(caplog, "session.dropped")] == ["WARNING"]
+
+
+@pytest.mark.parametrize("make", [MemoryStore, FaultyStore])
+@in_loop
+async def test_a_request_that_has_regenerated_proves_its_saves_with_the_new_secret(make: Any) -> None:
+    """Another request may regenerate after it, and what it writes then is kept all the same."""
+    regenerated = asyncio.Event()
+
+    async def act(call: Call) -> None:
+        call.session.regenerate_id()
+        await call.start()
+        await regenerated.wait()
+        call.session["late"] = 1
+        await call.finish()
+
+    browser = Browser(serve({"/act": act}, store=make()))
+    await browser.get("/set?a=1")
+    async with browser.open("/act") as answer:
+        await answer.started()
+        await browser.get("/login")
+        regenerated.set()
+        await answer.ended()
+    assert await content(browser) == {"a": "1", "user": "me", "late": 1}

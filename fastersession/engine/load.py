@@ -121,7 +121,9 @@ class Loader:
         if len(found) == 1:
             record_id, record, base, rare = found[0]
             state.loaded(self._host, record_id, record, base, rare)
-            return _session_of(state, base)
+            session = Session(base)
+            give_state(session, state)
+            return session
         if found:
             self._events.tell(CookieAmbiguous())
         elif superseded is not None:

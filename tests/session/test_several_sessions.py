@@ -170,12 +170,17 @@ async def test_a_second_tab_with_the_old_cookie_is_superseded_for_a_minute(
 
 @STORES
 @pytest.mark.parametrize("verb", ["establish", "regenerate_id"])
+@pytest.mark.parametrize("tries", [True, False], ids=["after a save that was dropped", "at once"])
 @in_loop
-async def test_a_superseded_tab_may_begin_a_session_of_its_own_accord(make: Any, verb: str) -> None:
+async def test_a_superseded_tab_may_begin_a_session_of_its_own_accord(make: Any, tries: bool, verb: str) -> None:
     """Only this request's own establish() or regenerate_id() gives it a new session, apart from the other."""
     ids: list[str] = []
 
     async def own(call: Call) -> None:
+        if tries:
+            call.session["dropped"] = 1
+            await call.session.save()
+            del call.session["dropped"]
         call.session["b"] = 2
         getattr(call.session, verb)()
         ids.append(call.session.id)

@@ -11,7 +11,7 @@ from driver import Browser, in_loop
 from routes import SECRET, Call, content, events, serve
 from stores import SuspendingStore
 
-from fastersession import FasterSessionError, FasterSessionMiddleware, MemoryStore
+from fastersession import FasterSessionError, FasterSessionMiddleware, MemoryStore, StoreError
 from fastersession.facts import ENDED
 from fastersession.session import state_of
 from fastersession.state import State
@@ -57,9 +57,10 @@ async def test_what_is_sent_after_the_end_reaches_nobody(kind: str, begins: bool
     assert len(at_the_end) == begins
 
 
+@pytest.mark.parametrize("fails", [True, False], ids=["fails", "succeeds"])
 @in_loop
-async def test_a_start_whose_save_outlasts_the_application_never_leaves() -> None:
-    """The server has answered for the application by then; its task just ends."""
+async def test_a_start_whose_save_outlasts_the_application_never_leaves(fails: bool) -> None:
+    """The server has answered for the application by then; its task learns what the store says, and ends."""
     store = SuspendingStore()
     tasks: list[asyncio.Task[None]] = []
     kept: list[State] = []
@@ -72,29 +73,31 @@ async def test_a_start_whose_save_outlasts_the_application_never_leaves() -> Non
         await gate.reached.wait()
         asyncio.get_running_loop().call_soon(gate.open.set)
 
+    if fails:
+        store.fail("create", after=1)  # the end deletes what the first one made
     answer = await Browser(serve({"/act": do}, store=store)).get("/act", catch=True)
-    await asyncio.gather(*tasks)
+    (outcome,) = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(outcome, StoreError) if fails else outcome is None
     assert answer.messages == []
     assert kept[0].phase == ENDED
 
 
-@STORES
 @in_loop
-async def test_a_start_made_a_task_of_and_left_alone_never_leaves(make: Any, caplog: Any) -> None:
-    """The application returned before its task began: the session is what it was, and writes are told of as lost."""
+async def test_a_start_that_nobody_awaited_in_time_never_leaves(caplog: Any) -> None:
+    """The session is what it was, and what is written to it is told of as lost."""
     kept: list[Any] = []
 
     async def do(call: Call) -> None:
-        call.session.get("a")
-        kept.extend((asyncio.ensure_future(call.start()), call.session))
+        kept.extend((call.send(START), call.session))
 
-    browser = Browser(serve({"/act": do}, store=make()))
+    browser = Browser(serve({"/act": do}, store=SuspendingStore()))
     await browser.get("/set?a=1")
-    await browser.get("/act", catch=True)
-    task, session = kept
-    await task
+    answer = await browser.get("/act", catch=True)
+    start, session = kept
     session["b"] = 2
-    del session
+    await start
+    assert answer.messages == []
+    del start, session
     kept.clear()
     gc.collect()
     assert [record.event for record in events(caplog)] == ["session.unsaved"]

@@ -18,7 +18,7 @@ from ..facts import ENDED, FAILED, NOT_STARTED, STARTED, Status
 from ..session import Session
 from .dress import NO_STATUS
 from .messages import FINALS, STARTS, Message, Send
-from .refusal import INTERNAL_ERROR, ended, send_unavailable, swallow, withhold
+from .refusal import ANSWERS_GO_ON, INTERNAL_ERROR, ended, send_unavailable, swallow, withhold
 from .replaced import is_taken_over
 from .terms import Terms
 
@@ -94,7 +94,7 @@ class Exchange(RequestManager):
         if manager is not self:  # it has another's, which may be None
             shelf[key] = manager
         self.session = self.scope = self.shelf = NOTHING
-        self.out = self.send = ended
+        self.send = self.out = self.out if ANSWERS_GO_ON else ended  # a cycle, where it holds the scope
 
     async def close(self) -> None:
         """Run the last save point after the application has returned, and let go of everything."""
@@ -130,7 +130,7 @@ class Exchange(RequestManager):
         send = self.send  # self.send(…) looks for a method: dearer
         if send is None:
             return self.on_start(message) if message["type"] in STARTS else self.out(message)
-        if message.get("more_body") or send is ended:  # a chunk: of no interest, whatever its type
+        if message.get("more_body") or self.scope is None:  # a chunk, or after the end: of no interest
             return send(message)
         kind = message["type"]
         if kind in STARTS and send is not withhold:

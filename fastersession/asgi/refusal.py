@@ -5,12 +5,14 @@ Rules of residence: whole answers of ours, and the ends of ``send`` for what is 
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from .messages import Message, Send
 
-__all__ = ["INTERNAL_ERROR", "ended", "refuse_service", "send_unavailable", "swallow", "withhold"]
+__all__ = ["ANSWERS_GO_ON", "INTERNAL_ERROR", "ended", "refuse_service", "send_unavailable", "swallow", "withhold"]
 
+ANSWERS_GO_ON = "daphne.server" in sys.modules  # alone of all servers it does not end an answer where its call ends
 RETRY_AFTER = b"5"  # seconds: about what a store needs to come back
 TRY_AGAIN_LATER = 1013  # the WebSocket close code registered for it
 INTERNAL_ERROR = 1011  # the one of RFC 6455 (7.4.1) for a server that met an unexpected condition

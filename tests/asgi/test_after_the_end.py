@@ -57,6 +57,26 @@ async def test_what_is_sent_after_the_end_reaches_nobody(kind: str, begins: bool
     assert len(at_the_end) == begins
 
 
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+@in_loop
+async def test_where_answers_go_on_after_the_end_what_is_sent_is_passed_on(kind: str, monkeypatch: Any) -> None:
+    """daphne ends an answer with its last message only, whoever sends it, so a task may finish it there."""
+    monkeypatch.setattr("fastersession.asgi.exchange.ANSWERS_GO_ON", True)
+    sent: list[Any] = []
+    kept: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        kept.append(send)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await FasterSessionMiddleware(app, SECRET, secure=False)({"type": kind, "path": "/", "headers": []}, None, send)
+    for message in SENT_LATE[kind]:
+        await kept[0](message)
+    assert sent == SENT_LATE[kind]
+
+
 @pytest.mark.parametrize("fails", [True, False], ids=["fails", "succeeds"])
 @in_loop
 async def test_a_start_whose_save_outlasts_the_application_never_leaves(fails: bool) -> None:

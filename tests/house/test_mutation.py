@@ -58,7 +58,6 @@ EXPLAINED = {
     'return ((field[value:] if end <= 0 else field[value:end]).rstrip(b" \\t"),)': NEVER_ZERO,
     'return ((field[value:] if end < 1 else field[value:end]).rstrip(b" \\t"),)': NEVER_ZERO,
     "return len(raw) == TOKEN_CHARS * 3 / 4 and raw[0] == VERSION": "the same number",
-    "return secrets.token_urlsafe(None)": "Python's own default is 32 bytes, too",
     'name = cookie_name.encode("ASCII")': SAME_CODEC,
     "info = purpose + len(name).to_bytes(2, ) + name": "big endian is the default",
     "if sealed[:3] == self._head:": BY_ANY,

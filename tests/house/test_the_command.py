@@ -21,19 +21,28 @@ echo "ran ${said% }"
 """
 
 
+# What the command looks for: nothing shall be installed by a test, on whatever machine it runs.
+SYSTEM = (
+    *("redis-server", "redis-cli", "wrk", "valgrind", "mariadbd", "postgres"),
+    *("firefox-esr", "WebKitWebDriver", "Xvfb", "npm"),
+)
+
+
 @pytest.fixture
 def venv(tmp_path: Path) -> Path:
     """An environment whose tools say what they are asked to do, and fail at what `FAILS` names."""
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    for name in ("python", "ruff", "mypy", "pytest"):
-        (tools / name).write_text(TOOL)
-        (tools / name).chmod(0o755)
+    for folder, names in (("bin", ("python", "ruff", "mypy", "pytest")), ("system", (*SYSTEM, "apt-get"))):
+        tools = tmp_path / folder
+        tools.mkdir()
+        for name in names:
+            (tools / name).write_text(TOOL)
+            (tools / name).chmod(0o755)
     return tmp_path
 
 
 def run(venv: Path, *arguments: str, fails: str = "") -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "FASTERSESSION_VENV": str(venv), "FAILS": fails}
+    path = f"{venv / 'system'}:{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "FASTERSESSION_VENV": str(venv), "FAILS": fails}
     return subprocess.run(["bash", RUN, *arguments], env=env, capture_output=True, text=True, timeout=60)
 
 

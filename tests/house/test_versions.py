@@ -28,10 +28,10 @@ FOUND = found()
 GUIDE = (ROOT / "GUIDE.md").read_text().partition("\n## Versions\n\n")[2].partition("\n## ")[0]
 
 
-def run(python: Path) -> None:
+def run(python: Path, *left_out: str) -> None:
     """Run the fast tests in an environment, by its tools."""
     command = [python, "-m", "pytest", "-q", "-m", "not long", "-p", "no:cacheprovider"]
-    command += [f"--ignore-glob=tests/*/{name}" for name in LEFT_OUT]
+    command += [f"--ignore-glob=tests/*/{name}" for name in (*LEFT_OUT, *left_out)]
     env = {**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}"}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-20_000:]
@@ -57,7 +57,7 @@ def test_the_oldest_of_everything(version: str) -> None:
     frozen = subprocess.run([python, "-m", "pip", "freeze"], capture_output=True, text=True, check=True).stdout
     has = dict(line.split("==") for line in frozen.lower().replace("_", "-").splitlines() if "==" in line)
     assert {name: Version(has[name]) for name in floors()} == floors()
-    run(python)
+    run(python, "test_examples_typed.py")  # what a checker says depends on how old libraries annotate themselves
 
 
 def test_the_pythons_are_said_alike_everywhere() -> None:

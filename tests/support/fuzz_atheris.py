@@ -47,7 +47,7 @@ def scanner(data: bytes) -> None:
     found = naive(b"sid", *values)
     assert list(FINDER.find(fields(*values)) or ()) == found
     usual = [value for value in USUAL.find(fields(*values)) or () if len(value) == TOKEN_CHARS]
-    ours = [value for value in usual if b";" not in value and value == value.strip(b" \t")]  # else it is no token
+    ours = [value for value in usual if b";" not in value and value == value.rstrip(b" \t")]  # else it is no token
     assert ours == [value for value in found if len(value) == TOKEN_CHARS]
 
 

@@ -17,14 +17,14 @@ from ..state import State
 from .headers import has_content_length, with_cookie, with_vary
 from .messages import Message
 
-__all__ = ["NO_STATUS", "Wardrobe"]
+__all__ = ["NO_STATUS", "StartHeaders"]
 
 NO_STATUS = 0  # of websocket.accept, which has none
 NEW, LIVE = Status.NEW, Status.LIVE
 
 
 @dataclass(slots=True, kw_only=True)
-class Wardrobe:
+class StartHeaders:
     """What all starts of one middleware have in common."""
 
     sign: Callable[[tuple[bytes, bytes]], bytes]  # from a record id and a secret to a token

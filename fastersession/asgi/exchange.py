@@ -160,7 +160,7 @@ class Exchange(RequestManager):
                     not unchanged(session, self.base) and (status >= 500 or not host.start_now(session, self))
                 ):
                     at_once.save_now(session, self, Point.START, discard=status >= 500)
-                message = host.wardrobe.dressed(message, status, self, self.scope, True)
+                message = host.start_headers.dressed(message, status, self, self.scope, True)
             except StoreError as error:
                 return self._give_up(error)
             except BaseException:
@@ -171,7 +171,7 @@ class Exchange(RequestManager):
                 if name == CONTENT_LENGTH:  # a plain answer that the session has no part in
                     break
             else:
-                message = host.wardrobe.dressed(message, status, self, self.scope, False)
+                message = host.start_headers.dressed(message, status, self, self.scope, False)
         self.send = send
         self.phase = STARTED if status < 500 else FAILED  # ``started``, in place: a call is 1 % of it all
         if self.status is NEW:
@@ -201,7 +201,7 @@ class Exchange(RequestManager):
             )
         if self.phase == ENDED:  # while a save was at work
             return
-        message = self.host.wardrobe.dressed(message, status, self, self.scope, accessed)
+        message = self.host.start_headers.dressed(message, status, self, self.scope, accessed)
         self.send, self.phase = self.out, STARTED if status < 500 else FAILED
         if self.status is NEW:
             self.guarded = True

@@ -17,7 +17,7 @@ from ..log import EventLog
 from ..session import Session
 from ..state import State
 from .cookies import CookiePolicy
-from .dress import Wardrobe
+from .dress import StartHeaders
 
 __all__ = ["Terms", "terms_of"]
 
@@ -30,7 +30,7 @@ class Terms(Host):
     at_once: AtOnce | None  # the same, of a live store
     start_now: Callable[[Session, State], bool]
     events: EventLog
-    wardrobe: Wardrobe
+    start_headers: StartHeaders
     scope_key: str
     state_key: str
 
@@ -55,7 +55,7 @@ def terms_of(engine: Engine, keys: KeyRing, policy: CookiePolicy, scope_key: str
         at_once=engine.at_once,
         start_now=engine.saver.start_now,
         events=events,
-        wardrobe=Wardrobe(
+        start_headers=StartHeaders(
             sign=keys.sign,
             before_token=before_token,
             after_token=after_token,

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from fastersession.demo.model import Model
     from fastersession.stores.base import Store
 
-__all__ = ["main"]
-
 _TRY_SECONDS = 10.0  # a database in another country answers sooner
 
 

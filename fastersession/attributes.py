@@ -12,8 +12,6 @@ from typing import Any, Self
 
 from .state import State
 
-__all__ = ["Attributes", "snapshot"]
-
 
 def snapshot(attributes: dict[str, Any]) -> dict[str, Any]:
     """Return the attributes as they are now, without marking the access. Another thread may be writing."""

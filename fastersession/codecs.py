@@ -14,8 +14,6 @@ from typing import Any, Protocol
 
 from .errors import CodecError, ConfigError
 
-__all__ = ["Codec", "JsonCodec", "MsgspecCodec", "PickleCodec"]
-
 _MARK = 1  # the first byte of what has tags: no JSON begins with it (RFC 8259, section 2)
 _VERSION = 2  # of marshal: the newest that writes equal values of equal types as equal bytes, whoever shares them
 _to_json = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode

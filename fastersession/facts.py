@@ -12,11 +12,6 @@ from typing import Any
 
 from .errors import FasterSessionError
 
-__all__ = [
-    "ACCEPTED_WITHOUT_COOKIE", "EMPTY", "ENDED", "FAILED", "LEFT_WITHOUT_COOKIE", "NOT_STARTED", "NO_NAMES", "STARTED",
-    "USUAL", "USUAL_SOCKET", "Host", "Intents", "Lease", "Loss", "Rare", "Status",
-]  # fmt: skip
-
 EMPTY: Mapping[str, Any] = {}
 NO_NAMES: dict[str, None] = {}  # never added to
 

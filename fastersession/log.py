@@ -12,8 +12,6 @@ from dataclasses import asdict
 
 from .events import Event
 
-__all__ = ["EventLog"]
-
 HOSTILE_A_MINUTE = 10  # enough to see that something goes on, too few to fill a disk
 
 

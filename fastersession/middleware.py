@@ -36,8 +36,6 @@ from .session import Session, give_state, state_of
 from .stores.base import Store
 from .stores.memory import MemoryStore
 
-__all__ = ["FasterSessionMiddleware"]
-
 Applied = tuple[tuple[str, str], ...]  # (cookie name, scope key) of each of our middlewares
 Opened = tuple[Exchange, Session, Any, Applied]  # with the scope that the application gets
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
-__all__ = ["Pending"]
-
 
 class Pending(Coroutine[Any, Any, None]):
     """What a verb returns: await it, or make a task of it, to have the work done now.

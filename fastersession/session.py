@@ -18,8 +18,6 @@ from .facts import ENDED, NOT_STARTED, Status
 from .pending import Pending
 from .state import State
 
-__all__ = ["Session", "give_state", "seconds", "state_of"]
-
 LONGEST = 10**10  # seconds: three centuries, and far from what a datetime cannot hold
 
 

@@ -57,8 +57,6 @@ from .facts import (
 )
 from .stores.base import Record
 
-__all__ = ["State"]
-
 NEW, LIVE, SUPERSEDED, GONE, FOREIGN = Status
 _ASKING = Lock()  # held for a few bytecodes, by no request of the usual kind that calls no verb
 

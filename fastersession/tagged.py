@@ -24,8 +24,6 @@ from uuid import UUID
 
 from .errors import CodecError
 
-__all__ = ["from_tagged", "to_tagged"]
-
 _to_json = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
 _AS_IT_IS = frozenset({str, int, bool, type(None)})
 _BASES = (str, int, float, bytes, list, dict, tuple, set, datetime, date, time, timedelta, Decimal, UUID)

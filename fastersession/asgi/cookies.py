@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-__all__ = ["MAX_CANDIDATES", "MAX_COOKIE_BYTES", "CookieFinder", "CookiePolicy"]
-
 MAX_CANDIDATES = 4
 """Cookies of our name that are looked at: browsers send at most a few (one per path and domain), an attacker more."""
 

@@ -17,8 +17,6 @@ from ..state import State
 from .headers import has_content_length, with_cookie, with_vary
 from .messages import Message
 
-__all__ = ["NO_STATUS", "StartHeaders"]
-
 NO_STATUS = 0  # of websocket.accept, which has none
 NEW, LIVE = Status.NEW, Status.LIVE
 

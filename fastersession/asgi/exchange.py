@@ -22,8 +22,6 @@ from .refusal import ANSWERS_GO_ON, INTERNAL_ERROR, ended, send_unavailable, swa
 from .replaced import is_taken_over
 from .terms import Terms
 
-__all__ = ["Exchange"]
-
 CONTENT_LENGTH = b"content-length"
 NOTHING: Any = None  # what an exchange has of a request that is over
 NEW = Status.NEW

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-__all__ = ["Exclusion", "path_below"]
-
 
 class Exclusion(NamedTuple):
     """What is excluded from having a session."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-__all__ = ["foreign_origin", "has_content_length", "normal_origin", "with_cookie", "with_vary"]
-
 HeaderList = list[tuple[bytes, bytes]]
 VARY = (b"vary", b"Cookie")
 NO_STORE = (b"cache-control", b"no-store")

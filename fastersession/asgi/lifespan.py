@@ -15,8 +15,6 @@ from ..events import LifespanUnknown
 from ..log import EventLog
 from .messages import Message, Send
 
-__all__ = ["Lifespan"]
-
 
 class Lifespan:
     """One run of the protocol. It passes on what server and application say, and does its own part in time."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-__all__ = ["APPLIED", "FINALS", "STARTS", "Message", "Send"]
-
 Message = dict[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 

@@ -10,8 +10,6 @@ from typing import Any
 
 from .messages import Message, Send
 
-__all__ = ["ANSWERS_GO_ON", "INTERNAL_ERROR", "ended", "refuse_service", "send_unavailable", "swallow", "withhold"]
-
 ANSWERS_GO_ON = "daphne.server" in sys.modules  # alone of all servers it does not end an answer where its call ends
 RETRY_AFTER = b"5"  # seconds: about what a store needs to come back
 TRY_AGAIN_LATER = 1013  # the WebSocket close code registered for it

@@ -11,8 +11,6 @@ from typing import Any
 from ..events import SessionReplaced
 from ..log import EventLog
 
-__all__ = ["is_taken_over"]
-
 
 def is_taken_over(value: object, scope: dict[str, Any], adopted: bool, events: EventLog) -> bool:
     """Return whether a value in the session's place is its new content (a plain dict) or clears it; tell what hides it.

@@ -18,8 +18,6 @@ from ..facts import ENDED, STARTED
 from .exchange import Exchange
 from .messages import Message
 
-__all__ = ["OpenSocket"]
-
 AFTER_SEND = 1.0  # seconds after a message was sent, where a reader always waits: long enough to save a burst at once
 REST = 10  # times what a comparison took until the next: it stands in the way of every request for a tenth at most
 

@@ -19,8 +19,6 @@ from ..state import State
 from .cookies import CookiePolicy
 from .dress import StartHeaders
 
-__all__ = ["Terms", "terms_of"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms(Host):

@@ -19,8 +19,6 @@ from fastersession.demo import wire
 from fastersession.demo.model import Model, ModelError, Turn
 from fastersession.demo.wire import Receive, Scope, Send
 
-__all__ = ["Chat", "create_app"]
-
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # Characters, as the page counts them: a question, not a book, and in any script below `wire.MAX_BODY`.

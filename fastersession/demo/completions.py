@@ -12,8 +12,6 @@ from typing import Any
 
 from fastersession.demo.model import ModelError, Turn
 
-__all__ = ["EventData", "delta", "messages", "reason_of"]
-
 ERROR_SHOWN = 400  # characters: enough for any message worth showing
 LINE_CHARS = 1024 * 1024  # a longer event is no token: what never ends in a newline must not grow without bound
 LINE_BREAK = re.compile(r"\r\n|\n|\r(?!\Z)")

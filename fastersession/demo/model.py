@@ -9,8 +9,6 @@ import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Literal, Protocol, TypedDict
 
-__all__ = ["BuiltinModel", "Model", "ModelError", "Turn", "reply"]
-
 
 class Turn(TypedDict):
     """One question with its answer; a conversation is made of turns."""

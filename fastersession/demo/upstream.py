@@ -19,8 +19,6 @@ import h11
 from fastersession.demo.completions import EventData, delta, messages, reason_of
 from fastersession.demo.model import ModelError, Turn
 
-__all__ = ["Endpoint", "UpstreamModel"]
-
 _BROKEN = "The inference server broke off, or does not speak HTTP."
 _ERROR_BYTES = 16 * 1024  # of an error answer: more than any message worth showing
 

@@ -8,11 +8,6 @@ import json
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
-__all__ = [
-    "ClientLeftError", "Receive", "RefusedError", "Scope", "Send", "event", "read_json", "reply", "reply_json",
-    "while_connected",
-]  # fmt: skip
-
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -15,8 +15,6 @@ from .patience import Saves, is_carried_out, noted
 from .plan import Point
 from .tasks import run_now
 
-__all__ = ["AtOnce"]
-
 _PLAIN = nullcontext()
 
 

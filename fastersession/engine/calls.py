@@ -15,8 +15,6 @@ from ..log import EventLog
 from ..stores.base import LiveStore, Store
 from .tasks import on_asyncio
 
-__all__ = ["Calls", "TimeLimit"]
-
 T = TypeVar("T")
 
 TICKS = 20  # in which a time limit is counted

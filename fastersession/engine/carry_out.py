@@ -22,8 +22,6 @@ from .calls import Calls
 from .plan import Action
 from .values import Values, Work
 
-__all__ = ["CARRY_OUT", "Actions"]
-
 CREATE_TRIES = 3  # a taken id is a broken random generator, not bad luck
 WHY_SUPERSEDED = "its cookie was replaced a moment ago by another request"
 WHY_GONE = "it was logged out elsewhere, or has expired"

@@ -23,8 +23,6 @@ from .running import Repeats, Running
 from .save import Saver
 from .values import LiveValues
 
-__all__ = ["Engine", "Spans"]
-
 
 class Spans(NamedTuple):
     """How long sessions live, in seconds; infinity for no end."""

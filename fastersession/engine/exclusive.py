@@ -26,8 +26,6 @@ from .plan import Point
 from .running import Repeat, Repeats
 from .tasks import on_asyncio, run_now
 
-__all__ = ["Exclusive", "Turns"]
-
 LEASE_SECONDS = 10.0  # how long a crash holds up the next turn; renewed at a third of it
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.1  # seconds between two tries to take a lease that another process holds
 LOOK_EVERY = 8  # tries between two looks if the record is still there: a logout ends the wait in a second

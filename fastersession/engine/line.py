@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-__all__ = ["Line", "Queue"]
-
 IN_A_ROW = 4  # turns that one process takes before it leaves the time of two tries to the others, which only poll
 
 

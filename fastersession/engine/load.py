@@ -34,8 +34,6 @@ from .packing import Unreadable
 from .tasks import run_now
 from .values import Values
 
-__all__ = ["Loader"]
-
 REJECTED = CookieRejected()  # made once, for anybody can cause it
 Found = tuple[bytes, Record, Mapping[str, Any], Rare]  # record id, record, attributes, what else there is
 SUPERSEDED_SECONDS = 60  # how long requests sent before a regeneration may still arrive with the old cookie

@@ -22,8 +22,6 @@ from ..stores.base import Record
 from .plan import SCALARS
 from .values import About, Work
 
-__all__ = ["ABOUT", "Delta", "PackedValues", "Packer", "Unreadable"]
-
 ABOUT = "!"
 PLAIN = b"\x00"
 MAX_NAME = 255  # characters: what every store can index

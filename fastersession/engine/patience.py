@@ -22,8 +22,6 @@ from .plan import Point, touch_due
 from .save import Prepared, Saver
 from .tasks import outlasted
 
-__all__ = ["Patient", "Saves", "noted", "shielded"]
-
 FLUSH_SECONDS = 5.0  # bound on a save behind the answer, retries included; times the patience, as the pauses
 FLUSH_PAUSES = (0.05, 0.2, 0.8, 1.0, 1.0, 1.0)  # seconds between its tries: a server that restarts refuses at once
 

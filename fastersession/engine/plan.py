@@ -14,11 +14,6 @@ from ..facts import NOT_STARTED, Intents, Status
 from ..state import State
 from ..stores.base import Record
 
-__all__ = [
-    "SCALARS", "TOUCH_FRACTION", "Action", "Point", "Situation", "diff", "motion", "plan", "situation", "touch_due",
-    "unchanged",
-]  # fmt: skip
-
 _MISSING = object()
 _new_tuple = tuple.__new__  # a third of the time of a NamedTuple's class call
 TOUCH_FRACTION = 0.1  # of the idle timeout: how coarsely the last access is recorded

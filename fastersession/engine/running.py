@@ -18,8 +18,6 @@ from ..stores.base import Record
 from .patience import Saves, shielded
 from .plan import TOUCH_FRACTION, Point
 
-__all__ = ["Repeat", "Repeats", "RequestManager", "Running"]
-
 DRAIN_SECONDS = 10.0  # bound on the drain at shutdown
 
 

@@ -20,8 +20,6 @@ from .carry_out import CARRY_OUT, Actions
 from .plan import Action, Point, plan, situation
 from .values import Values, Work
 
-__all__ = ["Prepared", "Saver"]
-
 LIVE, NEW = Status.LIVE, Status.NEW
 
 

@@ -11,8 +11,6 @@ from collections.abc import Coroutine
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
-__all__ = ["on_asyncio", "outlasted", "run_now"]
-
 T = TypeVar("T")
 
 

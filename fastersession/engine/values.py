@@ -13,8 +13,6 @@ from ..state import State
 from ..stores.base import Record
 from .plan import diff, unchanged
 
-__all__ = ["About", "LiveValues", "Values", "Work"]
-
 About = tuple[str | None, float, float]  # what a record says of itself: user, creation time, idle timeout
 
 

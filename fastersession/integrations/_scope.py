@@ -10,8 +10,6 @@ from typing import Any
 
 from .. import ConfigError, Session
 
-__all__ = ["session_in"]
-
 
 def session_in(scope: Mapping[str, Any], scope_key: str = "session") -> Session:
     """Return the session in a scope.

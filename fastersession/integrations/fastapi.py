@@ -16,8 +16,6 @@ from fastapi.requests import HTTPConnection
 from .. import Session
 from ._scope import session_in
 
-__all__ = ["SessionDep"]
-
 
 async def _session(connection: HTTPConnection) -> Session:
     """Return the session. It is a coroutine, for FastAPI runs a plain function in a worker thread."""

@@ -26,8 +26,6 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from .. import FasterSessionMiddleware, Session
 from ._scope import session_in
 
-__all__ = ["FasterSessionPlugin", "SessionDep", "get_session"]
-
 NEXT = "fastersession.next"  # scope key: the application within the middleware on this route
 LIFE = "fastersession.life"  # scope key: the ``_Life`` of a lifespan
 

@@ -16,8 +16,6 @@ from quart.wrappers import BaseRequestWebsocket
 
 from .. import Session
 
-__all__ = ["FasterSessionInterface", "QuartSession"]
-
 
 class QuartSession(Session):
     """Our session with the flags that code written for Flask and Quart reads and sets; none of them is needed here."""

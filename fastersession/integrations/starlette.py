@@ -14,8 +14,6 @@ from starlette.requests import HTTPConnection
 from .. import Session
 from ._scope import session_in
 
-__all__ = ["get_session"]
-
 
 def get_session(connection: HTTPConnection[Any], scope_key: str = "session") -> Session:
     """Return the session of a ``Request`` or a ``WebSocket``.

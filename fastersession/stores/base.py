@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["AHEAD", "AHEAD_TEXT", "Change", "LiveStore", "Record", "Store"]
-
 AHEAD = 60.0  # seconds: clocks that are kept by NTP differ by less; what is further ahead was written by a wrong one
 AHEAD_TEXT = (
     "the last access to a session lies more than a minute ahead: this machine's clock was set back, or another one's "

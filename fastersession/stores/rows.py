@@ -10,8 +10,6 @@ from typing import Any
 
 from .base import Record
 
-__all__ = ["name_of", "name_to_bytes", "record_of"]
-
 
 def name_to_bytes(name: str) -> bytes:
     """Return a name as it is compared: byte by byte. Collations fold, pad or refuse what differs here."""

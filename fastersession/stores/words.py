@@ -9,8 +9,6 @@ import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote, quote_plus, urlsplit
 
-__all__ = ["ENCODED", "UNREADABLE", "remedy", "shown", "told"]
-
 ENCODED = "in a user's name and password each of / ? # @ % is written in percent-encoding"
 UNREADABLE = f"port, database and timeouts must be numbers, and {ENCODED}"
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-__all__ = ["FakeClock"]
-
 
 class FakeClock:
     """A clock that stands still until ``advance``. Give it to a store: ``MemoryStore(clock=clock)``.

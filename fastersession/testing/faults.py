@@ -19,8 +19,6 @@ from typing import Any, NamedTuple
 from ..stores.base import LiveStore, Record
 from ..stores.memory import MemoryStore
 
-__all__ = ["FaultyStore", "Gate", "InjectedError"]
-
 FAULTS = ("raise", "hang", "lose", "slow")
 VERBS = ("open", "close", "load", "create", "update", "touch", "delete", "regenerate", "lock", "unlock", "purge")
 

@@ -20,8 +20,6 @@ from server_apps import ROUTES, SECRET, Request, plain
 from fastersession import FasterSessionMiddleware
 from fastersession.stores import from_url
 
-__all__ = ["app"]
-
 PAGE = b"""<!doctype html><title>page</title><script type="module">
 if (location.hash) {
   const answers = [];

@@ -25,8 +25,6 @@ from playwright.sync_api import Page, sync_playwright
 from serving import DEADLINE, free_port, until
 from websockets.sync.client import connect
 
-__all__ = ["KINDS", "Browser", "Chromium", "Firefox", "WebKit"]
-
 MINIBROWSER = "/usr/lib/x86_64-linux-gnu/webkit2gtk-4.1/MiniBrowser"
 
 

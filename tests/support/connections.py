@@ -10,8 +10,6 @@ import socket
 import threading
 from typing import Any
 
-__all__ = ["Crowd", "Proxy"]
-
 
 class Proxy:
     """A TCP proxy that can become a black hole. It lives in a thread of its own."""

@@ -24,8 +24,6 @@ from websockets.sync.client import connect
 
 from fastersession.stores.sqlite import SQLiteStore
 
-__all__ = ["CANNOT", "PATIENCE", "close_code", "play"]
-
 RETRIES = 5  # seconds that a late save is tried for
 PATIENCE = 4  # seconds for the end of a broken answer: hypercorn over HTTP/2 tells it late, daphne never
 WHILE = 5  # seconds in which an answer that was cut off must be kept; it is so at once

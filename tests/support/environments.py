@@ -12,8 +12,6 @@ from pathlib import Path
 
 from paths import ROOT
 
-__all__ = ["environment", "install"]
-
 
 def environment(name: str, *steps: Sequence[str], python: str | Path = sys.executable) -> Path:
     """Return the Python of the environment; each step is what one call of pip installs.

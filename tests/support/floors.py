@@ -12,8 +12,6 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 from paths import ROOT
 
-__all__ = ["floors", "requirements"]
-
 PROJECT = ROOT / "pyproject.toml"
 
 

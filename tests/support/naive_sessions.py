@@ -9,8 +9,6 @@ import json
 import secrets
 from typing import Any
 
-__all__ = ["NaiveSessions"]
-
 GONE = b"id=; Path=/; Max-Age=0"
 
 

@@ -31,8 +31,6 @@ from fastersession.stores.redis import RedisStore
 from fastersession.stores.sql import SQLStore
 from fastersession.stores.sqlite import SQLiteStore
 
-__all__ = ["PLACES", "Fault", "Faults", "Watched"]
-
 CLIENTS = "select id from information_schema.processlist where user = 't'"
 CROWD = "select 1 from pg_stat_activity where application_name = 'crowd'"
 MEGABYTE = 2**20

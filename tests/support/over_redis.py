@@ -19,8 +19,6 @@ from fastersession.errors import StoreError
 from fastersession.stores.base import Change
 from fastersession.stores.redis import RedisStore
 
-__all__ = ["BIG", "KEY", "Wire", "change", "eventually", "opened"]
-
 KEY = f"fs:{{{ID.hex()}}}"
 BIG = secrets.token_bytes(1_000_000)
 

@@ -15,8 +15,6 @@ from servers_sql import MariaDB, PostgreSQL, Server
 
 from fastersession.stores.sql import SQLStore
 
-__all__ = ["KINDS", "Place", "numbers"]
-
 KINDS: dict[str, type[Server]] = {"asyncpg": PostgreSQL, "psycopg": PostgreSQL, "asyncmy": MariaDB}
 numbers = count()
 

@@ -16,8 +16,6 @@ import pytest
 from fastersession.stores.sqlite import SQLiteStore
 from fastersession.stores.sqlite import store as sqlite
 
-__all__ = ["run", "traced"]
-
 
 def run(path: Path, scenario: Callable[[SQLiteStore], Coroutine[Any, Any, Any]], **options: Any) -> Any:
     async def main() -> Any:

@@ -16,8 +16,6 @@ from server_apps import SECRET
 from fastersession import FasterSessionMiddleware, MsgspecCodec
 from fastersession.stores import from_url
 
-__all__ = ["CODEC", "ChatPrompt", "Message", "app"]
-
 
 @dataclass
 class Message:

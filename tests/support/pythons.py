@@ -14,8 +14,6 @@ from pathlib import Path
 
 from paths import ROOT
 
-__all__ = ["LOWEST", "NAMED", "found"]
-
 _PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOWEST: str = _PROJECT["requires-python"].removeprefix(">=")
 NAMED = re.findall(r"^Programming Language :: Python :: (3\.\d+)$", "\n".join(_PROJECT["classifiers"]), re.MULTILINE)

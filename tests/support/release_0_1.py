@@ -16,8 +16,6 @@ import redis
 from over_sql import Place
 from servers_redis import RedisServer
 
-__all__ = ["OldRedis", "OldSQL", "OldSQLite", "OldWorker"]
-
 IDLE, LIFE = 600.0, 86_400.0
 
 SQLITE_TABLES = (

@@ -21,8 +21,6 @@ from driver import Browser
 
 from fastersession import FasterSessionMiddleware, Session
 
-__all__ = ["SECRET", "Call", "Handler", "content", "events", "live", "record_id", "secret_of", "serve", "tab"]
-
 SECRET = "a secret of the session tests, and of nothing else at all"
 
 

@@ -16,8 +16,6 @@ from fastersession import JsonCodec
 from fastersession.engine.packing import ABOUT
 from fastersession.stores.base import Record
 
-__all__ = ["Bomb", "SpyCodec", "World"]
-
 
 class Bomb:
     """A payload that runs code when it is unpickled."""

@@ -20,8 +20,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["KEEPS", "RedisServer", "cluster", "free_port", "replicated", "sentinel", "standalone", "stop", "until"]
-
 BUS = 10_000  # a cluster node listens on its port plus this one too
 SECONDS = 30.0
 KEEPS = ("--appendonly", "yes", "--appendfsync", "always")

@@ -20,8 +20,6 @@ from pathlib import Path
 
 from servers_redis import stop
 
-__all__ = ["MariaDB", "PostgreSQL", "Server"]
-
 START_SECONDS = 60
 
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from fastersession.crypto.tokens import subkey
 
-__all__ = ["KEYS", "key_id"]
-
 
 def key_id(secret: bytes) -> int:
     """Return the byte that names a key of the cookie `sid`."""

@@ -31,8 +31,6 @@ from soak_faults import Fault, of_memory, of_redis
 from soak_guests import Gathering
 from soak_report import Happening, Report, faults, table
 
-__all__ = ["soak"]
-
 STORES = ("memory", "redis")
 KEEP_ALIVE = 15  # seconds: longer than a guest thinks; uvicorn's timer may hold a closed connection for so long
 COMMAND = UVICORN + f" --http httptools --timeout-keep-alive {KEEP_ALIVE} --no-access-log --log-level critical"

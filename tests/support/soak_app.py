@@ -28,8 +28,6 @@ from server_apps import Request
 from fastersession import FasterSessionMiddleware
 from fastersession.stores import from_url
 
-__all__ = ["app"]
-
 SECRET = "of the soak alone: what it imports makes middlewares, too, and their cookies are not genuine here"
 IDLE = 20.0  # seconds that the session of somebody who never comes back may last
 errors: Counter[str] = Counter()  # what the application raised, by type

@@ -14,8 +14,6 @@ from servers_redis import RedisServer
 from serving import Wire
 from soak_guests import Gathering
 
-__all__ = ["Fault", "of_memory", "of_redis"]
-
 SECOND = 1.0  # how long a fault lasts that does not end by itself
 
 

@@ -25,8 +25,6 @@ from urllib.parse import urlencode
 from serving import RefusedError, Wire
 from visitors import LEAVING, Crowd, Note, Visitor
 
-__all__ = ["Gathering", "Guest"]
-
 TRIES = 60  # of a request that must succeed in the end, however the store fails meanwhile
 SETTLE = 3.0  # seconds until a store that failed has carried out what it was still asked
 DROPPING = 0.5  # seconds until a browser that has dropped its connections knows it

@@ -13,8 +13,6 @@ from typing import Any, NamedTuple
 
 from visitors import Note
 
-__all__ = ["Happening", "Report", "faults", "table"]
-
 SHOWN = 20  # of what is wrong, of one kind
 TOO_LONG = 4.0  # seconds: late saves are tried for five, and then the guide promises no more than an event
 AFTER = 6.0  # seconds after the end of a fault in which turns may still fail by it

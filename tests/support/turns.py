@@ -13,8 +13,6 @@ from routes import Call, serve, tab
 
 from fastersession import Session
 
-__all__ = ["Turns", "spin"]
-
 
 class Turns:
     """Handlers that take turns, and what they saw."""

@@ -26,8 +26,6 @@ import httpx
 from serving import Wire
 from workers_app import new_entry, whole_answer
 
-__all__ = ["Crowd", "Visitor"]
-
 PATIENCE = 90.0  # seconds for one answer: more than an exclusive turn may be waited for
 LEAVING = 0.1  # of all turns are left in the middle
 APART = ("own", "login")  # turns that are kept as attributes of their own, not in the history

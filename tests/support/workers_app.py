@@ -25,8 +25,6 @@ from fastersession import FasterSessionMiddleware, Session
 from fastersession.engine import exclusive
 from fastersession.stores import from_url
 
-__all__ = ["BrokenError", "app", "new_entry", "plain", "whole_answer"]
-
 TOKENS = 6
 PAUSE = float(os.environ.get("PAUSE", "0.003"))  # seconds between two tokens
 EVENTS = b"text/event-stream"

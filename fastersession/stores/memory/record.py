@@ -9,8 +9,6 @@ from collections.abc import Iterator
 
 from ..base import Change, Record
 
-__all__ = ["LiveRecord", "Ring", "link_newest", "records_by_deadline", "unlink_deadline", "unlink_use"]
-
 
 class Ring:
     """The head of a ring of records: by use (newer, older) or by deadline (after, before)."""

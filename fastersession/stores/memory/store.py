@@ -14,8 +14,6 @@ from ..base import Change, Record
 from .record import LiveRecord
 from .table import Table
 
-__all__ = ["MemoryStore"]
-
 VERBS = ("load", "create", "update", "touch", "delete", "regenerate", "lock", "unlock")
 
 

@@ -14,8 +14,6 @@ from typing import Any
 from ..base import AHEAD, AHEAD_TEXT, Change, Record
 from .record import LiveRecord, Ring, link_newest, records_by_deadline, unlink_deadline, unlink_use
 
-__all__ = ["Table"]
-
 SHARDS = 256  # a dict of a million entries resizes in 17 ms; 1/256 of it in 70 µs
 BUCKET_SECONDS = 15  # deadlines are filed this coarsely: a session outlives its deadline unseen, by so much at most
 EXPIRE_AT_ONCE = 16  # entries looked at by one operation: more than the one that an operation can add, so it keeps up

@@ -13,8 +13,6 @@ from .link import pack
 from .record import field, number, to_fields
 from .route import FAST, SURE, Build
 
-__all__ = ["Write", "creation", "evaluation", "merge"]
-
 MULTI, EXEC = pack((b"MULTI",)), pack((b"EXEC",))
 
 

@@ -18,8 +18,6 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-__all__ = ["SECONDS", "Link", "pack"]
-
 SECONDS = 1.0  # to connect, and between two replies: below the 2 s that one store call may take, so a retry fits in
 LOOKS = 4  # a second is counted in quarters: a loop that was blocked for longer has looked only once
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from ..base import Record
 
-__all__ = ["RECORD_ID", "field", "number", "to_fields", "to_record"]
-
 ATTRIBUTE = b"a"
 RECORD_ID, VERIFIER, CREATED, ACCESSED, IDLE, NOT_AFTER = b"k", b"v", b"c", b"t", b"i", b"x"
 USER, REGENERATED, VERSION = b"u", b"r", b"n"  # and of a lease, which only the scripts read: l (owner), e (its end)

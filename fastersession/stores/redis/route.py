@@ -31,8 +31,6 @@ from ..words import ENCODED, UNREADABLE, remedy, shown, told
 from .link import SECONDS, Link, pack
 from .scripts import PROBE
 
-__all__ = ["BULK", "FAILED", "FAST", "SURE", "Build", "Client", "Node", "Route", "client_of"]
-
 Client = Redis | RedisCluster
 Build = Callable[[bytes], bytes]  # packs what to send, given b"" at first and b"1" at a retry
 

@@ -29,8 +29,6 @@ try:
 except ImportError as missing:
     raise ImportError('RedisStore needs redis-py and hiredis: pip install "fastersession[redis]"') from missing
 
-__all__ = ["RedisStore"]
-
 SMALL = 1024  # bytes of changes that go through a script: Lua costs the server 1 µs per KB, MULTI 60 µs of ours
 LARGE = 65_536  # bytes that travel apart, so that they hold nothing else up
 SCAN = 500  # keys looked at in one step of purge(): about a millisecond of the server's

@@ -21,8 +21,6 @@ from sqlalchemy.util import greenlet_spawn
 from ...errors import ConfigError, StoreError
 from ..words import ENCODED, UNREADABLE, remedy, shown, told
 
-__all__ = ["SILENT_SECONDS", "Connections", "Engines", "engine_of", "error_code", "error_text", "opening_text"]
-
 T = TypeVar("T")
 
 CONNECTIONS = 10  # used at a time: one carries about 1,000 saves a second, more would only take the server's

@@ -17,8 +17,6 @@ from sqlalchemy.exc import IntegrityError
 from . import statements as sql
 from .statements import FOREVER, Statement, named, transaction
 
-__all__ = ["MySQL"]
-
 # VARBINARY, not a character set: the collations fold letters, or pad with spaces ("a" = "a ").
 TABLES = (
     """create table if not exists {session} (

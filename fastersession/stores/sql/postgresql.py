@@ -14,8 +14,6 @@ from sqlalchemy.engine import Connection
 from . import statements as sql
 from .statements import Statement, named, transaction
 
-__all__ = ["PostgreSQL"]
-
 # `expire_hour` is what is indexed: an index on the expiry itself would end heap-only updates at every touch.
 # Values are sealed, so they cannot be compressed: `external` spares the attempt.
 TABLES = (

@@ -16,12 +16,6 @@ from sqlalchemy.engine import Connection, CursorResult
 
 from ..rows import name_of, name_to_bytes
 
-__all__ = [
-    "ADDED", "COLUMNS", "CREATE", "DELETE", "DELETE_EXPIRED", "FOREVER", "KEY_BYTES", "LOAD", "LOCK", "REGENERATE",
-    "ROW_KINDS", "TABLE_NAME", "TOUCH", "UNLOCK", "UPDATE", "Bind", "Statement", "as_it_is", "from_key", "named",
-    "to_key", "transaction",
-]  # fmt: skip
-
 TABLE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}(?:\.[a-z_][a-z0-9_]{0,47})?")  # schema.table; 63 less "_expire_hour"
 PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 MARK = re.compile(r"\b(bytes|real)\((:[a-z_]+)\)")

@@ -29,8 +29,6 @@ from .mysql import MySQL
 from .postgresql import PostgreSQL
 from .tables import Tables
 
-__all__ = ["SQLStore"]
-
 T = TypeVar("T")
 
 DATABASES: dict[str, type[PostgreSQL] | type[MySQL]] = {"postgresql": PostgreSQL, "mysql": MySQL, "mariadb": MySQL}

@@ -16,8 +16,6 @@ from .engine import error_text
 from .mysql import MySQL
 from .postgresql import PostgreSQL
 
-__all__ = ["Tables"]
-
 OPEN_TRIES = 5  # several workers, of an older release too, may make or change the tables at the same time
 
 

@@ -12,8 +12,6 @@ import time
 
 from ...errors import StoreError
 
-__all__ = ["connect_reader", "connect_writer"]
-
 APPLICATION_ID = 0x46734573  # "FsEs" in the header of the file: it is ours, and not an application's own database
 SCHEMA_VERSION = 1  # raised only by what an older release could not live with; a column that is added is not
 BUSY_SECONDS = 1.5  # wait for other processes: below the 2 s after which a request gives up

@@ -13,9 +13,6 @@ from typing import Any
 from ..base import Record
 from ..rows import name_of, name_to_bytes, record_of
 
-__all__ = ["DELETE", "LOCK", "REGENERATE", "TOUCH", "UNLOCK", "UPDATE", "create", "load", "merge", "nothing", "one",
-           "purge"]  # fmt: skip
-
 Parameters = Mapping[str, Any]
 
 PURGE_EACH = 2  # sessions purged on the side of a create: twice what it adds, so it keeps up

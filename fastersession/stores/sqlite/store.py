@@ -21,8 +21,6 @@ from . import jobs
 from .file import connect_reader, connect_writer
 from .threads import Reader, Writer
 
-__all__ = ["SQLiteStore"]
-
 DURABILITIES = ("process", "power")
 PURGE_BATCH = 500  # sessions of one transaction of purge(): a few milliseconds
 

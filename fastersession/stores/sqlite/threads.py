@@ -19,8 +19,6 @@ from typing import Any, NamedTuple, TypeVar
 from ...errors import StoreError
 from .file import BUSY_SECONDS
 
-__all__ = ["Job", "Reader", "Writer"]
-
 GROUP = 256  # jobs of one transaction at most
 GROUP_SECONDS = 0.02  # a transaction is ended after so long, so that other processes get their turn
 BEGIN_PAUSE = 0.0005  # between two attempts to begin: SQLite's own backoff sleeps up to 100 ms, some 5 groups

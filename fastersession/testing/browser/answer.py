@@ -11,8 +11,6 @@ from typing import Any
 
 from .jar import Cookie, Headers
 
-__all__ = ["Answer", "Message"]
-
 Message = dict[str, Any]
 STARTS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
 

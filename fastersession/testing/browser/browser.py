@@ -34,8 +34,6 @@ from .answer import Answer
 from .connection import DEADLINE, App, Connection, Socket
 from .jar import Headers, Jar
 
-__all__ = ["Browser", "lifespan"]
-
 Text = str | bytes
 Given = Mapping[Text, Text] | Iterable[tuple[Text, Text]]  # headers as a caller may give them
 Form = Mapping[str, Any] | Iterable[tuple[str, Any]]

@@ -17,8 +17,6 @@ from asgiref.compatibility import guarantee_single_callable
 from .answer import STARTS, Answer, Message
 from .jar import Jar
 
-__all__ = ["DEADLINE", "App", "Connection", "Socket"]
-
 DEADLINE = 10  # seconds of a single wait; generous, for only a failing test reaches it
 
 App = Callable[..., Any]  # ASGI 3, or ASGI 2

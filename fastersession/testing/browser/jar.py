@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-__all__ = ["Cookie", "Headers", "Jar"]
-
 Headers = list[tuple[bytes, bytes]]
 
 

@@ -17,8 +17,6 @@ from typing import Any
 from ... import FasterSessionMiddleware, Session, StoreError
 from .browser import Browser
 
-__all__ = ["middleware_of", "session_of"]
-
 SAVED = 204
 MANY = 100_000  # objects to search: the routes of a large application, not all that a process holds
 LEAVES = (str, bytes, int, float, type, ModuleType, type(None))

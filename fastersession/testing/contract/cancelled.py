@@ -13,8 +13,6 @@ from typing import Any
 from .races import SIZES, at_once
 from .subject import Subject, over_a_store
 
-__all__ = ["CancelAt", "Cancelled", "cancel_each_await", "cancelled"]
-
 V, W = b"v" * 32, b"w" * 32
 
 

@@ -14,8 +14,6 @@ from ...stores.base import Change, Record
 from .subject import Factory, Subject, over_a_store
 from .suite import StoreContract
 
-__all__ = ["Awaited", "LiveStoreContract"]
-
 V, W = b"v" * 32, b"w" * 32
 
 

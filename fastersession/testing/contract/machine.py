@@ -32,8 +32,6 @@ from ..clock import FakeClock
 from .reference import Reference
 from .subject import START, Factory, fields
 
-__all__ = ["StoreMachine", "check_store"]
-
 RECORDS = range(2)
 VERIFIERS = [bytes([n]) * 32 for n in range(3)]  # the record's own, the one before, and neither
 OWNERS = [bytes([n]) * 16 for n in range(2)]

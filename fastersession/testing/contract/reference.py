@@ -11,8 +11,6 @@ from typing import Any
 
 from ...stores.base import Change, Record
 
-__all__ = ["Reference", "Row"]
-
 
 @dataclass(frozen=True)
 class Row:

@@ -19,8 +19,6 @@ from typing import Any
 from ...stores.base import Change, Record
 from ..clock import FakeClock
 
-__all__ = ["FIELDS", "START", "Factory", "Subject", "fields", "opened", "over_a_store"]
-
 Factory = Callable[[Callable[[], float]], Any]  # from a clock to a store that is not open yet
 START = 1_700_000_000.0
 FIELDS = (

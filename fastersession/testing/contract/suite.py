@@ -22,8 +22,6 @@ from .roundtrip import RoundTrip
 from .subject import Factory, Subject, fields, opened, over_a_store
 from .times import Times
 
-__all__ = ["SharedStoreContract", "StoreContract"]
-
 V, W, X = b"v" * 32, b"w" * 32, b"x" * 32
 OWNER = b"o" * 16
 ABSENT = ("never created", "deleted", "idle for too long", "at its absolute end")

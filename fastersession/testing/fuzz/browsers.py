@@ -17,8 +17,6 @@ from ..browser.connection import Connection
 from ..browser.jar import Cookie
 from .observer import Call
 
-__all__ = ["Client", "ClientRequest", "session_key"]
-
 TOKEN_CHARS, RECORD_ID = 88, slice(2, 18)
 
 

@@ -15,8 +15,6 @@ from ..browser.jar import Headers
 from .browsers import Client, ClientRequest
 from .legality import illegal
 
-__all__ = ["Violation", "first_violation", "lost_change", "must_be_stored", "short"]
-
 Violation = tuple[str, str]  # (expected, got)
 ABSENT = object()
 OURS = (b"vary", b"cache-control")  # headers that a session middleware may add or replace

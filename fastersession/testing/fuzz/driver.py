@@ -21,8 +21,6 @@ from .observer import KEY, Call
 from .scenario import BROWSERS, Target
 from .views import probe
 
-__all__ = ["Driver", "ScenarioError"]
-
 MARKS = itertools.count()  # no two scenarios share a canary: an application may remember them
 MOST_CHUNKS = 20  # of an answer that may be endless
 

@@ -11,8 +11,6 @@ from typing import Any
 
 from ..browser.answer import Message
 
-__all__ = ["illegal"]
-
 BEFORE = ("http.response.debug", "http.response.early_hint", "http.response.push")
 BODIES = ("http.response.body", "http.response.zerocopysend", "http.response.pathsend")
 

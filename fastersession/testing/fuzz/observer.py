@@ -13,8 +13,6 @@ from asgiref.compatibility import guarantee_single_callable
 
 from ..browser.answer import Message
 
-__all__ = ["KEY", "Call", "Observer", "plain"]
-
 KEY = "fastersession.testing"  # scope key: the Call of a request
 DEEPEST = 20
 View = Callable[[Any, Any], Awaitable[None]]  # of the session and ``send``

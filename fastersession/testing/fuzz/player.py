@@ -32,8 +32,6 @@ from .scenario import (  # fmt: skip
 )
 from .views import login, logout, probe, respond, write
 
-__all__ = ["Player"]
-
 MOST_TABS = 3
 
 

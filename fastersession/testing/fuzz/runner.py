@@ -25,8 +25,6 @@ from .observer import Observer
 from .player import Player
 from .scenario import Step, Target, clients, fixed_scenarios
 
-__all__ = ["check_app"]
-
 HALF_A_DAY = 12 * 60 * 60
 SECRET = "a secret of the scenarios of check_app, and of nothing else"  # noqa: S105 - guards nothing
 

@@ -17,11 +17,6 @@ from ..browser.answer import Message
 from ..browser.jar import Headers
 from .strategies import asgi_messages, cookie_headers, scopes, session_data
 
-__all__ = [
-    "Leave", "Login", "Logout", "OddScope", "Open", "ReadOn", "Replay", "Respond", "Step", "Target", "Visit", "Wait",
-    "Write", "WrongCookies", "clients", "fixed_scenarios",
-]  # fmt: skip
-
 BROWSERS = "AB"
 WAYS = ("leave", "half-close", "cancel")
 

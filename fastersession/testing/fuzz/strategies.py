@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 from ..browser.answer import Message
 from ..browser.jar import Headers
 
-__all__ = ["asgi_messages", "cookie_headers", "scopes", "session_data"]
-
 Strategy = st.SearchStrategy[Any]
 TOKEN = st.text("abcdefghijklmnopqrstuvwxyz-0123456789", min_size=1, max_size=12).map(str.encode)
 FIELD_VALUE = st.binary(max_size=30).map(lambda raw: raw.translate(None, b"\0\r\n").strip())  # no server lets these by

@@ -9,8 +9,6 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-__all__ = ["login", "logout", "probe", "respond", "write"]
-
 
 async def _answer(send: Callable[[Any], Awaitable[None]]) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": []})

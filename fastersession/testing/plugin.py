@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .clock import FakeClock
     from .faults import FaultyStore
 
+__all__ = ["fastersession_browser", "fastersession_clock", "fastersession_store"]
+
 
 @pytest.fixture
 def fastersession_clock() -> FakeClock:

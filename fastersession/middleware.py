@@ -239,15 +239,11 @@ class FasterSessionMiddleware:
 
     async def _open(self, scope: Any, receive: Any, send: Any) -> Opened | None:
         """Return what a call begins with, its scope to be written to; ``None``: the call is over."""
-        kind, name, show = scope["type"], self._terms.scope_key, None
-        if kind == "lifespan":
-            self._refuse_overlap(applied := scope.get(APPLIED, ()))
-            run = Lifespan(self._engine.calls, self._engine.runs, self._terms.events, receive, send).run
-            await run(self.app, {**scope, APPLIED: (*applied, *self.applied)})
+        kind = scope["type"]
+        if kind != "websocket" and kind != "http":
+            await self._pass(scope, receive, send)
             return None
-        if kind != "http" and kind != "websocket":
-            await self.app(scope, receive, send)
-            return None
+        show, name = None, self._terms.scope_key
         if name in scope:
             self._vacated(scope)
         if type(scope) is not dict or type(scope["headers"]) is not list:  # any iterable, and may be read but once
@@ -256,25 +252,38 @@ class FasterSessionMiddleware:
         if self.exclusion is not None and self.exclusion.covers(scope):
             await self.app(scope, receive, send)
             return None
-        applied = scope.get(APPLIED, ())
-        if applied:
-            self._refuse_overlap(applied)
-        exchange, loader = Exchange(), self._loader
-        origin = foreign_origin(scope["headers"], self._origins) if kind == "websocket" else None
+        applied = self.applied
+        if APPLIED in scope:
+            self._refuse_overlap(scope[APPLIED])
+            applied = *scope[APPLIED], *applied
+        exchange, cookies = Exchange(), self._find(scope["headers"])
         try:
-            if origin is None:
-                session = await loader.open(exchange, self._find(scope["headers"]))
-            else:
+            if kind == "websocket" and (origin := foreign_origin(scope["headers"], self._origins)) is not None:
                 self._terms.events.tell(ForeignOrigin())
-                session = loader.open_foreign(exchange, origin)
+                session = self._loader.open_foreign(exchange, origin)
+            elif cookies is None or self._terms.at_once is None:
+                session = await self._loader.open(exchange, cookies)
+            else:
+                session = self._open_now(exchange, cookies)
         except StoreError as error:
             await self._unavailable(error, scope, receive, send)
             return None
-        if kind == "websocket" and origin is None:
+        finally:
+            del cookies  # no traceback shall show them
+        if kind == "websocket" and not exchange.rare.is_socket:
             exchange.on_socket()
         if show is not None:
             show(name, session)
-        return exchange, session, scope, (*applied, *self.applied)
+        return exchange, session, scope, applied
+
+    async def _pass(self, scope: Any, receive: Any, send: Any) -> None:
+        """Run the application in what has no session: the lifespan, or a type of scope that is not known."""
+        if scope["type"] != "lifespan":
+            await self.app(scope, receive, send)
+            return
+        self._refuse_overlap(applied := scope.get(APPLIED, ()))
+        run = Lifespan(self._engine.calls, self._engine.runs, self._terms.events, receive, send).run
+        await run(self.app, {**scope, APPLIED: (*applied, *self.applied)})
 
     async def _unavailable(self, error: StoreError, scope: Any, receive: Any, send: Any) -> None:
         self._vacated(scope)

@@ -37,6 +37,8 @@ class StartHeaders:
         token = None
         if state.secret is not None or state.intents is not None:
             token = self._token(state)
+        elif not status:  # an accept
+            return message
         given = message["headers"] if "headers" in message else None
         headers: Any = given if type(given) is list else list(given or ())
         if token is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 HeaderList = list[tuple[bytes, bytes]]
 VARY = (b"vary", b"Cookie")
@@ -21,6 +22,7 @@ DIRECTIVE = re.compile(rb"(" + TOKEN + rb")(?:=(?:" + TOKEN + rb"|" + QUOTED + r
 STORING = re.compile(rb"(?i)no-store|public|max-age|s-maxage|immutable|must-understand|stale-.*")
 ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._~-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")  # RFC 6454 section 6.1
 DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
+KEPT_ORIGINS = 64  # in their normal form: a site has few, and each costs as much as all else of a handshake
 
 
 def has_content_length(headers: Iterable[tuple[bytes, bytes]]) -> bool:
@@ -69,6 +71,7 @@ def _unstored(given: Iterable[bytes]) -> bytes:
     return b", ".join([NO_STORE[1], *(member for match, member in named if match and not STORING.fullmatch(match[1]))])
 
 
+@lru_cache(KEPT_ORIGINS)
 def normal_origin(text: str) -> tuple[str, str] | None:
     """Return (scheme, authority without its default port) of an Origin in lower case; ``None`` if it is not one."""
     match = ORIGIN.fullmatch(text.lower())
@@ -84,9 +87,14 @@ def foreign_origin(headers: HeaderList, allowed: frozenset[tuple[str, str]]) -> 
     No Origin means no browser. Host has no scheme, for TLS often ends at a proxy, so it is read with the Origin's;
     X-Forwarded-* is never read, for anybody can send it.
     """
+    for name, _ in headers:
+        if name == b"origin":
+            return _foreign(headers, allowed)
+    return None
+
+
+def _foreign(headers: HeaderList, allowed: frozenset[tuple[str, str]]) -> str | None:
     origins = [value for name, value in headers if name == b"origin"]
-    if not origins:
-        return None
     origin = origins[0].decode("latin-1")
     normal = normal_origin(origin)
     hosts = [value for name, value in headers if name == b"host"]

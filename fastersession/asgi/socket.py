@@ -14,7 +14,7 @@ from typing import Any
 from ..engine.plan import TOUCH_FRACTION, touch_due
 from ..errors import FasterSessionError
 from ..events import SaveFailed
-from ..facts import ENDED, STARTED
+from ..facts import ENDED, NOT_STARTED, STARTED
 from .exchange import Exchange
 from .messages import Message
 
@@ -40,15 +40,19 @@ class OpenSocket:
         self._receive = receive
         self._tried_at = 0.0
 
-    async def receive(self) -> Any:
-        """Receive a message: the call is a save point, the message keeps the session alive."""
-        exchange = self._exchange
-        if exchange.phase != ENDED:
-            if exchange.accessed and exchange.phase == STARTED:
-                self._saves().turn(exchange)
-            self._reading = True
+    def receive(self) -> Awaitable[Any]:
+        """Receive a message: after the start, the call is a save point."""
+        exchange, self._reading = self._exchange, True
+        if exchange.phase == NOT_STARTED:
+            return self._receive()  # type: ignore[no-any-return]
+        if exchange.accessed and exchange.phase == STARTED:
+            self._saves().turn(exchange)
+        return self._received()
+
+    async def _received(self) -> Any:
+        """Receive a message, which keeps the session alive."""
         message = await self._receive()
-        if message["type"] == "websocket.receive" and exchange.phase != ENDED:
+        if message["type"] == "websocket.receive" and self._exchange.phase != ENDED:
             self._reading = False
             self._note_traffic()
         return message

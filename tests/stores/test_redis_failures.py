@@ -98,17 +98,6 @@ async def test_a_full_server_refuses_saves_as_a_whole(own: RedisServer) -> None:
 
 
 @in_loop
-async def test_script_flush_does_no_harm(one: RedisServer) -> None:
-    """Scripts are sent along."""
-    async with opened(one) as store:
-        await make(store)
-        for sets in ({"a": b"1"}, {"a": BIG}):
-            one.cli("script", "flush")
-            assert await store.update(ID, V1, Change(time.time(), sets))
-        assert await store.delete(ID)
-
-
-@in_loop
 async def test_no_connection_to_be_had(own: RedisServer) -> None:
     """maxclients: an error, and the next call after that works."""
     async with opened(own) as store:

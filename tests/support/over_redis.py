@@ -52,12 +52,17 @@ class Wire:
     """A proxy before a server. It cuts the connection instead of passing on the reply to a command that holds `word`.
 
     `inject` is sent before the next reply, as a server gone mad would; `instead` is sent in the place of it, as one
-    that misroutes. `heard` is the reply that was passed on last.
+    that misroutes. `heard` is the reply that was passed on last, `sent` what came from the store, a piece at a time.
+    `at_cut` is called between the server's reply and the cut. A command that holds the key of `denied` is not passed
+    on: its value is the reply. Another `server` serves the next connection; one that ends takes its own along.
     """
 
     def __init__(self, server: RedisServer) -> None:
         self.server, self.word, self.cuts = server, b"", 0
         self.inject = self.instead = self.heard = b""
+        self.sent: list[bytes] = []
+        self.at_cut: Callable[[], object] = bool
+        self.denied: dict[bytes, bytes] = {}
 
     async def __aenter__(self) -> Wire:
         self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -77,10 +82,17 @@ class Wire:
                 self.heard = self.inject + (self.instead or data)
                 self.inject = self.instead = b""
                 writer.write(self.heard)
+            if cutting:
+                self.at_cut()
+            writer.close()
 
         backwards = asyncio.ensure_future(back())
         with contextlib.suppress(ConnectionError):
             while not cutting and (data := await reader.read(65_536)):
+                self.sent.append(data)
+                if said := [reply for word, reply in self.denied.items() if word in data]:
+                    writer.write(said[0])
+                    continue
                 if self.word and self.word in data:
                     self.word, cutting, self.cuts = b"", True, self.cuts + 1
                 far.write(data)

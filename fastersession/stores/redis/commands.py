@@ -12,23 +12,23 @@ from . import scripts as lua
 from .link import pack
 from .record import field, number, to_fields
 from .route import FAST, SURE, Build
+from .scripts import Script, evaluation
 
 MULTI, EXEC = pack((b"MULTI",)), pack((b"EXEC",))
 
 
 class Write(NamedTuple):
-    """One write in both forms. Each form is given whether it is sent again, as ``Build`` says."""
+    """One write in both forms. What each is given, ``Build`` says.
+
+    The large one names no script by its digest: where the server did not know it, MULTI would let HSET through without
+    its guard.
+    """
 
     small: Build
     large: Build
     size: int  # bytes of contents
     replies: int  # to the large form
     kind: str = FAST
-
-
-def evaluation(script: bytes, keys: tuple[bytes, ...], *arguments: bytes) -> bytes:
-    """Return the command that runs a script."""
-    return pack((b"EVAL", script, b"%d" % len(keys), *keys, *arguments))
 
 
 def creation(key: bytes, record_id: bytes, record: Record, now: float) -> Write:
@@ -38,10 +38,10 @@ def creation(key: bytes, record_id: bytes, record: Record, now: float) -> Write:
     arguments = number(now), record.verifier
     to_live = b"%d" % max(left * 1000, 1) if left < 1e12 else b""
 
-    def small(again: bytes) -> bytes:
-        return evaluation(lua.CREATE, (key,), *arguments, again, to_live, *fields)
+    def small(again: bytes, known: bool) -> bytes:
+        return evaluation(lua.CREATE, (key,), *arguments, again, to_live, *fields, known=known)
 
-    def large(again: bytes) -> bytes:
+    def large(again: bytes, _: bool) -> bytes:
         place = evaluation(lua.PLACE, (key, hold), *arguments, again, to_live)
         return b"".join((MULTI, pack((b"HSET", hold, *fields)), place, EXEC))
 
@@ -49,7 +49,7 @@ def creation(key: bytes, record_id: bytes, record: Record, now: float) -> Write:
 
 
 def merge(
-    key: bytes, scripts: tuple[bytes, bytes], now: float, verifier: bytes, change: Change, *renewal: bytes
+    key: bytes, scripts: tuple[Script, Script], now: float, verifier: bytes, change: Change, *renewal: bytes
 ) -> Write:
     """Return the write of a change.
 
@@ -60,17 +60,21 @@ def merge(
     sets = [part for name, value in change.sets.items() for part in (field(name), value)]
     deletes = [field(name) for name in change.deletes]
     idle = b"" if change.idle_timeout is None else number(change.idle_timeout)
-    head = (number(now), verifier, change.lease or b"", number(change.accessed_at), idle, *(renewal or (b"", b"")))
+    head = (number(now), verifier, change.lease or b"", number(change.accessed_at), idle)
 
-    def small(again: bytes) -> bytes:
-        return evaluation(scripts[0], (key,), *head, again, b"%d" % len(deletes), *deletes, *sets)
+    def tail(again: bytes) -> tuple[bytes, ...]:
+        return (*renewal, again) if renewal else ()
 
-    def large(again: bytes) -> bytes:
-        guard = evaluation(lua.GUARD, (key, hold), *head, again)
+    def small(again: bytes, known: bool) -> bytes:
+        return evaluation(scripts[0], (key,), *head, b"%d" % len(deletes), *tail(again), *deletes, *sets, known=known)
+
+    def large(again: bytes, _: bool) -> bytes:
+        proof = *head, b"0", *tail(again)
+        guard = evaluation(lua.GUARD, (key, hold), *proof)
         contents = [pack((b"HSET", key, *sets))] if sets else []
         if deletes:
             contents.append(pack((b"HDEL", key, *deletes)))
-        return b"".join((MULTI, guard, *contents, evaluation(scripts[1], (key, hold), *head, again, b"0"), EXEC))
+        return b"".join((MULTI, guard, *contents, evaluation(scripts[1], (key, hold), *proof), EXEC))
 
     size = sum(map(len, sets)) + sum(map(len, deletes))
     return Write(small, large, size, 4 + bool(sets) + bool(deletes), SURE if renewal else FAST)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, cast
 
 from redis.asyncio import Redis, RedisCluster
@@ -19,9 +19,11 @@ from redis.exceptions import (
     ClusterDownError,
     MasterDownError,
     MovedError,
+    NoScriptError,
     ReadOnlyError,
     RedisClusterException,
     RedisError,
+    ResponseError,
     SlotNotCoveredError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -29,10 +31,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from ...errors import ConfigError, StoreError
 from ..words import ENCODED, UNREADABLE, remedy, shown, told
 from .link import SECONDS, Link, pack
-from .scripts import PROBE
+from .scripts import PROBE, evaluation
 
 Client = Redis | RedisCluster
-Build = Callable[[bytes], bytes]  # packs what to send, given b"" at first and b"1" at a retry
+# Packs what to send, given b"" at first and b"1" at a retry, and whether the server should know the scripts.
+Build = Callable[[bytes, bool], bytes]
 
 FAST, BULK, SURE = "fast", "bulk", "sure"
 PAUSES = (0.01, 0.1)  # before the retries after a lost connection: two fit into the 2 s that a store call may take
@@ -107,6 +110,7 @@ class Route:
         self._cluster = client if isinstance(client, RedisCluster) else None
         self._nodes: dict[str, Node] = {}
         self._refreshing: asyncio.Task[None] | None = None
+        self._digests = False
 
     async def open(self, key: bytes) -> None:
         """Connect to the server of ``key`` and check that it will do, by writing ``key`` and removing it.
@@ -119,8 +123,8 @@ class Route:
                 async with asyncio.timeout(SECONDS * 2):
                     await self._cluster.initialize()
             async with asyncio.timeout(None if self._cluster else OPEN_SECONDS):
-                _check(await self.ask(key, lambda _: pack((b"HELLO",))), self._cluster is not None)
-                await self.ask(key, lambda _: pack((b"EVAL", PROBE, b"2", key, key + b":hold")))
+                _check(await self.ask(key, lambda *_: pack((b"HELLO",))), self._cluster is not None)
+                await self._probe(key, key + b":hold")
         except FAILED as error:
             said = str(error) or type(error).__name__
             doubtful = self._place.endswith("...")  # then redis-py may take a part of the password for the place
@@ -151,14 +155,31 @@ class Route:
             try:
                 if link is None:
                     link = self._node(key).links[kind]
-                if replies == 1 and not asking:
-                    return await link.send(build(again))
-                return await _exchange(link, build(again), replies, asking)
+                try:
+                    return await _exchange(link, build(again, self._digests), replies, asking)
+                except ResponseError as error:
+                    if not _unheard(error):
+                        raise
+                    self._digests &= isinstance(error, NoScriptError)
+                return await _exchange(link, build(again, False), replies, asking)
             except FAILED as error:
                 _give_up(error, attempt)
                 link, asking = await self._turn(error, link, kind, attempt)
                 again = b"1"
         raise RedisConnectionError("the cluster sends every request somewhere else")
+
+    async def _probe(self, *keys: bytes) -> None:
+        """Have every command called that scripts call, and learn whether a script may be called by its digest."""
+
+        def probe(_: bytes, known: bool) -> bytes:
+            return evaluation(PROBE, keys, known=known)
+
+        await self.ask(keys[0], probe)
+        self._digests = True
+        try:
+            await self.ask(keys[0], probe)
+        except ResponseError:  # in whatever words: it has just been carried out as text
+            self._digests = False
 
     async def settle(self, key: bytes) -> None:
         """Wait a little until a replica has what was written last under the key."""
@@ -227,8 +248,20 @@ def _give_up(error: Exception, attempt: int) -> None:
         raise error
 
 
-async def _exchange(link: Link, packed: bytes, replies: int, asking: bool) -> Any:
+def _unheard(error: ResponseError) -> bool:
+    """Return whether the server refused to call a script by its digest, so that it has done nothing.
+
+    It does not know the script, or the command: no right to it, no such command. A script has no such words.
+    """
+    return isinstance(error, NoScriptError) or "evalsha" in str(error).lower()
+
+
+def _exchange(link: Link, packed: bytes, replies: int, asking: bool) -> Awaitable[Any]:
     """Return the one reply, or those of ``EXEC``. Raise the first error among them."""
+    return _several(link, packed, replies, asking) if asking or replies > 1 else link.send(packed)
+
+
+async def _several(link: Link, packed: bytes, replies: int, asking: bool) -> Any:
     answers = await link.send(ASKING + packed if asking else packed, replies + asking)
     for reply in (*answers, *(answers[-1] if replies > 1 and isinstance(answers[-1], list) else ())):
         if isinstance(reply, Exception):

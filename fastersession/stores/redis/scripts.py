@@ -1,7 +1,8 @@
 """What Redis does in one step: scripts over the fields of ``record``.
 
-Rules of residence: Lua; nothing here runs. A save sends its script along (plain EVAL: it costs what
-EVALSHA does and knows no NOSCRIPT), so scripts are short; indentation and line ends are for the reader only.
+Rules of residence: Lua, and the command that runs it; nothing here runs. A server keeps what EVAL has sent it until it
+restarts or forgets (SCRIPT FLUSH), Redis 7.4 the last 500 of them only, and a large save always sends its scripts
+along: so they are short. Indentation and line ends are for the reader only.
 
 A script gets the time as ``ARGV[1]`` and the record as ``KEYS[1]``, and returns 0 if it refuses, else 1; those that
 are worth waiting for a replica return 1 more for each replica there is.
@@ -9,9 +10,28 @@ are worth waiting for a replica return 1 more for each replica there is.
 
 from __future__ import annotations
 
+import hashlib
+from typing import NamedTuple
 
-def _lua(*parts: str) -> bytes:
-    return " ".join(" ".join(parts).split()).encode()
+from .link import pack
+
+
+class Script(NamedTuple):
+    """What EVAL takes, and what EVALSHA takes in its place."""
+
+    text: bytes
+    digest: bytes
+
+
+def evaluation(script: Script, keys: tuple[bytes, ...], *arguments: bytes, known: bool = False) -> bytes:
+    """Return the command that runs a script: by its digest if the server should know it, else with its text."""
+    what = (b"EVALSHA", script.digest) if known else (b"EVAL", script.text)
+    return pack((*what, b"%d" % len(keys), *keys, *arguments))
+
+
+def _lua(*parts: str) -> Script:
+    text = " ".join(" ".join(parts).split()).encode()
+    return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
 
 
 # n: now, t: last access, i: idle timeout, x: absolute end, live: neither has passed
@@ -45,32 +65,38 @@ local w=type(f)=='string' and m(f:match('connected_slaves:(%d+)'))or 0
 """
 
 # ARGV of all that follows up to PLACE: 2 verifier, 3 owner of the lease or '', 4 last access, 5 idle timeout or '',
-# 6 new verifier or '', 7 new absolute end, 8 '1' if tried before, 9 how many names to delete, names, fields and values
-_OWN = f"""
-if not live or r[1]~=a[2] and (a[6]~='' or {_NOT_BEFORE}) then return 0 end
-if a[3]~='' and (r[5]~=a[3] or n>=(m(r[6])or 0)) then return 0 end
-"""
-_MERGE = f"""
-if m(a[4])>t then t=m(a[4]) c('HSET',k,'t',a[4]) end
-if a[5]~='' then i=m(a[5]) c('HSET',k,'i',a[5]) end
-c('HINCRBY',k,'n',1)
-local s=10+a[9]
-{_SET}
-for j=10,s-1 do c('HDEL',k,a[j]) end
-{_EXPIRE}
-"""
-_AGAIN = "if live and a[8]~='' and r[1]==a[6] then return 1+w end"
-_RENEW = "c('HSET',k,'v',a[6],'x',a[7],'r',a[4],'b',a[2]..a[6]) x=m(a[7])"
+# 6 how many names to delete; of a regeneration 7 new verifier, 8 new absolute end, 9 '1' if tried before; then names,
+# fields and values.
+_OWN = f"if not live or r[1]~=a[2] and {_NOT_BEFORE} then return 0 end"
+_OWN_NOW = "if not live or r[1]~=a[2] then return 0 end"
+_LEASED = "if a[3]~='' and (r[5]~=a[3] or n>=(m(r[6])or 0)) then return 0 end"
 
-UPDATE = _lua(_READ, _OWN, _MERGE, "return 1")
-REGENERATE = _lua(_READ, _REPLICAS, _AGAIN, _OWN, _RENEW, _MERGE, "return 1+w")
+
+def _merge(first: int) -> str:
+    """Return the part that writes. ``ARGV[first]`` is the first name to delete, or what comes in its place."""
+    return f"""
+    if m(a[4])>t then t=m(a[4]) c('HSET',k,'t',a[4]) end
+    if a[5]~='' then i=m(a[5]) c('HSET',k,'i',a[5]) end
+    c('HINCRBY',k,'n',1)
+    local s={first}+a[6]
+    {_SET}
+    for j={first},s-1 do c('HDEL',k,a[j]) end
+    {_EXPIRE}
+    """
+
+
+_AGAIN = "if live and a[9]~='' and r[1]==a[7] then return 1+w end"
+_RENEW = "c('HSET',k,'v',a[7],'x',a[8],'r',a[4],'b',a[2]..a[7]) x=m(a[8])"
+
+UPDATE = _lua(_READ, _OWN, _LEASED, _merge(7), "return 1")
+REGENERATE = _lua(_READ, _REPLICAS, _AGAIN, _OWN_NOW, _LEASED, _RENEW, _merge(10), "return 1+w")
 
 # Large values do not go through Lua: MULTI; GUARD; HSET; HDEL; FINISH_...; EXEC. The guard moves a record that must
 # not be written out of the way (KEYS[2]), and the end puts it back; what HSET made of nothing has no verifier.
 GUARD = _lua(
     _READ,
     f"""
-    local own=r[1] and (r[1]==a[2] or a[6]=='' and {_BEFORE} or a[8]~='' and r[1]==a[6])
+    local own=r[1] and (r[1]==a[2] or not a[7] and {_BEFORE} or a[9]=='1' and r[1]==a[7])
     if a[3]~='' and (r[5]~=a[3] or n>=(m(r[6])or 0)) then own=false end
     if r[1] and not (live and own) then c('RENAME',k,KEYS[2]) end
     return 1
@@ -82,8 +108,8 @@ redis.call('UNLINK',KEYS[1])
 if redis.call('EXISTS',KEYS[2])==1 then redis.call('RENAME',KEYS[2],KEYS[1]) end
 return 0 end
 """
-FINISH_UPDATE = _lua(_UNDO, UPDATE.decode())
-FINISH_REGENERATE = _lua(_UNDO, REGENERATE.decode())
+FINISH_UPDATE = _lua(_UNDO, UPDATE.text.decode())
+FINISH_REGENERATE = _lua(_UNDO, REGENERATE.text.decode())
 
 # ARGV: 2 verifier, 3 '1' if tried before, 4 time to live in ms or '', 5... fields and values. A large new record is
 # written to KEYS[2] by HSET first, and PLACE moves it.

@@ -22,10 +22,11 @@ try:
 
     from ..words import shown
     from . import scripts as lua
-    from .commands import Write, creation, evaluation, merge
+    from .commands import Write, creation, merge
     from .link import pack
     from .record import RECORD_ID, number, to_record
     from .route import BULK, FAILED, FAST, SURE, Build, Client, Node, Route, client_of
+    from .scripts import evaluation
 except ImportError as missing:
     raise ImportError('RedisStore needs redis-py and hiredis: pip install "fastersession[redis]"') from missing
 
@@ -43,7 +44,8 @@ class RedisStore:
     ``a`` + name. The server removes a session by itself, a minute after its end.
 
     Reading is one command and one round trip, a save is another: a script, or for more than 1 KB of changes a
-    transaction, so that large values go through no script. Deletions and regenerations wait, for 100 ms at most,
+    transaction, so that large values go through no script. A script is called by its digest (EVALSHA), and sent
+    (EVAL) to a server that does not know it, or refuses EVALSHA. Deletions and regenerations wait, for 100 ms at most,
     until a replica has them, where there is one.
 
     Connections: up to three per process and server, shared by all tasks, made when first needed: one for all small
@@ -107,7 +109,7 @@ class RedisStore:
         """Read, in one round trip, without a write."""
         key = self._key(record_id)
         command = b"*2\r\n$7\r\nHGETALL\r\n$%d\r\n%b\r\n" % (len(key), key)
-        reply = await self._ask(key, lambda _: command)
+        reply = await self._ask(key, lambda *_: command)
         try:
             fields = reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
         except (TypeError, ValueError):
@@ -125,7 +127,7 @@ class RedisStore:
         return bool(await self._write(key, creation(key, record_id, record, self.clock())))
 
     async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
-        """Merge, in one round trip. Sends what has changed and some 800 bytes."""
+        """Merge, in one round trip. Sends what has changed and some 250 bytes."""
         key, scripts = self._key(record_id), (lua.UPDATE, lua.FINISH_UPDATE)
         return bool(await self._write(key, merge(key, scripts, self.clock(), verifier, change)))
 
@@ -213,10 +215,13 @@ class RedisStore:
             raise self._out_of_step(key)
         return reply
 
-    async def _eval(self, record_id: bytes, script: bytes, *arguments: bytes, kind: str = FAST) -> int:
-        key = self._key(record_id)
-        command = evaluation(script, (key,), number(self.clock()), *arguments)
-        return self._outcome(key, await self._ask(key, lambda _: command, kind=kind))
+    async def _eval(self, record_id: bytes, script: lua.Script, *arguments: bytes, kind: str = FAST) -> int:
+        key, now = self._key(record_id), number(self.clock())
+
+        def build(_: bytes, known: bool) -> bytes:
+            return evaluation(script, (key,), now, *arguments, known=known)
+
+        return self._outcome(key, await self._ask(key, build, kind=kind))
 
     async def _write(self, key: bytes, write: Write) -> int:
         if write.size > SMALL:

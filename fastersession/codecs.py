@@ -6,18 +6,14 @@ caller names the attribute. ``name`` stands beside each value, so no value is ev
 
 from __future__ import annotations
 
-import json
-import marshal
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, Protocol
 
 from .errors import CodecError, ConfigError
+from .plainjson import read, to_json, write
 
 _MARK = 1  # the first byte of what has tags: no JSON begins with it (RFC 8259, section 2)
-_VERSION = 2  # of marshal: the newest that writes equal values of equal types as equal bytes, whoever shares them
-_to_json = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
-_read_json = json.JSONDecoder().raw_decode
 
 
 class Codec(Protocol):
@@ -42,7 +38,8 @@ class JsonCodec:
 
     Tagged are tuple, bytes, date, time, datetime, timedelta, UUID, Decimal, set, markupsafe's ``Markup``, and the
     members of ``enums``. Keys of dicts are ``str``, time zones are ``datetime.timezone``, and no offset is
-    below a second. A subclass of any of these types is refused, for it would come back as its base.
+    below a second. A subclass of any of these types is refused, for it would come back as its base. Where msgspec is
+    installed it writes and reads plain JSON, in the same bytes.
 
     :param enums: Enum classes whose members are kept, under the class's qualified name and the member's name. Only a
         codec that has the class can read them: give it to every worker before one keeps a member.
@@ -63,7 +60,8 @@ class JsonCodec:
         :raises CodecError: the value would not come back as it was; says where, which class, and what to do.
         """
         try:
-            return _SCALARS.get(type(value), _json_of)(value).encode("utf-8", "surrogatepass")
+            scalar = _SCALARS.get(type(value))
+            return write(value) if scalar is None else scalar(value).encode("utf-8", "surrogatepass")
         except Exception:  # noqa: S110 - JSON does not have it, or it is refused below, with a reason
             pass
         from .tagged import to_tagged
@@ -80,11 +78,7 @@ class JsonCodec:
                 from .tagged import from_tagged
 
                 return from_tagged(data[1:].decode("utf-8", "surrogatepass"), self._classes)
-            text = data.decode("utf-8", "surrogatepass")
-            value, end = _read_json(text)  # a fifth of the time of json.loads, which looks for white space
-            if end != len(text):
-                raise ValueError("more than one value")
-            return value
+            return read(data)
         except Exception as error:
             raise CodecError(f"not written by this codec: {type(error).__name__}") from None
 
@@ -169,25 +163,8 @@ class PickleCodec:
         return self._pickle.loads(data)
 
 
-def _json_of(value: Any) -> str:
-    """Return the JSON of a container.
-
-    Equality sees no subclass (``True == 1``) and not the sign of zero; ``marshal`` does, and refuses what is not
-    exactly a builtin type. Another thread may write between the first two looks: then the third is at a copy.
-
-    :raises Exception: of any kind: it would not come back as it was, type and value.
-    """
-    text = _to_json(value)
-    if marshal.dumps(_read_json(text)[0], _VERSION) != marshal.dumps(value, _VERSION):
-        kept = marshal.dumps(value, _VERSION)
-        text = _to_json(marshal.loads(kept))  # noqa: S302 - made in the line above
-        if marshal.dumps(_read_json(text)[0], _VERSION) != kept:
-            raise ValueError("it comes back as something else")
-    return text
-
-
 # How each is written. Of a float or int that JSON has no word for, these raise.
-_SCALARS: Mapping[type, Callable[[Any], str]] = {int: str, **dict.fromkeys((str, float, bool, type(None)), _to_json)}
+_SCALARS: Mapping[type, Callable[[Any], str]] = {int: str, **dict.fromkeys((str, float, bool, type(None)), to_json)}
 
 
 def _enums_by_name(enums: Iterable[type[Enum]]) -> dict[str, type[Enum]]:

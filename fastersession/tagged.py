@@ -23,8 +23,8 @@ from typing import Any
 from uuid import UUID
 
 from .errors import CodecError
+from .plainjson import to_json
 
-_to_json = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
 _AS_IT_IS = frozenset({str, int, bool, type(None)})
 _BASES = (str, int, float, bytes, list, dict, tuple, set, datetime, date, time, timedelta, Decimal, UUID)
 _INSTEAD: Mapping[type, str] = {frozenset: "a set", bytearray: "bytes", memoryview: "bytes", deque: "a list"}
@@ -37,7 +37,7 @@ def to_tagged(attribute: str, value: Any, enums: Mapping[type[Enum], str]) -> st
     :raises CodecError: some part of it cannot come back as it was.
     """
     try:
-        return _to_json(_Writer(enums).plain(value))
+        return to_json(_Writer(enums).plain(value))
     except _Refused as refused:
         place, words = refused.place(attribute), refused.words.replace("<attribute>", repr(attribute))
     except RecursionError:
@@ -97,7 +97,7 @@ class _Writer:
         if kind is tuple:
             return {"$tuple": self._each(value)}
         if kind is set:
-            return {"$set": sorted(self._each(list(value), "{...}"), key=_to_json)}
+            return {"$set": sorted(self._each(list(value), "{...}"), key=to_json)}
         return _LEAVES.get(kind, self._rare)(value)
 
     def _each(self, values: Iterable[Any], step: str = "") -> list[Any]:

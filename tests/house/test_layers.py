@@ -43,6 +43,7 @@ FLOOR_OF = {
     "state": "session",
     "config": "middleware",
     "stores.base": "contract",
+    "plainjson": "codecs",
     "tagged": "codecs",
     **dict.fromkeys(("demo", "integrations", "testing", "__main__"), "outside"),
 }
@@ -60,7 +61,7 @@ DRIVERS: dict[str, set[str]] = {
     "starlette": {"integrations.starlette"},
     "h11": {"demo.upstream"},
     "uvicorn": {"__main__"},
-    "msgspec": {"codecs"},
+    "msgspec": {"codecs", "plainjson"},
     "markupsafe": {"tagged"},
     "redis": {"stores.redis"},
     "hiredis": {"stores.redis"},
@@ -69,13 +70,13 @@ DRIVERS: dict[str, set[str]] = {
 
 # Parts of the standard library with the only parts of the core that may import them.
 RESERVED: dict[str, set[str]] = {
-    "hashlib": {"crypto", "stores.sql.statements"},
+    "hashlib": {"crypto", "stores.redis.scripts", "stores.sql.statements"},
     "hmac": {"crypto"},
     "secrets": {"crypto", "engine.exclusive"},
     "random": {"engine.exclusive"},
     "uuid": {"tagged"},
     "pickle": {"codecs"},
-    "marshal": {"codecs"},
+    "marshal": {"plainjson"},
     "http": set(),
     "socket": set(),
     "threading": {"state", "stores.sqlite.threads"},
@@ -83,7 +84,7 @@ RESERVED: dict[str, set[str]] = {
     "time": {"asgi.socket", "log", "stores"},
     "warnings": {"config"},
     "logging": {"config", "events", "log", "middleware", "stores.memory"},
-    "json": {"codecs", "engine.packing", "tagged"},
+    "json": {"engine.packing", "plainjson", "tagged"},
 }
 OUTSIDE = ("demo", "integrations", "testing", "__main__")  # nothing of the core imports these
 PUBLIC = {"", "stores", "stores.base", "stores.memory"}  # of what users may import, what these need

@@ -17,7 +17,7 @@ from driver import Browser, in_loop
 from over_redis import KEY, Wire, change, opened
 from routes import Call, serve
 from servers_redis import RedisServer, replicated, standalone, until
-from store_subject import ID, OWNER, V1, V2, Factory, content, make
+from store_subject import ID, OWNER, V1, V2, V3, Factory, content, make
 
 from fastersession.errors import StoreError
 from fastersession.stores.base import Change, Record
@@ -160,15 +160,17 @@ async def test_s12_no_transaction_names_a_script_by_its_digest(one: RedisServer)
     """S12: a server without scripts refuses a large save as ever: what MULTI holds needs none."""
     async with Wire(one) as wire, opened(wire.url) as store:
         for size in (2000, 100_000):
-            large = {"a": bytes(size)}
+            large, other = {"a": bytes(size)}, {"a": b"x" * size}
             for verb, done in (
                 (store.create(ID, Record(V1, time.time(), 99.0, math.inf, large)), True),
-                (store.update(ID, V2, Change(time.time(), large, ("b",))), False),
-                (store.update(ID, V1, Change(time.time(), large, lease=OWNER)), False),
+                (store.create(ID, Record(V2, time.time(), 99.0, math.inf, other)), False),
+                (store.update(ID, V2, Change(time.time(), other, ("b",))), False),
+                (store.update(ID, V1, Change(time.time(), other, lease=OWNER)), False),
                 (store.update(ID, V1, Change(time.time(), large, ("b",))), True),
-                (store.regenerate(ID, V2, V1, math.inf, Change(time.time(), large)), False),
+                (store.regenerate(ID, V2, V1, math.inf, Change(time.time(), other)), False),
                 (store.regenerate(ID, V1, V2, math.inf, Change(time.time(), large)), True),
-                (store.regenerate(ID, V2, V1, math.inf, Change(time.time(), large)), True),
+                (store.regenerate(ID, V1, V3, math.inf, Change(time.time(), other)), False),  # once is enough
+                (store.update(ID, V1, Change(time.time(), large)), True),  # and the one before may still save
             ):
                 before = one.cli("dump", KEY)
                 forget(one)

@@ -8,10 +8,9 @@ How msgspec (0.18.2 to 0.23) differs from ``json``, and what is done about it:
     it writes 1e16, 0.00001, 1e-7 where json has 1e+16,       each float that it has written is compared with Python's
     1e-05, 1e-07; and null for NaN                            word, the value that it wrote with the one that was given
     it takes tuple, set, dataclasses, and int for keys        the same
-    it reads floats by an algorithm of its own                Python reads them, from their text
     it passes over white space around a value                 such bytes are left to json
-    it refuses half characters, NaN, and int of more than     what it refuses is left to json
-    64 bits (to write) or 4,300 digits (to read)
+    it refuses half characters, NaN, 1e999, and int of more   what it refuses is left to json
+    than 64 bits (to write) or 4,300 digits (to read)
 
 orjson reads an int of more than 64 bits as a float, without a word. It writes faster still, but all but a tenth of the
 time goes into the comparison: so there is one library, for both directions.
@@ -53,7 +52,7 @@ def fast() -> Fast | None:
     try:
         from msgspec.json import Decoder, Encoder
 
-        part = Fast(Encoder().encode, Decoder(float_hook=_as_json_writes).decode, Decoder(float_hook=float).decode)
+        part = Fast(Encoder().encode, Decoder(float_hook=_as_json_writes).decode, Decoder().decode)
         return part if part.write(_SPELT) == to_json(_SPELT).encode() else None
     except Exception:
         return None
@@ -97,8 +96,9 @@ def read(data: bytes) -> Any:
 def _written(value: Any, kept: bytes, encode: Callable[[Any], Text], decode: Callable[[Text], Any]) -> Text:
     """Encode a value of which ``kept`` is marshal's form, and prove by that that it comes back as it was.
 
-    Equality sees no subclass (``True == 1``) and not the sign of zero; ``marshal`` does, and refuses what is not
-    exactly a builtin type. Another thread may write between the first two looks: then the third is at a copy.
+    Equality sees no subclass (``True == 1``) and not the sign of zero; ``marshal`` does: it refuses what is not exactly
+    a builtin type, or writes it as bytes (a float of numpy). Another thread may write between the first two looks: then
+    the third is at a copy.
     """
     text = encode(value)
     if marshal.dumps(decode(text), _VERSION) != kept:

@@ -12,7 +12,7 @@ import sys
 import types
 import uuid
 from collections.abc import Callable, Iterator
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 
 import msgspec
@@ -111,6 +111,20 @@ def test_s8_every_worker_reads_the_same_values(value: Any) -> None:
     assert shape(plainjson.read(as_json_writes(value))) == shape(value)
 
 
+def between(value: float, digits: int, more: str) -> str:
+    """The decimal half-way between a float and the next, where two readers may round apart, cut or with more behind."""
+    with localcontext(prec=1200):  # more digits than any float has
+        middle = (Decimal(value) + Decimal(math.nextafter(value, math.inf))) / 2
+        whole, _, power = f"{middle:.{digits}e}".partition("e")
+    return f"{whole}{more}e{power}"
+
+
+decimals = st.builds(
+    between,
+    floats.filter(lambda value: abs(value) < 1e308),
+    st.integers(1, 800),
+    st.sampled_from(["", "1", "0001", "9"]),
+)
 # What nobody of ours writes. The second part cuts and joins pieces that mean something to a parser.
 PIECES = [
     b"0", b"1", b"-", b"+", b".", b"e", b"E", b"00", b"1e5", b"1E400", b"-1e-400", b"-0", b"-0.0", b"1.", b".5", b"0x1",
@@ -129,6 +143,7 @@ soup = st.one_of(
         lambda whole, at, piece: whole[: at % (len(whole) + 1)] + piece + whole[at % (len(whole) + 1) :],
         plain.map(as_json_writes), st.integers(0, 1000), st.sampled_from(PIECES),
     ),
+    decimals.map(str.encode),
     st.builds(lambda whole, at: whole[: at % (len(whole) + 1)], plain.map(as_json_writes), st.integers(0, 1000)),
 )  # fmt: skip
 
@@ -145,6 +160,7 @@ soup = st.one_of(
 @example(b"[-%s]" % (b"1" * 4300))
 @example(b"[%s]" % (b"1" * 4301))
 @example(b"%s.5" % (b"1" * 5000))
+@example(b"[9007199254740993.0,9007199254740992.99999999999999999999999999,1.7976931348623158079e308]")
 @example(b"0.%s1" % (b"0" * 400))
 @example(b'{"\\ud800":1}')
 @example(b'{"\xed\xa0\x80":[1e400]}')
@@ -173,6 +189,13 @@ class Number(int): ...
 class Fraction(float): ...
 
 
+class Scalar(float):
+    """As a float of numpy: marshal takes it for bytes, from Python 3.12 on, where classes can say so."""
+
+    def __buffer__(self, flags: int) -> memoryview:
+        return memoryview(struct.pack("d", self))
+
+
 class Row(list[Any]): ...
 
 
@@ -192,8 +215,9 @@ class Struct(msgspec.Struct):
 
 
 STRANGE: list[Any] = [
-    Text("a"), Number(1), Fraction(1.5), Row(), Table(), Level.LOW, Name.ANNA, Struct(), (), (1, [2]), {1}, frozenset(),
-    b"a", bytearray(b"a"), memoryview(b"a"), math.nan, math.inf, -math.inf, 1j, ..., uuid.UUID(int=1), Decimal("1.5"),
+    Text("a"), Number(1), Fraction(1.5), Scalar(1.5), Row(), Table(), Level.LOW, Name.ANNA, Struct(), (), (1, [2]), {1},
+    frozenset(), b"a", bytearray(b"a"), memoryview(b"a"), math.nan, math.inf, -math.inf, 1j, ..., uuid.UUID(int=1),
+    Decimal("1.5"),
     datetime.datetime(2026, 1, 1), datetime.date(2026, 1, 1), datetime.timedelta(1), collections.OrderedDict(a=1),
     collections.defaultdict(int), collections.deque(), types.MappingProxyType({}), msgspec.Raw(b"1"), msgspec.UNSET,
     {1: 2}, {None: 1}, {True: 1}, {1.5: 1}, {Text("a"): 1}, {Name.ANNA: 1}, {(): 1}, {b"a": 1}, object(), int, print,

@@ -137,7 +137,7 @@ async def test_large_saves_in_a_storm_of_regenerations_and_logouts(one: RedisSer
 
 @in_loop
 async def test_an_untouched_megabyte_costs_nothing(one: RedisServer) -> None:
-    """Beside 1 MB, changing a counter sends under 1 KB, in one command; reading is one command too."""
+    """Beside 1 MB, changing a counter is one small command, the script included; reading is one command too."""
 
     def stat(name: bytes) -> int:
         return int(next(line for line in one.cli("info", "stats").split() if line.startswith(name)).partition(b":")[2])

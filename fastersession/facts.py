@@ -17,6 +17,8 @@ NO_NAMES: dict[str, None] = {}  # never added to
 
 NOT_STARTED, STARTED, FAILED, ENDED = range(4)
 
+SCALARS = frozenset({str, int, float, bool, bytes, type(None)})  # whose values cannot change inside
+
 LEFT_WITHOUT_COOKIE = (
     "the response headers have left without a session cookie, so nobody could ever read it: "
     "write the first attribute before streaming starts, or call session.establish() there"
@@ -119,7 +121,7 @@ class Rare:
     """What few requests know of their session. Those that know none of it share one; it is never written to."""
 
     __slots__ = (
-        "adopted", "commits", "encoded", "failure", "is_shared", "is_socket", "late", "lease", "loss",
+        "adopted", "commits", "encoded", "failure", "handed", "is_shared", "is_socket", "late", "lease", "loss",
         "refusal",
     )  # fmt: skip
 
@@ -130,6 +132,7 @@ class Rare:
         self.commits: Any = None  # the lock that keeps two commits to a store of bytes apart, and its event loop
         self.encoded = encoded  # ``base`` as a store of bytes has it
         self.failure: FasterSessionError | None = None  # what a save of this request raised, to be raised at its end
+        self.handed: set[object] | None = set()  # names of what the application holds; None: all, and all to come
         self.is_shared = is_shared
         self.is_socket = is_socket
         self.late: dict[str, None] = NO_NAMES  # names written after the end and not saved

@@ -29,6 +29,10 @@ what is asked for meanwhile is for the next. A lock keeps two threads from losin
 ``accessed`` is no fact, but a gate: while it is false, a save point need not look. A method of the dict sets it after
 its work, so that a save point in another thread never takes a change for seen.
 
+In a store of bytes only what was *handed out* can have changed inside: what the application was given, or has put there
+(``handed_out``, ``NotingSession``). A save point encodes and compares nothing else that is still the same object. A
+note lasts as long as the session object, for a value may be kept over any save point, and a view over a ``reload()``.
+
 The object that a request is (asgi's ``Exchange``) is its state, for a second one costs 5 % of a plain request. It holds
 the ``Session`` while it runs only: as a cycle both would wait for the collector, and so would the warning of late
 writes. So whoever needs the attributes is given the session, too.
@@ -42,19 +46,7 @@ from typing import Any
 
 from .crypto.tokens import draw
 from .errors import FasterSessionError
-from .facts import (
-    EMPTY,
-    FAILED,
-    NOT_STARTED,
-    USUAL,
-    USUAL_SOCKET,
-    Host,
-    Intents,
-    Lease,
-    Loss,
-    Rare,
-    Status,
-)
+from .facts import EMPTY, FAILED, NOT_STARTED, USUAL, USUAL_SOCKET, Host, Intents, Lease, Loss, Rare, Status
 from .stores.base import Record
 
 NEW, LIVE, SUPERSEDED, GONE, FOREIGN = Status
@@ -202,6 +194,15 @@ class State:
         """Keep commits apart by this lock, made in this event loop, from here on."""
         rare = self.rare
         (self.rarely() if rare.is_shared else rare).commits = lock, loop
+
+    def handed_out(self, names: Iterable[object] | None) -> None:
+        """Note what the application holds, and may change inside, from here on; ``None``: all, and all to come."""
+        rare = self.rarely()
+        if names is None:
+            rare.handed = None
+        elif (handed := rare.handed) is not None:
+            handed.update(names)
+        self.accessed = True  # last: a save point in another thread may not have seen the note
 
     # --- wishes ---
 

@@ -181,7 +181,7 @@ class Exchange(RequestManager):
             return
         saves, session = self.host.saves, self.session
         accessed, self.accessed = self.accessed, False
-        moves = motion(session, self.base) if accessed else 0
+        moves = motion(session, self.base, self.rare.handed) if accessed else 0
         self.accessed = moves == 2  # what was handed out may change at any time
         work = moves > 0 or self.intents is not None or saves.is_busy(self) or saves.is_due(self)
         while work:
@@ -217,8 +217,8 @@ class Exchange(RequestManager):
         self.accessed = self.rare.failure is not None  # the next save point need not look unless something happens
         if self.host.at_once is not None:
             return not unchanged(session, self.base)
-        if motion(session, self.base) or self.host.saves.is_busy(self):  # another task's commit has taken its intents
-            self.accessed = True
+        if motion(session, self.base, self.rare.handed) or self.host.saves.is_busy(self):
+            self.accessed = True  # a commit of another task, which is at work, has taken its intents
         return self.accessed
 
     def look(self) -> None:
@@ -234,7 +234,7 @@ class Exchange(RequestManager):
         if type(value) is dict:
             dict.clear(session)
             dict.update(session, value)
-            self.used()
+            self.handed_out(None)  # the application holds the dict
         else:
             Session.clear(session)
 

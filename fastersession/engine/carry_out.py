@@ -20,7 +20,7 @@ from ..state import State
 from ..stores.base import Change, Record
 from .calls import Calls
 from .plan import Action
-from .values import Values, Work
+from .values import Encoded, Values, Work
 
 CREATE_TRIES = 3  # a taken id is a broken random generator, not bad luck
 WHY_SUPERSEDED = "its cookie was replaced a moment ago by another request"
@@ -48,9 +48,10 @@ class Actions:
         self._lifetime = lifetime
         self._max_age = max_age
 
-    async def reload(self, session: Session, state: State) -> None:
+    async def reload(self, session: Session, state: State, once: Encoded | None = None) -> None:
         """Take the store's state, and put the unsaved changes on top.
 
+        :param once: see ``Values.compare``.
         :raises StoreError: the store failed.
         """
         if state.status is not LIVE:
@@ -63,7 +64,7 @@ class Actions:
         if state.record_id is not record_id:  # invalidated while the store worked
             return
         mine = snapshot(session)
-        work = self._values.compare(state, mine)
+        work = self._values.compare(state, mine, once)
         if record is None or not _proves(verifier, record):
             self._lose(state, record_id, verifier, work, record)
             return

@@ -24,8 +24,9 @@ from ..events import (
     SessionUnknown,
     StoreNotShared,
 )
-from ..facts import EMPTY, USUAL, Host, Rare, Status
+from ..facts import USUAL, Host, Rare, Status
 from ..log import EventLog
+from ..noting import NotingSession
 from ..session import Session, give_state
 from ..state import State
 from ..stores.base import AHEAD, Record
@@ -56,6 +57,7 @@ class Loader:
         self._events = events
         self._verifier_of = verifier_of if calls.live is None else bytes
         self._load_live: Callable[[bytes], Record | None] = calls.verbs.load
+        self._is_live = calls.live is not None
         self._trusting = True  # until a cookie of our form has come that no key verifies
         if calls.live is not None:
             _IN_MEMORY[id(self)] = self
@@ -63,13 +65,13 @@ class Loader:
     def open_new(self, state: State) -> Session:
         """Return an empty session without a record."""
         state.opened(self._host)
-        return _session_of(state)
+        return self._session_of(state)
 
     def open_foreign(self, state: State, origin: str) -> Session:
         """Return the session of a WebSocket from a foreign origin: empty, and refusing every write."""
         state.opened(self._host, Status.FOREIGN)
         state.on_socket(f"the WebSocket comes from a foreign origin, {origin!r}; allowed_origins may name it")
-        return _session_of(state)
+        return self._session_of(state)
 
     def open_now(self, state: State, candidates: Sequence[bytes]) -> Session:
         """Do what ``open`` does, on a live store, faster for the usual single cookie."""
@@ -119,14 +121,14 @@ class Loader:
         if len(found) == 1:
             record_id, record, base, rare = found[0]
             state.loaded(self._host, record_id, record, base, rare)
-            session = Session(base)
+            session = Session(base) if self._is_live else NotingSession(base)
             give_state(session, state)
             return session
         if found:
             self._events.tell(CookieAmbiguous())
         elif superseded is not None:
             state.opened(self._host, Status.SUPERSEDED, superseded)
-            return _session_of(state)
+            return self._session_of(state)
         return self.open_new(state)
 
     async def _find(self, candidates: Sequence[bytes]) -> tuple[list[Found], bytes | None]:
@@ -170,6 +172,11 @@ class Loader:
             self._unknown()
         return found, superseded
 
+    def _session_of(self, state: State) -> Session:
+        session = Session() if self._is_live else NotingSession()
+        give_state(session, state)
+        return session
+
     # --- what is told of cookies that lead nowhere ---
 
     def _reject(self, of_form: bool) -> None:
@@ -201,12 +208,6 @@ class Loader:
 
 # The loaders of live stores in this process, by id.
 _IN_MEMORY: WeakValueDictionary[int, Loader] = WeakValueDictionary()
-
-
-def _session_of(state: State, attributes: Mapping[str, Any] = EMPTY) -> Session:
-    session = Session(attributes)
-    give_state(session, state)
-    return session
 
 
 def _several_processes() -> bool:

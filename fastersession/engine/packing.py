@@ -9,7 +9,7 @@ Rules of residence: composes codec and sealer; no store call. Authenticates befo
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from functools import lru_cache, partial
 from itertools import filterfalse
 from typing import Any, NamedTuple
@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 from ..codecs import Codec, JsonCodec
 from ..crypto.tokens import Sealer
 from ..errors import CodecError
+from ..facts import SCALARS
 from ..state import State
 from ..stores.base import Record
-from .plan import SCALARS
-from .values import About, Work
+from .values import About, Encoded, Work
 
 ABOUT = "!"
 PLAIN = b"\x00"
@@ -57,17 +57,32 @@ class Packer:
         self._sealer = _Unsealed(PLAIN + head) if sealer is None else sealer
         self._context = lru_cache(KEPT_NAMES)(partial(_context, head))
 
-    def delta(self, now: Mapping[str, Any], base: Mapping[str, Any], encoded: Mapping[str, bytes]) -> Delta:
-        """Compare by encoding. A scalar that is still the same object needs none."""
+    def delta(
+        self,
+        now: Mapping[str, Any],
+        base: Mapping[str, Any],
+        encoded: Mapping[str, bytes],
+        handed: Set[object] | None = None,
+        once: Encoded | None = None,
+    ) -> Delta:
+        """Compare by encoding. What is still the same object needs none if it is a scalar, or was not handed out.
+
+        :param handed: the names of what was; ``None``: all.
+        :param once: what needs none either, if it is the same object; is added to.
+        """
+        once = {} if once is None else once
         sets: dict[str, bytes] = {}
         faults: dict[str, str] = {}
         for name, value in now.items():
-            if value is base.get(name, _MISSING) and type(value) in SCALARS:
+            is_same = value is base.get(name, _MISSING)
+            if is_same and (type(value) in SCALARS or (handed is not None and name not in handed)):
                 continue
-            try:
-                data = self._encode(name, value)
-            except Exception as error:
-                faults[name] = _words(name, value, error)
+            known = once.get(name)
+            if known is None or known[0] is not value:
+                known = once[name] = value, self._encoded(name, value)
+            data = known[1]
+            if isinstance(data, str):
+                faults[name] = data
                 continue
             loaded = encoded.get(name)
             if data != loaded and (loaded is None or self._stable or not self._same_value(name, data, loaded)):
@@ -122,6 +137,13 @@ class Packer:
         except Exception:
             return False
 
+    def _encoded(self, name: object, value: Any) -> bytes | str:
+        """Return a value's bytes, or what is wrong with it."""
+        try:
+            return self._encode(name, value)
+        except Exception as error:
+            return _words(name, value, error)
+
     def _encode(self, name: object, value: Any) -> bytes:
         if not isinstance(name, str) or len(name) > MAX_NAME or "\x00" in name:
             raise CodecError(f"{name!r} is no name: it must be a str of at most {MAX_NAME} characters, without NUL")
@@ -162,9 +184,12 @@ class PackedValues:
         self._packer = packer
         self.load = packer.unpack
 
-    def compare(self, state: State, source: dict[str, Any]) -> Work:
+    def compare(self, state: State, source: dict[str, Any], once: Encoded | None = None) -> Work:
         content = dict(dict.items(source))
-        sets, deletes, faults = self._packer.delta(content, state.base, state.rare.encoded)
+        rare = state.rare
+        sets, deletes, faults = self._packer.delta(content, state.base, rare.encoded, rare.handed, once)
+        if sets:
+            state.handed_out(sets)  # also what was put there by none of the session's methods
         kept = {name: value for name, value in content.items() if name not in faults} if faults else content
         return Work(kept, sets, deletes, faults)
 

@@ -19,7 +19,7 @@ from ..facts import ENDED, Status
 from ..session import Session
 from ..state import State
 from .plan import Point, touch_due
-from .save import Prepared, Saver
+from .save import Saver, Tries
 from .tasks import outlasted
 
 FLUSH_SECONDS = 5.0  # bound on a save behind the answer, retries included; times the patience, as the pauses
@@ -30,7 +30,7 @@ length = dict.__len__  # of a session, without marking it
 
 
 T = TypeVar("T")
-Commit = Callable[[Session, State, Point, bool, Prepared | None], Coroutine[Any, Any, None]]
+Commit = Callable[[Session, State, Tries], Coroutine[Any, Any, None]]
 
 
 class Saves(ABC):
@@ -119,35 +119,45 @@ class Patient(Saves):
         self._patience = patience
 
     def save(self, session: Session, state: State, at: Point, *, discard: bool = False) -> Coroutine[Any, Any, None]:
-        return self._run(session, state, at, discard, self._commit)
+        return self._run(session, state, Tries(at, discard=discard), self._commit)
 
     def flush(self, session: Session, state: State, at: Point, *, discard: bool = False) -> Coroutine[Any, Any, None]:
-        return self._run(session, state, at, discard, self._with_retries)
+        return self._run(session, state, Tries(at, discard=discard), self._with_retries)
 
-    async def _run(self, session: Session, state: State, at: Point, discard: bool, commit: Commit) -> None:
+    async def _run(self, session: Session, state: State, tries: Tries, commit: Commit) -> None:
         """Commit if there is anything to do. A refusal counts as said if the caller is still there to hear it."""
-        prepared = None
-        if state.intents is None:
-            prepared = self.saver.prepare(session, state, at, discard=discard)
-            if prepared is None and not self.is_busy(state):
-                return
+        if self._has_nothing(session, state, tries):
+            return
+        turns = self._turns(state)
+        turns.asked += 1
         try:
-            await shielded(commit(session, state, at, discard, prepared), self.tasks)
+            await shielded(commit(session, state, tries), self.tasks)
         except SessionNotEstablished:
-            self.saver.forget_changes(session, state)
+            self.saver.forget_changes(session, state, tries)
             raise
+        finally:
+            turns.asked -= 1
 
     def begin(self, session: Session, state: State) -> asyncio.Task[None] | None:
-        prepared = None
-        if state.intents is None:
-            prepared = self.saver.prepare(session, state, Point.NOW, discard=False)
-            if prepared is None:
-                return None
-        return self._in_task(self._commit(session, state, Point.NOW, False, prepared))
+        tries = Tries(Point.NOW)
+        if self._has_nothing(session, state, tries):
+            return None
+        turns = self._turns(state)
+        turns.asked += 1
+        task = self._in_task(self._commit(session, state, tries))
+        task.add_done_callback(turns.left)
+        return task
+
+    def _has_nothing(self, session: Session, state: State, tries: Tries) -> bool:
+        """Return whether there is nothing to do.
+
+        Where another commit is at work nobody knows: what it saves is compared with when it is done, and only then.
+        """
+        return state.intents is None and not self.is_busy(state) and not self.saver.prepare(session, state, tries)
 
     async def reload(self, session: Session, state: State) -> None:
         is_carried_out(state)
-        async with self._lock(state):
+        async with self._turns(state):
             await self.saver.reload(session, state)
 
     def touch_soon(self, state: State) -> None:
@@ -163,7 +173,7 @@ class Patient(Saves):
 
     def is_busy(self, state: State) -> bool:
         commits = state.rare.commits
-        return commits is not None and commits[0].locked()
+        return commits is not None and commits[0].is_busy()
 
     async def _flush_quietly(self, session: Session, state: State) -> None:
         with suppress(FasterSessionError):  # told
@@ -175,39 +185,49 @@ class Patient(Saves):
         task.add_done_callback(self.tasks.discard)
         return task
 
-    async def _with_retries(
-        self, session: Session, state: State, at: Point, discard: bool, prepared: Prepared | None
-    ) -> None:
+    async def _with_retries(self, session: Session, state: State, tries: Tries) -> None:
         bound = FLUSH_SECONDS * self._patience
-        with self.told(state, at):
+        with self.told(state, tries.at):
             try:
                 async with asyncio.timeout(bound):
                     for pause in FLUSH_PAUSES:
                         try:
-                            return await self._commit(session, state, at, discard, prepared)
+                            return await self._commit(session, state, tries)
                         except StoreError:
                             await asyncio.sleep(pause * self._patience)
-                    return await self._commit(session, state, at, discard, prepared)
+                    return await self._commit(session, state, tries)
             except TimeoutError as error:
                 raise StoreError(f"the session could not be saved within {bound:g} s") from error
 
-    async def _commit(
-        self, session: Session, state: State, at: Point, discard: bool, prepared: Prepared | None
-    ) -> None:
+    async def _commit(self, session: Session, state: State, tries: Tries) -> None:
         """Commit when the commit before is done."""
-        async with self._lock(state):
+        async with self._turns(state):
             with noted(state) if state.phase == ENDED else _PLAIN:  # a generator's context costs three times that
-                await self.saver.commit(session, state, at, discard=discard, prepared=prepared)
+                await self.saver.commit(session, state, tries.at, discard=tries.discard, tries=tries)
 
     @staticmethod
-    def _lock(state: State) -> asyncio.Lock:
+    def _turns(state: State) -> _Turns:
         """Return what keeps the commits of one session apart."""
         loop = asyncio.get_running_loop()
-        lock, made_in = state.rare.commits or (None, loop)
-        if lock is None or (made_in is not loop and lock.locked()):  # who has one of another loop has ended with it
-            lock = asyncio.Lock()
-            state.committing(lock, loop)
-        return lock
+        turns, made_in = state.rare.commits or (None, loop)
+        if turns is None or (made_in is not loop and turns.is_busy()):  # who has one of another loop has ended with it
+            turns = _Turns()
+            state.committing(turns, loop)
+        return turns
+
+
+class _Turns(asyncio.Lock):
+    """Keeps the commits of one session apart."""
+
+    asked = 0  # commits that have been asked for, and are not done
+
+    def is_busy(self) -> bool:
+        """Return whether a commit is at work, or about to be."""
+        return self.asked > 0 or self.locked()
+
+    def left(self, task: object) -> None:
+        """Note that a commit is done: a callback of its task."""
+        self.asked -= 1
 
 
 def is_carried_out(state: State) -> None:

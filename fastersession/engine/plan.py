@@ -6,19 +6,18 @@ decided here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
-from ..facts import NOT_STARTED, Intents, Status
+from ..facts import NOT_STARTED, SCALARS, Intents, Status
 from ..state import State
 from ..stores.base import Record
 
 _MISSING = object()
 _new_tuple = tuple.__new__  # a third of the time of a NamedTuple's class call
 TOUCH_FRACTION = 0.1  # of the idle timeout: how coarsely the last access is recorded
-SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
-_get, _length, _values = dict.get, dict.__len__, dict.values
+_get, _keys, _length = dict.get, dict.keys, dict.__len__
 
 
 class Point(Enum):
@@ -132,16 +131,15 @@ def unchanged(now: dict[str, Any], base: Mapping[str, Any]) -> bool:
     return True
 
 
-def motion(now: dict[str, Any], base: Mapping[str, Any]) -> int:
-    """Return 0 if two dicts hold the very same objects, 1 if not, 2 if one in ``now`` can change unseen: no scalar."""
-    if not SCALARS.issuperset(map(type, list(_values(now)))):
+def motion(now: dict[str, Any], base: Mapping[str, Any], handed: Set[object] | None) -> int:
+    """Return 0 if two dicts hold the very same objects, 1 if not, 2 if one in ``now`` can change unseen.
+
+    That is one that was handed out (``handed`` has their names, ``None`` stands for all) and is no scalar.
+    """
+    names: Iterable[Any] = _keys(now) if handed is None else handed
+    if not SCALARS.issuperset([type(_get(now, name)) for name in tuple(names)]):
         return 2
-    if _length(now) != len(base):
-        return 1
-    for name in base:
-        if _get(now, name, _MISSING) is not base[name]:
-            return 1
-    return 0
+    return 0 if unchanged(now, base) else 1
 
 
 def diff(now: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:

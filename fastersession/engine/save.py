@@ -18,7 +18,7 @@ from ..state import State
 from .calls import Calls
 from .carry_out import CARRY_OUT, Actions
 from .plan import Action, Point, plan, situation
-from .values import Values, Work
+from .values import Encoded, Values, Work
 
 LIVE, NEW = Status.LIVE, Status.NEW
 
@@ -35,6 +35,32 @@ class Prepared(NamedTuple):
     def holds(self, state: State) -> bool:
         """Return whether it is still what there is to do."""
         return self.base is state.base and self.status is state.status and self.phase == state.phase
+
+
+class Tries:
+    """A save point of a store of bytes, through all its tries: it encodes a value once, however many they are.
+
+    Only if another save of the session came in between, a try encodes anew: what the store has by then may be newer.
+    """
+
+    __slots__ = ("_base", "_encoded", "at", "discard", "prepared")
+
+    def __init__(self, at: Point, *, discard: bool = False) -> None:
+        self.at, self.discard = at, discard
+        self.prepared: Prepared | None = None
+        self._base: Mapping[str, Any] | None = None
+        self._encoded: Encoded = {}
+
+    def encoded(self, state: State) -> Encoded:
+        """Return what is encoded by now, at the beginning of a try."""
+        if self._base is not state.base:
+            self._encoded = {}
+        self.reloaded(state)
+        return self._encoded
+
+    def reloaded(self, state: State) -> None:
+        """Note that the try itself has loaded what the store has."""
+        self._base = state.base
 
 
 class Saver:
@@ -90,38 +116,41 @@ class Saver:
 
     # --- any save point ---
 
-    def prepare(self, session: Session, state: State, at: Point, *, discard: bool) -> Prepared | None:
-        """Return what a commit would have to do now, ``None`` if nothing. For a session without intents.
+    def prepare(self, session: Session, state: State, tries: Tries) -> bool:
+        """Find out what a commit would have to do now; return whether there is anything. For one without intents.
 
         Changes nothing.
         """
         status, phase = state.status, state.phase
-        discard = discard or phase == FAILED
-        work = Work(state.base) if discard else self._values.compare(state, session)
+        discard = tries.discard or phase == FAILED
+        work = Work(state.base) if discard else self._values.compare(state, session, tries.encoded(state))
         now, empty, dirty = self._clock(), not work.content, bool(work.sets or work.deletes)
-        action = plan(situation(state, None, at, discard, now, empty=empty, dirty=dirty))
+        action = plan(situation(state, None, tries.at, discard, now, empty=empty, dirty=dirty))
         if action is Action.NOTHING and not work.faults:
-            return None
-        return Prepared(action, work, state.base, status, phase)
+            return False
+        tries.prepared = Prepared(action, work, state.base, status, phase)
+        return True
 
     def commit(
-        self, session: Session, state: State, at: Point, *, discard: bool = False, prepared: Prepared | None = None
+        self, session: Session, state: State, at: Point, *, discard: bool = False, tries: Tries | None = None
     ) -> Coroutine[Any, Any, None]:
         """Take what is asked for and what there is to save, and carry it out; what comes meanwhile is for the next one.
 
+        :param tries: whose point and discard these are; ``None`` on a live store.
         :raises StoreError: the store failed.
         :raises SessionNotEstablished: attributes were written that no cookie can lead to any more.
         :raises AttributeNotSerializable: an attribute cannot be kept; the others are.
         :raises LeaseLost: the lease of an exclusive turn ended before.
         """
         if state.intents is not None:
-            return self._commit_intents(session, state, at, discard)
+            return self._commit_intents(session, state, at, discard, tries)
+        prepared = None if tries is None else tries.prepared
         if prepared is not None and prepared.holds(state):
             action, work = prepared[:2]  # encoded already; what was written since is for the next commit
             if not work.faults:
                 return CARRY_OUT[action](self._actions, state, work, None, self._clock())
         else:
-            action, work = self._decide(session, state, None, at, discard)
+            action, work = self._decide(session, state, None, at, discard, tries)
         return self._carry_out(action, state, work, None)
 
     async def _carry_out(self, action: Action, state: State, work: Work, intents: Intents | None) -> None:
@@ -131,13 +160,15 @@ class Saver:
             what = "; ".join(work.faults.values())
             raise AttributeNotSerializable(f"session attributes that cannot come back as they were: {what}")
 
-    async def _commit_intents(self, session: Session, state: State, at: Point, discard: bool) -> None:
+    async def _commit_intents(
+        self, session: Session, state: State, at: Point, discard: bool, tries: Tries | None
+    ) -> None:
         """Carry out what verbs have asked for, with what there is to save; ask again for what could not be done."""
         intents, record_id, is_done = state.taken_intents() or Intents(), state.record_id, False
         action = Action.NOTHING
         try:
-            await self._carry_out_first(session, state, intents, record_id)
-            action, work = self._decide(session, state, intents, at, discard)
+            await self._carry_out_first(session, state, intents, record_id, tries)
+            action, work = self._decide(session, state, intents, at, discard, tries)
             await self._carry_out(action, state, work, intents)
             is_done = True
         except AttributeNotSerializable:
@@ -151,16 +182,21 @@ class Saver:
                 _keep_waiting(state, intents, action)
 
     def _decide(
-        self, session: Session, state: State, intents: Intents | None, at: Point, discard: bool
+        self, session: Session, state: State, intents: Intents | None, at: Point, discard: bool, tries: Tries | None
     ) -> tuple[Action, Work]:
-        work, discard = self._compare_steadily(session, state, intents, discard or state.phase == FAILED)
+        once = None if tries is None else tries.encoded(state)
+        work, discard = self._compare_steadily(session, state, intents, discard or state.phase == FAILED, once)
         now, empty, dirty = self._clock(), not work.content, bool(work.sets or work.deletes)
         return plan(situation(state, intents, at, discard, now, empty=empty, dirty=dirty)), work
 
-    async def _carry_out_first(self, session: Session, state: State, intents: Intents, record_id: bytes | None) -> None:
+    async def _carry_out_first(
+        self, session: Session, state: State, intents: Intents, record_id: bytes | None, tries: Tries | None
+    ) -> None:
         """Carry out what comes before any comparison: reload, and the deletions of ``invalidate()``."""
         if intents.reload:
-            await self._actions.reload(session, state)
+            await self._actions.reload(session, state, None if tries is None else tries.encoded(state))
+            if tries is not None:
+                tries.reloaded(state)
         await self._actions.delete_doomed(intents)
         if record_id is not None and state.record_id is not record_id:
             intents.saved = None  # invalidated while the store worked: that was of the session before
@@ -174,29 +210,32 @@ class Saver:
         except StoreError:
             self.events.tell(TouchFailed(state.record_id))
 
-    def forget_changes(self, session: Session, state: State) -> None:
+    def forget_changes(self, session: Session, state: State, tries: Tries | None = None) -> None:
         """Take what has changed for no change any more."""
-        self._values.settle(state, self._values.compare(state, session))
+        once = None if tries is None else tries.encoded(state)
+        self._values.settle(state, self._values.compare(state, session, once))
 
     def _compare_steadily(
-        self, session: Session, state: State, intents: Intents | None, discard: bool
+        self, session: Session, state: State, intents: Intents | None, discard: bool, once: Encoded | None
     ) -> tuple[Work, bool]:
         """Compare, and again if another thread has invalidated the session meanwhile: that was of the one before."""
         of = state.record_id
-        compared = self._compare(session, state, intents, discard)
+        compared = self._compare(session, state, intents, discard, once)
         if state.record_id is of:
             return compared
         if intents is not None:
             intents.saved = None
-        return self._compare(session, state, intents, discard)
+        return self._compare(session, state, intents, discard, once)
 
-    def _compare(self, session: Session, state: State, intents: Intents | None, discard: bool) -> tuple[Work, bool]:
+    def _compare(
+        self, session: Session, state: State, intents: Intents | None, discard: bool, once: Encoded | None
+    ) -> tuple[Work, bool]:
         """Return what to store, and whether the rest is still discarded."""
         if not discard:
-            return self._values.compare(state, session), False
+            return self._values.compare(state, session, once), False
         if intents is None or intents.saved is None:
             return Work(state.base), True
-        return self._values.compare(state, intents.saved), False
+        return self._values.compare(state, intents.saved, once), False
 
 
 def _keep_waiting(state: State, intents: Intents, action: Action) -> None:

@@ -13,6 +13,8 @@ from ..state import State
 from ..stores.base import Record
 from .plan import diff, unchanged
 
+# What a save point has encoded by now, by name: the object that it was, and its bytes, or what is wrong with it.
+Encoded = dict[str, tuple[Any, bytes | str]]
 About = tuple[str | None, float, float]  # what a record says of itself: user, creation time, idle timeout
 
 
@@ -28,8 +30,11 @@ class Work(NamedTuple):
 class Values(Protocol):
     """The interface of both. ``source`` is a session or a snapshot, any dict."""
 
-    def compare(self, state: State, source: dict[str, Any]) -> Work:
-        """Compare ``source`` with what the request has loaded or saved."""
+    def compare(self, state: State, source: dict[str, Any], once: Encoded | None = None) -> Work:
+        """Compare ``source`` with what the request has loaded or saved.
+
+        :param once: is added to. What is in it is not encoded again.
+        """
 
     def to_create(self, record_id: bytes, work: Work, about: About) -> Mapping[str, Any]:
         """Return the attributes of a new record."""
@@ -50,7 +55,7 @@ class Values(Protocol):
 class LiveValues:
     """The objects themselves. What is changed in place is the same object for all, so identity tells what to write."""
 
-    def compare(self, state: State, source: dict[str, Any]) -> Work:
+    def compare(self, state: State, source: dict[str, Any], once: Encoded | None = None) -> Work:
         if unchanged(source, state.base):
             return Work(state.base)
         content = dict(dict.items(source))

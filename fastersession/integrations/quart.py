@@ -8,6 +8,8 @@ Rules of residence: Quart's session interface, nothing else. The middleware open
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from quart import Quart
@@ -17,10 +19,13 @@ from quart.wrappers import BaseRequestWebsocket
 from .. import Session
 
 
-class QuartSession(Session):
-    """Our session with the flags that code written for Flask and Quart reads and sets; none of them is needed here."""
+class QuartFlags:
+    """The flags that code written for Flask and Quart reads and sets; none of them is needed here."""
 
     __slots__ = ()
+
+    is_new: bool  # this and the next are the session's
+    mark_accessed: Callable[[], None]
 
     @property
     def new(self) -> bool:
@@ -67,9 +72,17 @@ class FasterSessionInterface(SessionInterface):
     async def open_session(self, app: Quart, request: BaseRequestWebsocket) -> Any:
         """Return the session in the scope; ``None`` (Quart's null session) where the middleware put none."""
         session = request.scope.get(self.scope_key)
-        if type(session) is Session:
-            session.__class__ = QuartSession
-        return session if isinstance(session, Session) else None
+        if not isinstance(session, Session):
+            return None
+        if not isinstance(session, QuartFlags):
+            session.__class__ = _with_flags(type(session))
+        return session
 
     async def save_session(self, app: Quart, session: Any, response: Any) -> None:
         """Do nothing. The middleware saves, also what a stream writes after this call."""
+
+
+@cache
+def _with_flags(kind: type[Session]) -> type[Session]:
+    """Return a class of sessions with the flags: there is one for each kind of store."""
+    return type(f"Quart{kind.__name__}", (QuartFlags, kind), {"__slots__": ()})

@@ -218,25 +218,30 @@ def test_unchanged_means_an_empty_diff(now: dict[str, Any], base: dict[str, Any]
     assert diff(base, base) == ({}, ())
 
 
-@given(contents, contents)
-@example({"a": [1]}, {"a": [1]})
-@example({}, {"a": 1})
-def test_motion_tells_what_may_change_unseen(now: dict[str, Any], base: dict[str, Any]) -> None:
-    """Nothing moves in what is unchanged and holds scalars only; any other class of value may change at any time."""
-    # Invariant: 2 exactly if a value of `now` is no scalar; else 0 exactly if `unchanged`.
-    scalar = all(type(value) in (str, int, float, bool, bytes, type(None)) for value in now.values())
-    assert motion(now, base) == (2 if not scalar else 0 if unchanged(now, base) else 1)
-    assert motion(now, now) == (0 if scalar else 2)
+@given(contents, contents, st.none() | st.sets(st.sampled_from([*"abcdef", "elsewhere"])))
+@example({"a": [1]}, {"a": [1]}, None)
+@example({"a": [1]}, {"a": [1]}, {"a"})
+@example({}, {"a": 1}, {"a"})
+def test_motion_tells_what_may_change_unseen(
+    now: dict[str, Any], base: dict[str, Any], handed: set[object] | None
+) -> None:
+    """Only what was handed out and is no scalar can change inside; else it moves if it is another object."""
+    # Invariant: 2 exactly if a value of `now` that was handed out is no scalar; else 0 exactly if `unchanged`.
+    held = [value for name, value in now.items() if handed is None or name in handed]
+    scalar = all(type(value) in (str, int, float, bool, bytes, type(None)) for value in held)
+    assert motion(now, base, handed) == (2 if not scalar else 0 if unchanged(now, base) else 1)
+    assert motion(now, now, handed) == (0 if scalar else 2)
 
 
+@pytest.mark.parametrize("handed", [None, {"a"}, set()])
 @pytest.mark.parametrize("value", ["", 0, 0.0, False, b"", None])
-def test_a_scalar_moves_only_if_it_is_replaced(value: object) -> None:
-    """Each class of scalar, kept, replaced, added and removed."""
-    assert motion({"a": value}, {"a": value}) == 0
-    assert motion({"a": value}, {"a": "another"}) == 1
-    assert motion({"a": value}, {}) == 1
-    assert motion({}, {"a": value}) == 1
-    assert motion({"b": value}, {"a": value}) == 1
+def test_a_scalar_moves_only_if_it_is_replaced(value: object, handed: set[object] | None) -> None:
+    """Each class of scalar, kept, replaced, added and removed, handed out or not."""
+    assert motion({"a": value}, {"a": value}, handed) == 0
+    assert motion({"a": value}, {"a": "another"}, handed) == 1
+    assert motion({"a": value}, {}, handed) == 1
+    assert motion({}, {"a": value}, handed) == 1
+    assert motion({"b": value}, {"a": value}, handed) == 1
 
 
 def record(idle_timeout: float = 100.0) -> Record:

@@ -13,6 +13,7 @@ from stores import BreakableStore, SuspendingStore
 
 from fastersession import HeadersSent, StoreError
 from fastersession.engine.plan import Point
+from fastersession.engine.save import Tries
 from fastersession.session import state_of
 
 FAULTS = pytest.mark.parametrize("fault", ["raise", "hang", "lose"])
@@ -299,9 +300,10 @@ async def test_a_save_that_is_tried_again_after_an_error_status_keeps_no_attribu
     async def do(call: Call) -> None:
         session, state, saver = call.session, state_of(call.session), browser.app._engine.saver
         session["b"] = 2
-        prepared = saver.prepare(session, state, Point.NOW, discard=False)
+        tries = Tries(Point.NOW)
+        assert saver.prepare(session, state, tries)
         await call.start(500)
-        await saver.commit(session, state, Point.NOW, prepared=prepared)
+        await saver.commit(session, state, Point.NOW, tries=tries)
         await call.finish()
 
     browser: Any = await live(SuspendingStore(), do)

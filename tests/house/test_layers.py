@@ -39,6 +39,7 @@ FLOOR_OF = {
     "attributes": "session",
     "facts": "session",
     "log": "events",
+    "noting": "session",
     "pending": "session",
     "state": "session",
     "config": "middleware",

@@ -1,0 +1,86 @@
+"""The session of a store of bytes: a dict that notes which values it has handed out, for only those can have changed.
+
+Rules of residence: the methods of ``dict`` that give or take values. What a note means is the state's. A live store's
+sessions are none of these: what changes inside an object of theirs is seen by all anyway.
+
+What is handed out through none of these methods is not noted: ``dict``'s own (``dict.get(session, …)``), and encoders
+in C that walk a dict without asking it (orjson, msgspec, pydantic's ``dump_python``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .attributes import Attributes
+from .facts import SCALARS
+from .session import Session
+
+
+class NotingSession(Session):
+    """A session that notes the name of each value that the application has been given, or has put there.
+
+    A scalar cannot change inside, so it needs no note. Another thread may be at a save point: a value is given after
+    its name is noted, never before.
+    """
+
+    __slots__ = ("__weakref__",)  # to be found at the shutdown, if somebody keeps it
+
+    def _noted(self, name: object, value: Any) -> Any:
+        if type(value) not in SCALARS:
+            self._state.handed_out((name,))
+        return value
+
+    # --- one value ---
+
+    def __getitem__(self, name: str) -> Any:
+        return self._noted(name, Attributes.__getitem__(self, name))
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self._noted(name, Attributes.get(self, name, default))
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        return self._noted(name, Attributes.setdefault(self, name, default))
+
+    def pop(self, name: str, *default: Any) -> Any:
+        return self._noted(name, Attributes.pop(self, name, *default))
+
+    def popitem(self) -> tuple[str, Any]:
+        item = Attributes.popitem(self)
+        self._noted(*item)
+        return item
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        Attributes.__setitem__(self, name, value)
+        self._noted(name, value)
+
+    # --- several, or all that there are ---
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        self._state.accessed = True
+        new = dict(*args, **kwargs)
+        Attributes.update(self, new)
+        self._state.handed_out(new)
+
+    def copy(self) -> dict[str, Any]:
+        """Return the attributes as a plain dict."""
+        self._state.handed_out(None)
+        return Attributes.copy(self)
+
+    __copy__ = copy
+
+
+def _giving_all(name: str) -> Callable[..., Any]:
+    method = getattr(Attributes, name)
+
+    def giving(self: NotingSession) -> Any:
+        self._state.handed_out(None)
+        return method(self)
+
+    giving.__name__, giving.__qualname__, giving.__doc__ = name, f"NotingSession.{name}", method.__doc__
+    return giving
+
+
+# Who iterates over the names may take the values by any way that he likes. ``keys`` gives none: ``[]`` follows it.
+for _name in ("__iter__", "__reversed__", "items", "values"):
+    setattr(NotingSession, _name, _giving_all(_name))

@@ -218,7 +218,7 @@ class NotRegenerated(Event, name="session.not_regenerated", level=INFO):
 
 
 class SessionUnsaved(Event, name="session.unsaved", level=WARNING):
-    """Attributes were written after the end of the request and never saved."""
+    """Attributes were written, or changed inside, after the end of the request and never saved."""
 
     text = "written after the request had ended, and lost: %(attributes)s; await session.save() after such a write"
     attributes: str = ""

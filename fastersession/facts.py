@@ -5,7 +5,7 @@ Rules of residence: values and their classes. What changes them, and when, is in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
@@ -52,7 +52,7 @@ class Host:
     reload: Callable[[Any, Any], Coroutine[Any, Any, None]]
     save_soon: Callable[[Any, Any], None]  # for a verb that sync code called after the end of the request
     exclusive: Callable[[Any, Any, float], Any]
-    unsaved: Callable[[Any, Iterable[str]], None]  # tells what was written after the end and never saved
+    let_go: Callable[[Any, Any], None]  # tells what was written after the end and never saved
     runs: Any  # the running requests
 
 
@@ -121,14 +121,15 @@ class Rare:
     """What few requests know of their session. Those that know none of it share one; it is never written to."""
 
     __slots__ = (
-        "adopted", "commits", "encoded", "failure", "handed", "is_shared", "is_socket", "late", "lease", "loss",
-        "refusal",
+        "adopted", "adrift", "commits", "encoded", "failure", "handed", "is_shared", "is_socket", "late", "lease",
+        "loss", "refusal",
     )  # fmt: skip
 
     def __init__(
         self, encoded: Mapping[str, bytes] = EMPTY, *, is_shared: bool = False, is_socket: bool = False
     ) -> None:
         self.adopted = False  # something in the session's place was taken over
+        self.adrift = False  # the request has ended, and the store was not to have all that it changed, or could not
         self.commits: Any = None  # the lock that keeps two commits to a store of bytes apart, and its event loop
         self.encoded = encoded  # ``base`` as a store of bytes has it
         self.failure: FasterSessionError | None = None  # what a save of this request raised, to be raised at its end

@@ -216,6 +216,7 @@ class FasterSessionMiddleware:
         """End an exchange whose application raised; return whether the error goes on to the server."""
         try:
             if isinstance(error, GeneratorExit):  # nothing can be awaited any more
+                exchange.ended_adrift()
                 return True
             await exchange.save_last(raised=True)
             await self._engine.runs.drain_unasked(error)

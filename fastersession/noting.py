@@ -9,12 +9,12 @@ in C that walk a dict without asking it (orjson, msgspec, pydantic's ``dump_pyth
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .attributes import Attributes
-from .facts import SCALARS
-from .session import Session
+from .facts import ENDED, SCALARS
+from .session import Session, late_class_of, state_of
 
 
 class NotingSession(Session):
@@ -28,8 +28,14 @@ class NotingSession(Session):
 
     def _noted(self, name: object, value: Any) -> Any:
         if type(value) not in SCALARS:
-            self._state.handed_out((name,))
+            self._note_given((name,))
         return value
+
+    def _note_given(self, names: Iterable[object] | None) -> None:
+        state = self._state
+        state.handed_out(names)
+        if state.phase == ENDED:
+            keep_watch(self)
 
     # --- one value ---
 
@@ -60,21 +66,30 @@ class NotingSession(Session):
         self._state.accessed = True
         new = dict(*args, **kwargs)
         Attributes.update(self, new)
-        self._state.handed_out(new)
+        self._note_given(new)
 
     def copy(self) -> dict[str, Any]:
         """Return the attributes as a plain dict."""
-        self._state.handed_out(None)
+        self._note_given(None)
         return Attributes.copy(self)
 
     __copy__ = copy
 
 
+def keep_watch(session: Session) -> None:
+    """Have what was handed out compared when the session is let go: its request has ended, and somebody still has it.
+
+    A task that has a value only, and not the session, is not seen.
+    """
+    session.__class__ = late_class_of(session)
+    state_of(session).host.runs.keep_watch(session)
+
+
 def _giving_all(name: str) -> Callable[..., Any]:
-    method = getattr(Attributes, name)
+    method, note_given = getattr(Attributes, name), NotingSession.__dict__["_note_given"]
 
     def giving(self: NotingSession) -> Any:
-        self._state.handed_out(None)
+        note_given(self, None)
         return method(self)
 
     giving.__name__, giving.__qualname__, giving.__doc__ = name, f"NotingSession.{name}", method.__doc__

@@ -31,14 +31,13 @@ def seconds(value: object) -> float | None:
 
 
 class Late:
-    """Tells what was written after the end. A class of its own, for a finaliser costs every session that has one."""
+    """Has it told what was written after the end. A class of its own: a finaliser costs every session that has one."""
 
     __slots__ = ()
 
     def __del__(self: Any) -> None:
         state = state_of(self)
-        if state.rare.late:
-            state.host.unsaved(state, state.rare.late)
+        state.host.let_go(self, state)
 
 
 class Session(Attributes):
@@ -256,8 +255,9 @@ class Session(Attributes):
 
 
 Session.__init_subclass__()
-# From a session to its state, and the other way round: both are functions of C.
+# From a session to its state, to its late class, and from the state: functions of C.
 state_of: Callable[[Session], State] = attrgetter("_state")
+late_class_of: Callable[[Session], type[Session]] = attrgetter("_late_as")
 give_state: Callable[[Session, State], None] = Attributes.__dict__["_state"].__set__
 
 

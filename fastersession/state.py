@@ -275,6 +275,10 @@ class State:
         if failure is not None or self.rare.failure is not None:
             self.rarely().failure = failure
 
+    def ended_adrift(self) -> None:
+        """Note that the store does not have all that the request has changed: what differs says nothing any more."""
+        self.rarely().adrift = True
+
     def refusal_of_writes(self) -> str | None:
         """Return why nothing may be written, ``None`` if it may."""
         left = self.status is NEW and self.phase != NOT_STARTED

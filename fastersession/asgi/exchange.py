@@ -24,8 +24,7 @@ from .terms import Terms
 
 CONTENT_LENGTH = b"content-length"
 NOTHING: Any = None  # what an exchange has of a request that is over
-NEW = Status.NEW
-length = dict.__len__  # of a session, without marking it
+NEW, length = Status.NEW, dict.__len__  # of a session, without marking it
 
 
 class Exchange(RequestManager):
@@ -98,6 +97,7 @@ class Exchange(RequestManager):
         """Run the last save point after the application has returned, and let go of everything."""
         try:
             await self.save_last(raised=False)
+            self.watch_if_kept()
         finally:
             self.release()
 
@@ -117,6 +117,8 @@ class Exchange(RequestManager):
         except FasterSessionError as error:
             self.failed(self.rare.failure or error)
         failure = self.rare.failure
+        if self.host.at_once is None and (discard or failure is not None or self.phase == FAILED):
+            self.ended_adrift()
         if failure is not None and not raised and not answered:
             try:
                 raise failure

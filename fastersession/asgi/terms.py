@@ -47,7 +47,7 @@ def terms_of(engine: Engine, keys: KeyRing, policy: CookiePolicy, scope_key: str
         reload=saves.reload,
         save_soon=saves.save_soon,
         exclusive=engine.turns.exclusive,
-        unsaved=saves.tell_unsaved,
+        let_go=engine.runs.let_go,
         runs=engine.runs,
         saves=saves,
         at_once=engine.at_once,

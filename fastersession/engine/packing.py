@@ -193,6 +193,13 @@ class PackedValues:
         kept = {name: value for name, value in content.items() if name not in faults} if faults else content
         return Work(kept, sets, deletes, faults)
 
+    def changed_inside(self, state: State, source: dict[str, Any], longest: int) -> list[str]:
+        base, rare = state.base, state.rare
+        small = {name: data for name, data in rare.encoded.items() if len(data) <= longest}
+        same = {name: dict.get(source, name) for name in small if dict.get(source, name, small) is base.get(name)}
+        sets, _, faults = self._packer.delta(same, base, small, rare.handed)
+        return [*sets, *faults]
+
     def to_create(self, record_id: bytes, work: Work, about: About) -> Mapping[str, Any]:
         return {**self._packer.pack(record_id, work.sets), ABOUT: self._packer.pack_about(record_id, about)}
 

@@ -6,19 +6,27 @@ Rules of residence: which requests there are, and when something is due for them
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from sys import getrefcount
 from typing import Any, Protocol
 
 from ..errors import FasterSessionError
 from ..facts import ENDED, FAILED, STARTED
-from ..session import Session
+from ..noting import keep_watch
+from ..session import Session, state_of
 from ..state import State
 from ..stores.base import Record
 from .patience import Saves, shielded
 from .plan import TOUCH_FRACTION, Point
 
 DRAIN_SECONDS = 10.0  # bound on the drain at shutdown
+# To a session when its request ends: in the middleware's frame, in the exchange, in our scope and in the one that was
+# given, and the argument of ``getrefcount``. The frames of an application that has returned are gone.
+OWN_REFERENCES = 5
+NOTHING_HANDED: set[object] = set()
+LATE_BYTES = 64 * 1024  # of a value that is encoded when a session is let go: that may be in a garbage collection
 
 
 class Repeated(Protocol):
@@ -138,6 +146,16 @@ class RequestManager(State):
             if not runs.live:
                 runs.repeats.add(self, record.idle_timeout * TOUCH_FRACTION)
 
+    def watch_if_kept(self) -> None:
+        """Have the session watched, if it has handed out anything and somebody has it although the request has ended.
+
+        Only for a request that did not raise: an error's traceback keeps the session, too, for a moment.
+        """
+        if self.rare.handed == NOTHING_HANDED or self.host.runs.live:
+            return
+        if getrefcount(self.session) > OWN_REFERENCES:
+            keep_watch(self.session)
+
     def let_go(self, record: Record) -> None:
         """Count no more on a record."""
         self.host.runs.requests.discard(self)
@@ -169,6 +187,7 @@ class Running:
         self.told_of_shutdown = False  # by the lifespan, which not every server runs
         self.repeats = repeats
         self.saves = saves
+        self._watched: dict[int, weakref.ref[Session]] = {}  # of ended requests; sessions have no hash
         self._draining: asyncio.Task[None] | None = None
 
     async def flush_now(self, request: RequestManager) -> FasterSessionError | None:
@@ -184,6 +203,28 @@ class Running:
             return error
         return None
 
+    # --- sessions that somebody keeps after the end of their requests ---
+
+    def keep_watch(self, session: Session) -> None:
+        """Compare what this session has handed out when it is let go, or at the shutdown."""
+        self._watched[id(session)] = weakref.ref(session)
+
+    def let_go(self, session: Session, state: State) -> None:
+        """Tell what was written after the end of the request and never saved: nobody can do so any more."""
+        names = list(state.take_late()) if state.rare.late else []
+        if self._watched.pop(id(session), None) is not None and not state.rare.adrift:
+            names += self.saves.saver.changed_inside(session, state, LATE_BYTES)
+        if names:
+            self.saves.tell_unsaved(state, dict.fromkeys(names))
+
+    def _let_go_of_all(self) -> None:
+        for reference in list(self._watched.values()):
+            session = reference()
+            if session is not None:
+                self.let_go(session, state_of(session))
+
+    # --- the shutdown ---
+
     async def drain(self) -> None:
         """Save what streams still hold, and wait for the saves in flight, for at most ``DRAIN_SECONDS``."""
         streaming = [request for request in self.requests if request.phase in (STARTED, FAILED)]
@@ -196,6 +237,7 @@ class Running:
         work.update(task for task in self.saves.tasks if task.get_loop() is loop)  # no other can end
         if work:
             await asyncio.wait(work, timeout=DRAIN_SECONDS)
+        self._let_go_of_all()
 
     async def drain_unasked(self, error: BaseException) -> None:
         """Drain if it is a cancellation that a request ends with, and the server runs no lifespan to ask for it.

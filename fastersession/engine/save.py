@@ -215,6 +215,10 @@ class Saver:
         once = None if tries is None else tries.encoded(state)
         self._values.settle(state, self._values.compare(state, session, once))
 
+    def changed_inside(self, session: Session, state: State, longest: int) -> list[str]:
+        """Return the names of attributes that have changed inside: see ``Values.changed_inside``."""
+        return self._values.changed_inside(state, session, longest)
+
     def _compare_steadily(
         self, session: Session, state: State, intents: Intents | None, discard: bool, once: Encoded | None
     ) -> tuple[Work, bool]:

@@ -45,6 +45,12 @@ class Values(Protocol):
     def settle(self, state: State, work: Work) -> None:
         """Note that this work is no change any more."""
 
+    def changed_inside(self, state: State, source: dict[str, Any], longest: int) -> list[str]:
+        """Return the names of what has changed inside since it was loaded or saved, looking at what had few bytes then.
+
+        May be called at any moment, also in the middle of a garbage collection. Raises nothing.
+        """
+
     def load(self, record_id: bytes, record: Record) -> tuple[Mapping[str, Any], Mapping[str, bytes]]:
         """Return the attributes of a loaded record, and their encodings.
 
@@ -69,6 +75,9 @@ class LiveValues:
 
     def settle(self, state: State, work: Work) -> None:
         state.settled(work.content, EMPTY)
+
+    def changed_inside(self, state: State, source: dict[str, Any], longest: int) -> list[str]:
+        return []
 
     def load(self, record_id: bytes, record: Record) -> tuple[Mapping[str, Any], Mapping[str, bytes]]:
         return record.attributes, EMPTY

@@ -16,8 +16,10 @@ from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpRe
 from django.urls import path
 from driver import App, Browser, in_loop, lifespan
 from framework_contract import CONTRACT, SECRET, TOKENS, BrokenError, content
+from stores import SuspendingStore
 
 from fastersession import FasterSessionMiddleware
+from fastersession.engine.running import Running
 
 settings.configure(
     ALLOWED_HOSTS=["testserver"],
@@ -87,7 +89,21 @@ def _collect() -> Iterator[None]:
     gc.collect()
 
 
-VIEWS = [chat, sync_chat, fail, crash, show, logout, plain]
+async def use(request: HttpRequest) -> HttpResponse:
+    request.scope["session"].setdefault("list", []).append(1)
+    return HttpResponse("used")
+
+
+async def use_in_stream(request: HttpRequest) -> StreamingHttpResponse:
+    async def tokens() -> AsyncIterator[str]:
+        for _ in range(3):
+            request.scope["session"].setdefault("list", []).append(1)
+            yield "x"
+
+    return StreamingHttpResponse(tokens())
+
+
+VIEWS = [chat, sync_chat, fail, crash, show, logout, plain, use, use_in_stream]
 PATHS = {"endless": chat, "break": chat, "session": show} | {view.__name__.replace("_", "-"): view for view in VIEWS}
 urlpatterns = [path(route, view) for route, view in PATHS.items()]
 
@@ -109,6 +125,18 @@ async def test_a_sync_view_writes_from_its_thread() -> None:
     browser = Browser(make())
     await browser.get("/sync-chat?q=threads")
     assert await content(browser) == {"question": "threads", "answer": "one two three "}
+
+
+@in_loop
+async def test_nobody_has_the_session_when_a_usual_request_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Django keeps the request for the collector, in a cycle, and not the session: nothing is compared once more."""
+    watched: list[Any] = []
+    monkeypatch.setattr(Running, "keep_watch", lambda self, session: watched.append(session))
+    app = FasterSessionMiddleware(get_asgi_application(), secret_key=SECRET, secure=False, store=SuspendingStore())
+    browser = Browser(app)
+    for route in ("/use", "/use-in-stream", "/use", "/use-in-stream"):
+        assert (await browser.get(route)).status == 200
+        assert watched == []
 
 
 @in_loop

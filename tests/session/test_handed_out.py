@@ -14,12 +14,12 @@ import pydantic
 import pytest
 from counting import Act, Counted
 from driver import Browser, in_loop
-from routes import Call, serve
+from routes import Call, serve, tab
 from stores import SuspendingStore
 
 from fastersession import MemoryStore
 from fastersession.noting import NotingSession
-from fastersession.session import give_state
+from fastersession.session import give_state, state_of
 from fastersession.state import State
 
 BEGIN: dict[str, Any] = {"n": 1, "list": [1], "dict": {"x": [2]}, "last": [3]}
@@ -229,6 +229,27 @@ async def test_a_note_survives_a_reload() -> None:
 
 
 @in_loop
+async def test_a_view_hands_out_what_comes_later_too() -> None:
+    """What another tab has added stands in a view that was taken before it came."""
+    counted = Counted({"old": 1})
+
+    async def add(call: Call) -> None:
+        call.session["new"] = []
+        await call.reply()
+
+    async def handler(call: Call) -> None:
+        values = call.session.values()
+        counted.handler = add
+        await tab(counted.browser).get("/act")
+        await call.session.reload()
+        [value.append("of the view") for value in values if type(value) is list]
+        await call.reply()
+
+    await counted.request(handler)
+    assert await counted.content() == {"old": 1, "new": ["of the view"]}
+
+
+@in_loop
 async def test_a_read_note_survives_a_reload_too() -> None:
     """`[]` before a reload, and what stands there afterwards: the name is noted, not the object."""
     counted = Counted({"list": [], "other": [1]})
@@ -312,8 +333,13 @@ async def test_what_dict_s_own_method_has_set_is_looked_at_from_then_on() -> Non
 
 @in_loop
 async def test_scalars_that_are_handed_out_are_never_encoded() -> None:
-    """They cannot change in place: a session of them is not even compared."""
+    """They cannot change in place: a session of them is not even compared, and one that is taken is not noted."""
     scalars = {"a": 1, "b": 1.5, "c": "text", "d": None, "e": True}
+    notes: list[Any] = []
+    assert await Counted(scalars).acted(
+        lambda s: [s[name] for name in scalars], lambda s: notes.append(state_of(s).rare.handed)
+    ) == [[], [], []]
+    assert notes == [set()]
     assert await Counted(scalars).acted(dict, lambda s: [s[name] for name in s], lambda s: s.pop("a")) == [[], [], []]
 
 

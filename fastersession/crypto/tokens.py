@@ -34,6 +34,7 @@ VERSION = 1
 ID_BYTES = 16  # 128 bits from the system's generator, as OWASP ASVS 5.0 section 7.2.3 asks for
 TOKEN_CHARS = 88
 KEPT_RECORDS = 1024  # whose cipher is at hand (3 KB each): deriving it costs as much as opening five small values
+LARGE = 16 * 1024  # bytes of a sealed value from which a copy costs more than a view of it
 _SIGNED, _RECORD_ID, _SECRET, _TAG = slice(34), slice(2, 18), slice(18, 34), slice(34, None)  # made once: dear
 _SALT = b"fastersession/v1"
 
@@ -206,7 +207,8 @@ class RecordSealer:
         bound = self._bound + context
         if sealed[:2] == self._head:
             try:
-                return self._cipher.decrypt(sealed[2:_BODY], sealed[_BODY:], bound)
+                body = sealed[_BODY:] if len(sealed) < LARGE else memoryview(sealed)[_BODY:]
+                return self._cipher.decrypt(sealed[2:_BODY], body, bound)
             except (InvalidTag, ValueError):
                 pass  # it may be another key of the same id
         return self._open_by_any(sealed, bound)

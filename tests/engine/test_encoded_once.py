@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from counting import Act, Counted
 from driver import in_loop
-from routes import Call
+from routes import Call, content, tab
 from stores import shorten
 
 from fastersession import AttributeNotSerializable, SessionNotEstablished
@@ -40,7 +40,7 @@ async def test_a_save_that_is_tried_again_encodes_a_value_once(wish: Act, monkey
         counted.point()
 
     await counted.request(handler, catch=True)
-    assert counted.at[0] == ["bad", "list"] if wish is WISHES["what cannot be kept"] else ["list"]
+    assert counted.at[0] == (["bad", "list"] if wish is WISHES["what cannot be kept"] else ["list"])
     assert counted.store.calls.count("update!") == 3
     assert (await counted.content())["list"] == [1, 2]
 
@@ -102,9 +102,77 @@ async def test_a_try_encodes_anew_what_another_save_has_stored_meanwhile(monkeyp
         await asyncio.sleep(0)
         gate.open.set()
         await asyncio.gather(ending, other)
+        seen.append(await content(tab(counted.browser)))
+
+    seen: list[Any] = []
+    await counted.request(handler)
+    assert seen == [{"list": [1, 2, 3]}]
+
+
+@in_loop
+async def test_what_was_replaced_between_two_tries_is_encoded_anew(monkeypatch: Any) -> None:
+    """The same name, and another object: what the try before has encoded is not taken for it."""
+    shorten(monkeypatch, FLUSH_PAUSES=(0, 0, 0))
+    counted = Counted({"n": 0})
+
+    async def handler(call: Call) -> None:
+        await call.start()
+        call.session.idle_timeout = 60
+        call.session["n"] = 1
+        gate = counted.store.hold("update")
+        counted.store.fail("update")
+        ending = asyncio.ensure_future(call.finish())
+        await gate.reached.wait()
+        call.session["n"] = 2
+        gate.open.set()
+        await ending
 
     await counted.request(handler)
+    assert await counted.content() == {"n": 2}
+
+
+@in_loop
+async def test_the_last_chunk_beside_a_save_at_work_encodes_a_value_once() -> None:
+    """It looks when the other save is done, and only then."""
+    counted = Counted({"list": [1], "other": [2]})
+
+    async def handler(call: Call) -> None:
+        await call.start()
+        call.session["list"].append(2)
+        gate = counted.store.hold("update")
+        other = asyncio.ensure_future(call.session.save())
+        await gate.reached.wait()
+        counted.codec.take()
+        call.session["list"].append(3)
+        ending = asyncio.ensure_future(call.finish())
+        await asyncio.sleep(0)
+        gate.open.set()
+        await asyncio.gather(ending, other)
+        counted.point()
+
+    await counted.request(handler)
+    assert counted.at[0] == ["list"]
     assert (await counted.content())["list"] == [1, 2, 3]
+
+
+@in_loop
+async def test_the_last_chunk_beside_a_save_that_is_about_to_begin_encodes_a_value_once() -> None:
+    """The other one was asked for and has not begun: that is known, too."""
+    counted = Counted({"list": [1], "other": [2]})
+
+    async def handler(call: Call) -> None:
+        await call.start()
+        call.session["list"].append(2)
+        other = asyncio.ensure_future(call.session.save())
+        await asyncio.sleep(0)
+        assert counted.codec.encoded == []
+        await call.finish()
+        await other
+        counted.point()
+
+    await counted.request(handler)
+    assert counted.at[0] == ["list"] * 2  # once for each of the two saves
+    assert await counted.content() == {"list": [1, 2], "other": [2]}
 
 
 # --- what cannot be kept ---

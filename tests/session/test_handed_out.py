@@ -280,6 +280,8 @@ async def test_a_websocket_s_turns_look_at_what_was_handed_out_only() -> None:
         while (message := await call.receive())["type"] == "websocket.receive":
             turns.append(message["text"])
             await call.send({"type": "websocket.send", "text": "taken"})
+        await call.session.save()
+        assert not counted.browser.app._engine.saves.is_busy(state_of(call.session))  # type: ignore[attr-defined]
         turns.append("left")
 
     await counted.request(_empty)

@@ -21,7 +21,9 @@ class Codec(Protocol):
 
     name: str
     unsafe: bool  # decoding bytes of a stranger would run his code, so they must be sealed
-    stable: bool  # what is decoded and encoded again gives the same bytes, so other bytes are another value
+    # What is decoded and encoded again gives the same bytes, so other bytes are another value. What is equal in type,
+    # content and order gives the same bytes.
+    stable: bool
 
     def encode(self, attribute: str, value: Any) -> bytes:
         """Return the bytes of a value; any exception means that it cannot be kept.

@@ -12,6 +12,8 @@ from typing import Any
 
 from .errors import FasterSessionError
 
+# By name, a value and how it looked (``plainjson.look_of``) when it was first handed out: as it was loaded.
+Looks = dict[object, tuple[Any, bytes | None]]
 EMPTY: Mapping[str, Any] = {}
 NO_NAMES: dict[str, None] = {}  # never added to
 
@@ -54,6 +56,7 @@ class Host:
     exclusive: Callable[[Any, Any, float], Any]
     let_go: Callable[[Any, Any], None]  # tells what was written after the end and never saved
     runs: Any  # the running requests
+    look_of: Callable[[Any], bytes | None]  # of a value that is handed out; ``None`` if that says too little
 
 
 class Lease:
@@ -122,7 +125,7 @@ class Rare:
 
     __slots__ = (
         "adopted", "adrift", "commits", "encoded", "failure", "handed", "is_shared", "is_socket", "late", "lease",
-        "loss", "refusal",
+        "looks", "loss", "refusal",
     )  # fmt: skip
 
     def __init__(
@@ -138,6 +141,7 @@ class Rare:
         self.is_socket = is_socket
         self.late: dict[str, None] = NO_NAMES  # names written after the end and not saved
         self.lease: Lease | None = None  # once exclusive() was entered; only with a record
+        self.looks: Looks = {}
         self.loss: Loss | None = None  # once the store has refused something
         # Why writes after the headers are refused; None: they never leave.
         self.refusal: str | None = ACCEPTED_WITHOUT_COOKIE if is_socket else LEFT_WITHOUT_COOKIE

@@ -28,8 +28,15 @@ class NotingSession(Session):
 
     def _noted(self, name: object, value: Any) -> Any:
         if type(value) not in SCALARS:
+            self._state.saw(name, value)
             self._note_given((name,))
         return value
+
+    def _note_all(self) -> None:
+        for name, value in dict(dict.items(self)).items():
+            if type(value) not in SCALARS:
+                self._state.saw(name, value)
+        self._note_given(None)
 
     def _note_given(self, names: Iterable[object] | None) -> None:
         state = self._state
@@ -58,7 +65,8 @@ class NotingSession(Session):
 
     def __setitem__(self, name: str, value: Any) -> None:
         Attributes.__setitem__(self, name, value)
-        self._noted(name, value)
+        if type(value) not in SCALARS:
+            self._note_given((name,))
 
     # --- several, or all that there are ---
 
@@ -70,7 +78,7 @@ class NotingSession(Session):
 
     def copy(self) -> dict[str, Any]:
         """Return the attributes as a plain dict."""
-        self._note_given(None)
+        self._note_all()
         return Attributes.copy(self)
 
     __copy__ = copy
@@ -86,10 +94,10 @@ def keep_watch(session: Session) -> None:
 
 
 def _giving_all(name: str) -> Callable[..., Any]:
-    method, note_given = getattr(Attributes, name), NotingSession.__dict__["_note_given"]
+    method, note_all = getattr(Attributes, name), NotingSession.__dict__["_note_all"]
 
     def giving(self: NotingSession) -> Any:
-        note_given(self, None)
+        note_all(self)
         return method(self)
 
     giving.__name__, giving.__qualname__, giving.__doc__ = name, f"NotingSession.{name}", method.__doc__

@@ -93,6 +93,17 @@ def read(data: bytes) -> Any:
     return value
 
 
+def look_of(value: Any) -> bytes | None:
+    """Return bytes that tell a value from all others, in type, content and order; ``None`` if only encoding can.
+
+    Takes a tenth of the time of decoding the value from JSON, and no thread gets a turn meanwhile.
+    """
+    try:
+        return marshal.dumps(value, _VERSION)
+    except ValueError:  # not exactly of builtin types, or nested too deep
+        return None
+
+
 def _written(value: Any, kept: bytes, encode: Callable[[Any], Text], decode: Callable[[Text], Any]) -> Text:
     """Encode a value of which ``kept`` is marshal's form, and prove by that that it comes back as it was.
 

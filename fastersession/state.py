@@ -195,6 +195,12 @@ class State:
         rare = self.rare
         (self.rarely() if rare.is_shared else rare).commits = lock, loop
 
+    def saw(self, name: object, value: object) -> None:
+        """Keep how a value looks that is handed out for the first time: as long as it does, it has not changed."""
+        rare, handed = self.rare, self.rare.handed
+        if handed is not None and name not in handed and value is self.base.get(name):  # type: ignore[call-overload]
+            rare.looks.setdefault(name, (value, self.host.look_of(value)))
+
     def handed_out(self, names: Iterable[object] | None) -> None:
         """Note what the application holds, and may change inside, from here on; ``None``: all, and all to come."""
         rare = self.rarely()

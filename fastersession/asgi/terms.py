@@ -48,6 +48,7 @@ def terms_of(engine: Engine, keys: KeyRing, policy: CookiePolicy, scope_key: str
         save_soon=saves.save_soon,
         exclusive=engine.turns.exclusive,
         let_go=engine.runs.let_go,
+        look_of=engine.values.look_of,
         runs=engine.runs,
         saves=saves,
         at_once=engine.at_once,

@@ -9,7 +9,7 @@ Rules of residence: composes codec and sealer; no store call. Authenticates befo
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from itertools import filterfalse
 from typing import Any, NamedTuple
@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 from ..codecs import Codec, JsonCodec
 from ..crypto.tokens import Sealer
 from ..errors import CodecError
-from ..facts import SCALARS
+from ..facts import SCALARS, Looks, Rare
+from ..plainjson import look_of
 from ..state import State
 from ..stores.base import Record
 from .values import About, Encoded, Work
@@ -54,28 +55,25 @@ class Packer:
         head = bytes((len(name),)) + name
         self._codec = codec
         self._stable = getattr(codec, "stable", False)  # then other bytes are another value
+        # A codec that is not stable may keep what no look shows: that two places have one list, for instance.
+        self.look_of: Callable[[Any], bytes | None] = look_of if self._stable else _no_look
         self._sealer = _Unsealed(PLAIN + head) if sealer is None else sealer
         self._context = lru_cache(KEPT_NAMES)(partial(_context, head))
 
-    def delta(
-        self,
-        now: Mapping[str, Any],
-        base: Mapping[str, Any],
-        encoded: Mapping[str, bytes],
-        handed: Set[object] | None = None,
-        once: Encoded | None = None,
-    ) -> Delta:
+    def delta(self, now: Mapping[str, Any], base: Mapping[str, Any], rare: Rare, once: Encoded | None = None) -> Delta:
         """Compare by encoding. What is still the same object needs none if it is a scalar, or was not handed out.
 
-        :param handed: the names of what was; ``None``: all.
+        :param rare: how the store has ``base``, and what was handed out. What does not look as it did is noted in it.
         :param once: what needs none either, if it is the same object; is added to.
         """
-        once = {} if once is None else once
+        once, encoded, handed, looks = {} if once is None else once, rare.encoded, rare.handed, rare.looks
         sets: dict[str, bytes] = {}
         faults: dict[str, str] = {}
         for name, value in now.items():
             is_same = value is base.get(name, _MISSING)
             if is_same and (type(value) in SCALARS or (handed is not None and name not in handed)):
+                continue
+            if name in looks and self._looks_the_same(name, value if is_same else _MISSING, looks):
                 continue
             known = once.get(name)
             if known is None or known[0] is not value:
@@ -137,6 +135,18 @@ class Packer:
         except Exception:
             return False
 
+    def _looks_the_same(self, name: str, value: Any, looks: Looks) -> bool:
+        """Return whether a value looks as it did when it was loaded: so it needs no encoding, nor what that checks.
+
+        Once it does not, its look says nothing any more: the store may have another state of it by the time that it
+        looks so again.
+        """
+        loaded, look = looks[name]
+        if loaded is value and look is not None and self.look_of(value) == look:
+            return True
+        looks[name] = None, None
+        return False
+
     def _encoded(self, name: object, value: Any) -> bytes | str:
         """Return a value's bytes, or what is wrong with it."""
         try:
@@ -183,21 +193,25 @@ class PackedValues:
     def __init__(self, packer: Packer) -> None:
         self._packer = packer
         self.load = packer.unpack
+        self.look_of = packer.look_of
 
     def compare(self, state: State, source: dict[str, Any], once: Encoded | None = None) -> Work:
         content = dict(dict.items(source))
         rare = state.rare
-        sets, deletes, faults = self._packer.delta(content, state.base, rare.encoded, rare.handed, once)
-        if sets:
-            state.handed_out(sets)  # also what was put there by none of the session's methods
+        sets, deletes, faults = self._packer.delta(content, state.base, rare, once)
+        handed = rare.handed
+        if handed is not None:  # also what was put there by none of the session's methods
+            for name in sets:
+                if name not in handed and type(content[name]) not in SCALARS:
+                    state.handed_out((name,))
         kept = {name: value for name, value in content.items() if name not in faults} if faults else content
         return Work(kept, sets, deletes, faults)
 
     def changed_inside(self, state: State, source: dict[str, Any], longest: int) -> list[str]:
         base, rare = state.base, state.rare
-        small = {name: data for name, data in rare.encoded.items() if len(data) <= longest}
-        same = {name: dict.get(source, name) for name in small if dict.get(source, name, small) is base.get(name)}
-        sets, _, faults = self._packer.delta(same, base, small, rare.handed)
+        small = [name for name, data in rare.encoded.items() if len(data) <= longest]
+        same = {name: base[name] for name in small if name in base and dict.get(source, name, small) is base[name]}
+        sets, _, faults = self._packer.delta(same, base, rare)
         return [*sets, *faults]
 
     def to_create(self, record_id: bytes, work: Work, about: About) -> Mapping[str, Any]:
@@ -220,6 +234,10 @@ def _context(codec: bytes, stored_name: str) -> bytes:
     """Return what a sealed value is bound to: the codec's name and the stored one, each after its length."""
     encoded = b"" if stored_name == ABOUT else stored_name.encode()
     return codec + len(encoded).to_bytes(4, "big") + encoded
+
+
+def _no_look(value: object) -> None:
+    return None
 
 
 def _in_motion(error: RuntimeError) -> bool:

@@ -45,17 +45,17 @@ class Tries:
 
     __slots__ = ("_base", "_encoded", "at", "discard", "prepared")
 
+    _encoded: Encoded
+
     def __init__(self, at: Point, *, discard: bool = False) -> None:
         self.at, self.discard = at, discard
         self.prepared: Prepared | None = None
-        self._base: Mapping[str, Any] | None = None
-        self._encoded: Encoded = {}
+        self._base: Mapping[str, Any] | None = None  # what the encodings were compared with
 
     def encoded(self, state: State) -> Encoded:
         """Return what is encoded by now, at the beginning of a try."""
         if self._base is not state.base:
-            self._encoded = {}
-        self.reloaded(state)
+            self._base, self._encoded = state.base, {}
         return self._encoded
 
     def reloaded(self, state: State) -> None:

@@ -76,6 +76,9 @@ class LiveValues:
     def settle(self, state: State, work: Work) -> None:
         state.settled(work.content, EMPTY)
 
+    def look_of(self, value: object) -> None:
+        return None
+
     def changed_inside(self, state: State, source: dict[str, Any], longest: int) -> list[str]:
         return []
 

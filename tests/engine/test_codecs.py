@@ -18,6 +18,7 @@ from stores import SuspendingStore
 
 from fastersession import CodecError, ConfigError, JsonCodec, MemoryStore, MsgspecCodec, PickleCodec
 from fastersession.engine.packing import Packer
+from fastersession.facts import USUAL
 
 Point = namedtuple("Point", "x y")
 
@@ -55,7 +56,7 @@ KEYS = [{1: 2}, {None: 1}, {True: 1}, {"a": {1.5: 1}}, {1: 1, "1": 2}, {b"a": 1}
 
 def as_attribute(codec: Any, name: str, value: Any) -> Any:
     """Return what a save of one attribute comes to."""
-    return Packer(codec, None).delta({name: value}, {}, {})
+    return Packer(codec, None).delta({name: value}, {}, USUAL)
 
 
 def exactly(value: Any) -> Any:

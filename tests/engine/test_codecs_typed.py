@@ -17,6 +17,7 @@ from stores import SuspendingStore
 
 from fastersession import ConfigError, MsgspecCodec
 from fastersession.engine.packing import Packer
+from fastersession.facts import USUAL
 
 
 @dataclass
@@ -75,7 +76,7 @@ TYPED = [
 
 def as_attribute(codec: Any, name: str, value: Any) -> Any:
     """Return what a save of one attribute comes to."""
-    return Packer(codec, None).delta({name: value}, {}, {})
+    return Packer(codec, None).delta({name: value}, {}, USUAL)
 
 
 @pytest.mark.parametrize("value", TYPED, ids=lambda value: type(value).__name__)

@@ -156,22 +156,30 @@ async def test_the_last_chunk_beside_a_save_at_work_encodes_a_value_once() -> No
 
 
 @in_loop
-async def test_the_last_chunk_beside_a_save_that_is_about_to_begin_encodes_a_value_once() -> None:
-    """The other one was asked for and has not begun: that is known, too."""
+async def test_a_close_beside_a_turn_s_save_that_is_about_to_begin_encodes_a_value_once() -> None:
+    """The turn's save has been asked for and has not begun: that is known, too."""
     counted = Counted({"list": [1], "other": [2]})
 
-    async def handler(call: Call) -> None:
-        await call.start()
+    async def chat(call: Call) -> None:
+        await call.receive()
+        await call.send({"type": "websocket.accept"})
         call.session["list"].append(2)
-        other = asyncio.ensure_future(call.session.save())
-        await asyncio.sleep(0)
-        assert counted.codec.encoded == []
-        await call.finish()
-        await other
+        turn = asyncio.ensure_future(call.receive())
+        assert counted.codec.take() == ["list"]
+        assert counted.store.count("update") == 0
+        await call.send({"type": "websocket.close"})
         counted.point()
+        turn.cancel()
 
-    await counted.request(handler)
-    assert counted.at[0] == ["list"] * 2  # once for each of the two saves
+    async def empty(call: Call) -> None:
+        await call.reply()
+
+    await counted.request(empty)
+    counted.at, counted.handler = [], chat
+    async with counted.browser.websocket("/act") as socket:
+        await socket.accepted()
+        await socket.ended()
+    assert counted.at == [["list"]]
     assert await counted.content() == {"list": [1, 2], "other": [2]}
 
 

@@ -191,12 +191,14 @@ async def test_the_shutdown_warns_of_what_is_still_kept_and_only_once(caplog: An
     async with lifespan(kept.app):
         session = await kept.session()
         session["list"].append(1)
+        session["new"] = 1
         quiet = await kept.session()
         quiet["list"].append(1)
         del quiet
         assert len(warned(caplog)) == 1
     (text,) = warned(caplog)
     assert "'list'" in text
+    assert "'new'" in text
     del session
     assert warned(caplog) == []
 
@@ -298,9 +300,10 @@ async def test_a_dict_in_the_session_s_place_breaks_no_end_in_memory(caplog: Any
     kept: list[Session] = []
 
     async def replace(call: Call) -> None:
-        kept.append(call.session)
+        kept.extend([call.session] * 2)
         call.scope["session"] = {"list": [2]}
         await call.reply()
+        call.scope["session"]["late"] = [3]  # so that the end has something to save
 
     for make in (MemoryStore, SuspendingStore):
         browser = Browser(serve({"/begin": _begin, "/replace": replace}, store=make()))
@@ -309,7 +312,7 @@ async def test_a_dict_in_the_session_s_place_breaks_no_end_in_memory(caplog: Any
         kept.clear()
         caplog.clear()
         assert warned(caplog) == []
-        assert await content(browser) == {"list": [2]}
+        assert await content(browser) == {"list": [2], "late": [3]}
 
 
 @in_loop
@@ -336,3 +339,28 @@ async def test_a_request_that_was_thrown_away_is_not_blamed_for_late_changes(cap
     task.cancel()
     with suppress(RuntimeError, asyncio.CancelledError):
         await task
+
+
+@in_loop
+async def test_a_usual_websocket_is_not_watched(caplog: Any) -> None:
+    """Its saves beside the application hold nothing when it ends."""
+
+    async def chat(call: Call) -> None:
+        turns = call.session["list"]
+        await call.receive()
+        await call.send({"type": "websocket.accept"})
+        while (message := await call.receive())["type"] == "websocket.receive":
+            turns.append(message["text"])
+            await call.send({"type": "websocket.send", "text": "taken"})
+
+    app = serve({"/begin": _begin, "/chat": chat}, store=SuspendingStore())
+    browser = Browser(app)
+    await browser.get("/begin")
+    async with browser.websocket("/chat") as socket:
+        await socket.accepted()
+        for _ in range(3):
+            await socket.send("one")
+            assert await socket.receive() == "taken"
+    assert app._engine.runs._watched == {}
+    assert await content(browser) == {"list": ["one"] * 3, "other": [1]}
+    assert warned(caplog) == []

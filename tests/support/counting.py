@@ -9,12 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 from driver import Browser
-from routes import Call, content, serve
+from markupsafe import Markup
+from routes import Call, serve
 from stores import SuspendingStore
 
 from fastersession import JsonCodec
+from fastersession.testing import session_of
 
 Act = Callable[[Any], Any]
+TAGGED = Markup("x")  # a value that has one can be told from others by encoding it only
 
 
 class CountingCodec(JsonCodec):
@@ -94,7 +97,8 @@ class Counted:
         return self.at
 
     async def content(self) -> Any:
-        return await content(self.browser)
+        async with session_of(self.browser) as session:
+            return dict(session)
 
     def sets(self) -> list[list[str]]:
         """Return the names that each update has set."""

@@ -21,6 +21,7 @@ from .asgi.headers import foreign_origin
 from .asgi.lifespan import Lifespan
 from .asgi.messages import APPLIED
 from .asgi.refusal import refuse_service
+from .asgi.replaced import vacated
 from .asgi.socket import OpenSocket
 from .asgi.terms import terms_of
 from .codecs import Codec, JsonCodec
@@ -30,9 +31,8 @@ from .engine.engine import Engine, Spans
 from .engine.packing import Packer
 from .errors import ConfigError, StoreError
 from .events import ForeignOrigin, RequestRefused, TakenFromEnvironment
-from .facts import ENDED
 from .log import EventLog
-from .session import Session, give_state, state_of
+from .session import Session, give_state
 from .stores.base import Store
 from .stores.memory import MemoryStore
 
@@ -189,7 +189,7 @@ class FasterSessionMiddleware:
             del opened  # no second name of the scope for a traceback to show
             is_socket = exchange.rare.is_socket
         name = self._terms.scope_key
-        if name in scope and not self._vacated(scope):
+        if name in scope and not vacated(scope, name):
             scope = scope.copy()
             scope[name] = session
         else:
@@ -226,18 +226,6 @@ class FasterSessionMiddleware:
 
     # --- before the application ---
 
-    def _vacated(self, scope: Any) -> bool:
-        """Take out of a scope that is used again what a call before has left there; return whether there was a session.
-
-        It is one of ours, whose request has ended.
-        """
-        name = self._terms.scope_key
-        left = scope.get(name)
-        if not issubclass(type(left), Session) or state_of(left).phase != ENDED or not isinstance(scope, dict):
-            return False
-        del scope[name]
-        return True
-
     async def _open(self, scope: Any, receive: Any, send: Any) -> Opened | None:
         """Return what a call begins with, its scope to be written to; ``None``: the call is over."""
         kind = scope["type"]
@@ -246,7 +234,7 @@ class FasterSessionMiddleware:
             return None
         show, name = None, self._terms.scope_key
         if name in scope:
-            self._vacated(scope)
+            vacated(scope, name)
         if type(scope) is not dict or type(scope["headers"]) is not list:  # any iterable, and may be read but once
             show = scope.setdefault if isinstance(scope, dict) else None  # no second scope for a traceback to show
             scope = {**scope, "headers": list(scope["headers"])}
@@ -287,7 +275,7 @@ class FasterSessionMiddleware:
         await run(self.app, {**scope, APPLIED: (*applied, *self.applied)})
 
     async def _unavailable(self, error: StoreError, scope: Any, receive: Any, send: Any) -> None:
-        self._vacated(scope)
+        vacated(scope, self._terms.scope_key)
         self._terms.events.tell(RequestRefused(what="no session could be loaded", error=str(error)))
         await refuse_service(scope, receive, send)
 

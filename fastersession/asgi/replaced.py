@@ -1,6 +1,6 @@
 """What stands in the session's place in the scope: ours, the application's new content, or somebody else's session.
 
-Rules of residence: what a value there means. What is found is taken over by the caller.
+Rules of residence: what a value there means. What is found is taken over by the caller, but for what is left there.
 """
 
 from __future__ import annotations
@@ -9,7 +9,21 @@ from enum import Enum
 from typing import Any
 
 from ..events import SessionReplaced
+from ..facts import ENDED
 from ..log import EventLog
+from ..session import Session, state_of
+
+
+def vacated(scope: Any, name: str) -> bool:
+    """Take out of a scope that is used again what a call before has left there; return whether there was a session.
+
+    It is one of ours, whose request has ended.
+    """
+    left = scope.get(name)
+    if not issubclass(type(left), Session) or state_of(left).phase != ENDED or not isinstance(scope, dict):
+        return False
+    del scope[name]
+    return True
 
 
 def is_taken_over(value: object, scope: dict[str, Any], adopted: bool, events: EventLog) -> bool:

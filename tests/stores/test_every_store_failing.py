@@ -134,7 +134,8 @@ async def test_s10_a_silent_server_holds_no_verb_longer_than_its_bound(
         browser = Browser(serve(store=subject.store))
         await browser.get("/set?a=1")
         calls = await verbs(subject)
-        await asyncio.gather(*(subject.load(record_id(browser)) for _ in range(10)))  # connections for all
+        alone = (subject.unlock(secrets.token_bytes(16), V[:16]) for _ in range(10))  # in no store with others
+        await asyncio.gather(*alone)  # connections for all
 
         async def bounded(call: Callable[[], Awaitable[Any]]) -> Any:
             async with asyncio.timeout(0.2):

@@ -7,7 +7,6 @@ import gc
 import math
 import secrets
 import time
-from functools import partial
 from itertools import count
 from typing import Any
 
@@ -21,6 +20,8 @@ from store_subject import ID, OTHER_ID, V1, V2, V3, Subject, content, make
 from fastersession.errors import StoreError
 from fastersession.stores.base import Change, Record
 from fastersession.stores.sql import SQLStore
+from fastersession.stores.sql.batches import AGAIN, Again
+from fastersession.stores.sql.records import Write
 from fastersession.testing.contract.cancelled import cancel_each_await
 
 
@@ -122,7 +123,7 @@ def test_a_call_that_fails_when_nobody_waits_for_it_any_more_is_no_stray_error()
             await gate.wait()
             raise StoreError("late")
 
-        store._attempts = failing  # type: ignore[method-assign, assignment]
+        store._engines.here().attempts = failing  # type: ignore[method-assign]
         call = asyncio.ensure_future(store.load(ID))
         await asyncio.sleep(0)
         call.cancel()
@@ -258,12 +259,27 @@ def test_s9_cancellation_leaks_no_connection_of_a_given_engine(place: Place) -> 
     asyncio.run(main())
 
 
-def test_s9_cancelled_in_the_middle_of_an_exchange(place: Place) -> None:
+@pytest.mark.parametrize("together", [False, True])
+def test_s9_cancelled_in_the_middle_of_an_exchange(place: Place, together: bool) -> None:
     """S9: at each await of the driver itself, which the store keeps its callers from as long as it can."""
     clock = FakeClock()
 
     async def scenario(store: SQLStore) -> None:
-        store._do = partial(store._attempts, store._engines.here())  # type: ignore[method-assign]
+        here, database = store._engines.here(), store._database
+
+        async def load(record_id: bytes) -> Any:
+            found = (await here._load_many([record_id]))[0] if together else AGAIN
+            return await here._load(record_id, found) if isinstance(found, Again) else found
+
+        def sent_by(many: Any) -> Any:
+            async def send(record_id: bytes, write: Write) -> bool:
+                done = (await here._write_many(many, [write]))[0] if together and many else AGAIN
+                return await here._write(write, done) if isinstance(done, Again) else done
+
+            return send
+
+        here.load = load  # type: ignore[method-assign]
+        here.create, here.merge, here.alone = map(sent_by, (database.create_many, database.merge_many, None))
         await cancel_each_await(Subject(store, clock, lambda _: store))
 
     place.run(scenario, clock=clock)

@@ -34,7 +34,7 @@ async def crowd(store: SQLStore) -> list[int]:
 
     async def call() -> None:
         for _ in range(CALLS):
-            await store._do(partial(work, next(asked)))
+            await store._engines.here().do(partial(work, next(asked)))
 
     await connect_all(store)
     await asyncio.gather(*(call() for _ in range(CALLERS)))

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
@@ -20,11 +20,11 @@ from sqlalchemy.util import greenlet_spawn
 
 from ...errors import ConfigError, StoreError
 from ..words import ENCODED, UNREADABLE, remedy, shown, told
+from .batches import SILENT_SECONDS
 
 T = TypeVar("T")
 
 CONNECTIONS = 10  # used at a time: one carries about 1,000 saves a second, more would only take the server's
-SILENT_SECONDS = 1.0  # of a call that its caller has given up: so much longer than usual that the network is in doubt
 
 DRIVERS = {  # of a URL that names none; the drivers that may be named
     "postgresql": ("asyncpg", "psycopg"),
@@ -144,18 +144,24 @@ class Connections:
             await self.engine.dispose()
 
 
-class Engines:
-    """One engine for each event loop, made for a URL, or the one that was given, for the one loop that uses it."""
+C = TypeVar("C", bound=Connections)
 
-    def __init__(self, given: object) -> None:
-        self._given = given
+
+class Engines(Generic[C]):
+    """One engine for each event loop, made for a URL, or the one that was given, for the one loop that uses it.
+
+    :param connections: returns what a loop has, for an engine, and whether that is the store's own.
+    """
+
+    def __init__(self, given: object, connections: Callable[[AsyncEngine, bool], C]) -> None:
+        self._given, self._connections = given, connections
         self._own = not isinstance(given, AsyncEngine)
         self.engine = engine_of(given)  # the newest
         self._free = [self.engine]  # of our own ones, those without a connection
         self._taken: tuple[Pool, asyncio.AbstractEventLoop] | None = None
-        self._by_loop: dict[asyncio.AbstractEventLoop, Connections] = {}
+        self._by_loop: dict[asyncio.AbstractEventLoop, C] = {}
 
-    def here(self) -> Connections:
+    def here(self) -> C:
         """Return what the running loop has.
 
         :raises StoreError: the engine was given, and its pool has connections of another loop.
@@ -171,7 +177,7 @@ class Engines:
             await connections.close()
             self._free.append(connections.engine)
 
-    def _new(self, loop: asyncio.AbstractEventLoop) -> Connections:
+    def _new(self, loop: asyncio.AbstractEventLoop) -> C:
         for ended in [other for other in self._by_loop if other.is_closed()]:
             connections = self._by_loop.pop(ended)
             if connections.closed:
@@ -180,7 +186,7 @@ class Engines:
             self.engine = self._free.pop() if self._free else engine_of(self._given)
         else:
             self._take(loop)
-        connections = self._by_loop[loop] = Connections(self.engine, own=self._own)
+        connections = self._by_loop[loop] = self._connections(self.engine, self._own)
         return connections
 
     def _take(self, loop: asyncio.AbstractEventLoop) -> None:

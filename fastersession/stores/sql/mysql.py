@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import IntegrityError
 
 from . import statements as sql
-from .statements import FOREVER, Statement, named, transaction
+from .batches import LARGE
+from .exchange import execute, execute_several, transaction
+from .records import Found, Write, attributes_of, columns
+from .statements import FOREVER, Statement, named
 
 # VARBINARY, not a character set: the collations fold letters, or pad with spaces ("a" = "a ").
 TABLES = (
@@ -46,6 +49,8 @@ TABLES = (
 ) engine = InnoDB""",
 )
 SET = "insert into {attribute} (session_id, name, value) values"
+MARK = "from_base64(%s)"
+MARKS = {"bytes": MARK, "real": "%s"}
 ROW = "(from_base64(%s), from_base64(%s), from_base64(%s))"
 OVERWRITE = "on duplicate key update value = values(value)"
 DELETE_ATTRIBUTE = "delete from {attribute} where session_id = bytes(:id) and name = bytes(:name)"
@@ -56,10 +61,19 @@ DELETE_EXPIRED = "delete from {session} where id in (<>)"
 STATEMENT_BYTES = 2**20  # of values in one INSERT: servers take 16 MB by default, and base64 adds a third
 
 
+# One transaction for many sessions, in two exchanges. What the first finds is locked, in the order in which it is asked
+# for. READ COMMITTED: else the locks would cover the gaps beside it, too, in which others insert.
+# Both look the sessions up by their key, and lock no other: an optimizer that prefers to scan a small table would.
+BY_KEY = "straight_join {session} force index (primary)"
+HOLD = "set transaction isolation level read committed; start transaction; select id from <>"
+MERGE = "update <>"
+
+
 class MySQL:
     """What ``SQLStore`` does on a connection to MariaDB or MySQL."""
 
     minimum = (8, 0, 1)
+    least = 1  # writes of a transaction for many: it has fewer round trips than the one for a single write
     added_type = "varbinary(32)"  # of a column of ``ADDED``
     minimum_mariadb = (10, 6)
     marks = {"bytes": "from_base64({})", "real": "{}"}  # noqa: RUF012
@@ -73,15 +87,26 @@ class MySQL:
         self.ddl = tuple(named(text, tables) for text in TABLES)
         self._set, self._delete_expired = named(SET, tables), named(DELETE_EXPIRED, tables)
         self._load, self._create = compiled(sql.LOAD), compiled(sql.CREATE)
+        self._load_many = compiled(" ".join((sql.FOUND.replace("<>", sql.SMALL), "in (<>)")))
+        sets, _, proven = sql.of_each(sql.UPDATE).partition(" set ")[2].partition(" where ")
+        self._hold = compiled(" ".join((HOLD, BY_KEY, "where", proven, "for update")))
+        self._merge = compiled(" ".join((MERGE, BY_KEY, "on id = asked_id set", sets, "; commit")))
+        insert, _, values = sql.CREATE.partition(" values ")
+        self._insert = " ".join((named(insert, tables), "values <>"))
+        self._values = compiled(values)
         self._one = {kind: compiled(kind) for kind in sql.ROW_KINDS}
         self._delete_attribute, self._find_expired = compiled(DELETE_ATTRIBUTE), compiled(FIND_EXPIRED)
 
-    def load(self, connection: Connection, parameters: Mapping[str, Any]) -> Sequence[Any]:
-        """Return a row for each attribute, with the session's columns in front. Without any, one row has NULLs."""
-        return [
-            (*row[:4], _unbound(row[4]), _unbound(row[5]), *row[6:])
-            for row in map(tuple, self._load.run(connection, parameters).fetchall())
-        ]
+    def load(self, connection: Connection, record_id: bytes, now: float) -> Found:
+        """Read one session."""
+        return Found(self._load.run(connection, {"id": record_id, "now": now}), _unbound)
+
+    def load_many(self, connection: Connection, record_ids: Sequence[bytes], now: float) -> Found:
+        """Read several sessions, but for the large ones."""
+        ids = set(record_ids)
+        text, bound = self._load_many.spelt({"large": LARGE, "now": now})
+        text = text.replace("<>", ", ".join([MARK] * len(ids)))
+        return Found(execute(connection, text, (*bound, *map(_bind, ids)))[0], _unbound)
 
     def one(self, connection: Connection, kind: str, parameters: Mapping[str, Any]) -> bool:
         """Run a statement about one session's row."""
@@ -94,7 +119,7 @@ class MySQL:
                 with transaction(connection):
                     self._create.run(connection, parameters)
                     self._write(connection, parameters["id"], sets)
-            except IntegrityError:
+            except connection.dialect.loaded_dbapi.IntegrityError:
                 if not self.one(connection, sql.DELETE_EXPIRED, parameters):
                     return False
             else:
@@ -119,21 +144,82 @@ class MySQL:
                     self._delete_attribute.run(connection, {"id": parameters["id"], "name": name})
         return merged
 
+    def merge_many(self, connection: Connection, writes: Sequence[Write], now: float) -> set[bytes]:
+        """Update several sessions, and set attributes of theirs. Return the ids of those that were updated."""
+        asked = sorted(zip(*columns(writes, sql.MERGED_OF_EACH), strict=True))
+        text, bound = self._hold.spelt({"now": now})
+        with _undone(connection):
+            rows = execute_several(connection, text.replace("<>", _asked(len(asked))), (*_bound(asked), *bound), 3)
+            held = {row[0] for row in rows}
+            if held != {row[0] for row in asked}:
+                asked = [row for row in asked if row[0] in held]
+                writes = [write for write in writes if write.parameters["id"] in held]
+            text, _ = self._merge.spelt({})
+            if asked:
+                text, attributes = text.replace("<>", _asked(len(asked))), attributes_of(writes)
+                if attributes:
+                    text = "; ".join((self._set_text(len(attributes)), text))
+                execute_several(connection, text, (*_bound(attributes), *_bound(asked)), 3 if attributes else 2)
+            else:
+                execute(connection, "rollback")
+        return held
+
+    def create_many(self, connection: Connection, writes: Sequence[Write], now: float) -> set[bytes]:
+        """Insert several sessions, or none of them if one is taken. Return their ids."""
+        writes = sorted(writes, key=lambda write: write.parameters["id"])
+        spelt, attributes = [self._values.spelt(write.parameters) for write in writes], attributes_of(writes)
+        text = self._insert.replace("<>", ", ".join(text for text, _ in spelt))
+        if attributes:
+            text = "; ".join((text, self._set_text(len(attributes))))
+        parameters = [value for _, bound in spelt for value in bound]
+        with _undone(connection):
+            execute_several(
+                connection,
+                f"start transaction; {text}; commit",
+                (*parameters, *_bound(attributes)),
+                4 if attributes else 3,
+            )
+        return {write.parameters["id"] for write in writes}
+
     def purge(self, connection: Connection, now: float, limit: int) -> int:
         """Remove up to ``limit`` expired sessions, passing over those that somebody else is at."""
         with transaction(connection):
-            found = self._find_expired.run(connection, {"now": now, "limit": limit}).fetchall()
+            found = self._find_expired.run(connection, {"now": now, "limit": limit})
             if found:
-                marks = ", ".join(["from_base64(%s)"] * len(found))
-                text = self._delete_expired.replace("<>", marks)
-                connection.exec_driver_sql(text, tuple(_bind(record_id) for (record_id,) in found))
+                text = self._delete_expired.replace("<>", ", ".join([MARK] * len(found)))
+                execute(connection, text, tuple(_bind(record_id) for (record_id,) in found))
         return len(found)
 
     def _write(self, connection: Connection, record_id: bytes, sets: Mapping[bytes, bytes]) -> None:
         for part in _parts(sorted(sets.items())):
-            text = " ".join((self._set, ", ".join([ROW] * len(part)), OVERWRITE))
             values = [_bind(value) for name, content in part for value in (record_id, name, content)]
-            connection.exec_driver_sql(text, tuple(values))
+            execute(connection, self._set_text(len(part)), tuple(values))
+
+    def _set_text(self, count: int) -> str:
+        return " ".join((self._set, ", ".join([ROW] * count), OVERWRITE))
+
+
+@contextmanager
+def _undone(connection: Connection) -> Iterator[None]:
+    """Roll back a transaction that a text has begun, if one of its statements fails."""
+    try:
+        yield
+    except Exception:
+        if not connection.invalidated:
+            execute(connection, "rollback")
+        raise
+
+
+def _asked(count: int) -> str:
+    """Return a table of what differs from session to session."""
+    marks = {name: MARKS[kind] for name, kind in sql.MERGED_OF_EACH.items()}
+    first = ", ".join([f"{mark} as asked_{name}" for name, mark in marks.items()])
+    others = "".join([f" union all select {', '.join(marks.values())}"] * (count - 1))
+    return f"(select {first}{others}) as asked"
+
+
+def _bound(rows: Iterable[Sequence[Any]]) -> list[Any]:
+    return [_bind(value) for row in rows for value in row]
 
 
 def _bind(value: Any) -> Any:
@@ -142,7 +228,11 @@ def _bind(value: Any) -> Any:
     return min(value, FOREVER) if isinstance(value, float) else value
 
 
-def _unbound(value: float) -> float:
+def _unbound(row: Any) -> Any:
+    return (*row[:4], _endless(row[4]), _endless(row[5]), *row[6:])
+
+
+def _endless(value: float) -> float:
     return float("inf") if value >= FOREVER else value
 
 

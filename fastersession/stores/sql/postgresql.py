@@ -6,13 +6,16 @@ AUTOCOMMIT: a statement is a transaction, unless one is begun by hand.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.engine import Connection
 
 from . import statements as sql
-from .statements import Statement, named, transaction
+from .batches import LARGE
+from .exchange import transaction
+from .records import Found, Write, attributes_of, columns
+from .statements import Statement, named
 
 # `expire_hour` is what is indexed: an index on the expiry itself would end heap-only updates at every touch.
 # Values are sealed, so they cannot be compressed: `external` spares the attempt.
@@ -50,7 +53,20 @@ KEPT = """kept as (
         on conflict (session_id, name) do update set value = excluded.value)
     select count(*) from own"""
 DELETE_ATTRIBUTES = "delete from {attribute} where session_id = bytes(:id) and name = any(cast(:names as bytea[]))"
+# One statement for many sessions. `update ... from` alone would lock in any order, and two of them deadlock: what is
+# asked of is locked first, in the order of the ids. The update sees a row that had to be waited for as it is then.
+HELD = "held as (select id as held_id from {session} where id = any(cast(:id_each as bytea[])) order by id for update)"
+FROM_HELD = "from asked join held on held_id = asked_id where"
+FROM_ASKED = "from asked order by asked_id on conflict (id) do nothing returning id"
+KEPT_OF_EACH = """kept as (
+        insert into {attribute} (session_id, name, value)
+        select own.id, x.name, x.value
+        from own join unnest(cast(:owner_each as bytea[]), cast(:name_each as bytea[]), cast(:value_each as bytea[]))
+            as x (owner, name, value) on x.owner = own.id
+        on conflict (session_id, name) do update set value = excluded.value)
+    select id from own"""
 HOLD = "own as (select id from {session} where id = bytes(:id))"
+ARRAYS = {"bytes": "bytea[]", "real": "double precision[]"}
 PURGE = """
     delete from {session} where id in (
         select id from {session} where expire_hour <= floor(real(:now) / 3600) and expires <= real(:now)
@@ -61,6 +77,7 @@ class PostgreSQL:
     """The statements of PostgreSQL, behind the same methods as ``MySQL`` has."""
 
     minimum = (12,)
+    least = 2  # writes of a statement for many: one for a single one is planned only once
     added_type = "bytea"  # of a column of ``ADDED``
     marks = {"bytes": "cast({} as bytea)", "real": "cast({} as double precision)"}  # noqa: RUF012
 
@@ -73,6 +90,15 @@ class PostgreSQL:
 
         self.ddl = tuple(named(text, index) for text in TABLES)
         self._load = compiled(sql.LOAD)
+        self._load_many = compiled(sql.FOUND.replace("<>", sql.SMALL), "= any(cast(:ids as bytea[]))")
+        update = sql.of_each(sql.UPDATE).replace("where", FROM_HELD, 1)
+        self._merge_many = compiled(
+            "with", asked(sql.MERGED_OF_EACH), ",", HELD, ", own as (", update, "returning id),", KEPT_OF_EACH
+        )
+        create = sql.of_each(sql.CREATE).replace("values (", "select ").removesuffix(")")
+        self._create_many = compiled(
+            "with", asked(sql.CREATED_OF_EACH), ", own as (", create, FROM_ASKED, "),", KEPT_OF_EACH
+        )
         self._create = compiled("with own as (", sql.CREATE, "on conflict (id) do nothing returning id),", KEPT)
         self._merge = {
             kind: compiled("with own as (", kind, "returning id),", KEPT) for kind in (sql.UPDATE, sql.REGENERATE)
@@ -81,9 +107,13 @@ class PostgreSQL:
         self._delete_attributes, self._set = compiled(DELETE_ATTRIBUTES), compiled("with", HOLD, ",", KEPT)
         self._purge = compiled(PURGE)
 
-    def load(self, connection: Connection, parameters: Mapping[str, Any]) -> Sequence[Any]:
-        """Return a row for each attribute, with the session's columns in front. Without any, one row has NULLs."""
-        return self._load.run(connection, parameters).fetchall()
+    def load(self, connection: Connection, record_id: bytes, now: float) -> Found:
+        """Read one session."""
+        return Found(self._load.run(connection, {"id": record_id, "now": now}))
+
+    def load_many(self, connection: Connection, record_ids: Sequence[bytes], now: float) -> Found:
+        """Read several sessions, but for the large ones."""
+        return Found(self._load_many.run(connection, {"ids": list(set(record_ids)), "now": now, "large": LARGE}))
 
     def one(self, connection: Connection, kind: str, parameters: Mapping[str, Any]) -> bool:
         """Run a statement about one session's row."""
@@ -92,7 +122,7 @@ class PostgreSQL:
     def create(self, connection: Connection, parameters: Mapping[str, Any], sets: Mapping[bytes, bytes]) -> bool:
         """Insert in one statement, in the place of an expired record too."""
         everything = {**parameters, "names": list(sets), "values": list(sets.values())}
-        while not self._create.run(connection, everything).scalar():
+        while not self._create.run(connection, everything)[0][0]:
             if not self.one(connection, sql.DELETE_EXPIRED, parameters):
                 return False
         return True
@@ -115,7 +145,7 @@ class PostgreSQL:
         if not deletes:
             if not sets:
                 return self.one(connection, kind, parameters)
-            return bool(self._merge[kind].run(connection, {**parameters, **values}).scalar())
+            return bool(self._merge[kind].run(connection, {**parameters, **values})[0][0])
         with transaction(connection):
             merged = self.one(connection, kind, parameters)
             if merged:
@@ -123,6 +153,30 @@ class PostgreSQL:
                 self._set.run(connection, {"id": parameters["id"], **values})
         return merged
 
+    def merge_many(self, connection: Connection, writes: Sequence[Write], now: float) -> set[bytes]:
+        """Update several sessions, and set attributes of theirs. Return the ids of those that were updated."""
+        return self._of_each(self._merge_many, sql.MERGED_OF_EACH, connection, writes, now)
+
+    def create_many(self, connection: Connection, writes: Sequence[Write], now: float) -> set[bytes]:
+        """Insert several sessions. Return the ids of those that were inserted."""
+        return self._of_each(self._create_many, sql.CREATED_OF_EACH, connection, writes, now)
+
+    def _of_each(
+        self, statement: Statement, names: Iterable[str], connection: Connection, writes: Sequence[Write], now: float
+    ) -> set[bytes]:
+        parameters = dict(zip((f"{name}_each" for name in names), columns(writes, names), strict=True))
+        attributes = attributes_of(writes)
+        for number, name in enumerate(("owner_each", "name_each", "value_each")):
+            parameters[name] = [attribute[number] for attribute in attributes]
+        return {row[0] for row in statement.run(connection, {**parameters, "now": now})}
+
     def purge(self, connection: Connection, now: float, limit: int) -> int:
         """Remove up to ``limit`` expired sessions, passing over those that somebody else is at."""
-        return self._purge.run(connection, {"now": now, "limit": limit}).rowcount
+        return self._purge.count(connection, {"now": now, "limit": limit})
+
+
+def asked(columns: Mapping[str, str]) -> str:
+    """Return a table of what differs from session to session."""
+    arrays = ", ".join([f"cast(:{name}_each as {ARRAYS[kind]})" for name, kind in columns.items()])
+    names = ", ".join([f"asked_{name}" for name in columns])
+    return f"asked as (select * from unnest({arrays}) as x ({names}))"  # noqa: S608 - names of ours

@@ -1,24 +1,25 @@
 """What every database of ``SQLStore`` has in common: its statements about one session, and how values are bound.
 
-Rules of residence: SQL text and its compilation; no driver, no engine. Only validated table names are put into a text;
+Rules of residence: SQL text and its compilation; no connection. Only validated table names are put into a text;
 everything else is a bound parameter. Two marks are spelt differently by each database: ``bytes(:x)`` and ``real(:x)``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy.engine import Connection, CursorResult
+from sqlalchemy.engine import Connection
 
 from ..rows import name_of, name_to_bytes
+from .exchange import execute
 
 TABLE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}(?:\.[a-z_][a-z0-9_]{0,47})?")  # schema.table; 63 less "_expire_hour"
 PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 MARK = re.compile(r"\b(bytes|real)\((:[a-z_]+)\)")
+OF_EACH = re.compile(r"(?:bytes|real)\(:((?!now\))[a-z_]+)\)")
 FOREVER = 1e300  # infinity where a database has none; far above every time, far below an overflow
 KEY_BYTES = 255  # of a name as a key: indexes take 2,700 bytes (PostgreSQL) or 3,072 (InnoDB)
 DIGEST_BYTES = 32
@@ -37,11 +38,13 @@ EXPIRES = f"least({LATER} + {IDLE}, not_after)"
 EXPIRES_ANEW = f"least({LATER} + {IDLE}, real(:not_after))"
 EXPIRES_TOUCHED = f"least({LATER} + idle_timeout, not_after)"
 
-LOAD = """
-    select s.verifier, s.user_id, s.created, s.accessed, s.idle_timeout, s.not_after, s.regenerated_at, s.version,
-        s.verifier_before, s.verifier_after, a.name, a.value
+FOUND = """
+    select s.id, s.verifier, s.user_id, s.created, s.accessed, s.idle_timeout, s.not_after, s.regenerated_at, s.version,
+        s.verifier_before, s.verifier_after, a.name, <>
     from {session} s left join {attribute} a on a.session_id = s.id
-    where s.id = bytes(:id) and s.expires > real(:now)"""
+    where s.expires > real(:now) and s.id"""
+LOAD = " ".join((FOUND.replace("<>", "a.value"), "= bytes(:id)"))
+SMALL = "case when octet_length(a.value) <= :large then a.value end"  # NULL for what is to be loaded alone
 CREATE = """
     insert into {session} (id, verifier, user_id, created, accessed, idle_timeout, not_after, expires, expire_hour,
         version)
@@ -78,6 +81,14 @@ UNLOCK = """
     where id = bytes(:id) and expires > real(:now) and lease_owner = bytes(:owner) and lease_until > real(:now)"""
 DELETE = "delete from {session} where id = bytes(:id) and expires > real(:now)"
 DELETE_EXPIRED = "delete from {session} where id = bytes(:id) and expires <= real(:now)"
+# Of a statement for many sessions: what differs from one to the other, as columns of a table `asked`. A touch is an
+# update without attributes that takes no step to the next version.
+MERGED_OF_EACH = {
+    "id": "bytes", "verifier": "bytes", "accessed": "real", "idle": "real", "lease": "bytes", "step": "real",
+}  # fmt: skip
+CREATED_OF_EACH = {
+    "id": "bytes", "verifier": "bytes", "user": "bytes", "created": "real", "idle": "real", "not_after": "real",
+}  # fmt: skip
 ROW_KINDS = UPDATE, REGENERATE, TOUCH, LOCK, UNLOCK, DELETE, DELETE_EXPIRED  # each changes one session's row, or none
 
 Bind = Callable[[Any], Any]
@@ -93,6 +104,11 @@ def named(text: str, tables: Mapping[str, str]) -> str:
     for table, name in tables.items():
         text = text.replace("{" + table + "}", name)
     return text
+
+
+def of_each(text: str) -> str:
+    """Put the columns of ``asked`` in the place of the parameters that differ from session to session."""
+    return OF_EACH.sub(r"asked_\1", text.replace("version + 1", "version + asked_step"))
 
 
 class Statement:
@@ -121,29 +137,27 @@ class Statement:
         self._names = {"numeric_dollar": order, "pyformat": None, "format": names}[style]
         self._bind = bind
 
-    def run(self, connection: Connection, parameters: Mapping[str, Any]) -> CursorResult[Any]:
-        """Execute."""
-        bind, names = self._bind, self._names
-        if names is None:
-            return connection.exec_driver_sql(self._text, {name: bind(value) for name, value in parameters.items()})
-        return connection.exec_driver_sql(self._text, tuple([bind(parameters[name]) for name in names]))
+    def run(self, connection: Connection, parameters: Mapping[str, Any]) -> Sequence[Any]:
+        """Execute. Return the rows."""
+        return self._execute(connection, parameters)[0]
 
     def one(self, connection: Connection, parameters: Mapping[str, Any]) -> bool:
         """Execute what changes one row or none. Return whether it changed one."""
-        return self.run(connection, parameters).rowcount == 1
+        return self._execute(connection, parameters)[1] == 1
 
+    def count(self, connection: Connection, parameters: Mapping[str, Any]) -> int:
+        """Execute what changes rows. Return how many it changed."""
+        return self._execute(connection, parameters)[1]
 
-@contextmanager
-def transaction(connection: Connection) -> Iterator[None]:
-    """Let some statements be one transaction, on a connection in AUTOCOMMIT."""
-    connection.exec_driver_sql("start transaction")
-    try:
-        yield
-    except Exception:
-        if not connection.invalidated:
-            connection.exec_driver_sql("rollback")
-        raise
-    connection.exec_driver_sql("commit")
+    def spelt(self, parameters: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        """Return the text, and what is bound in its order, for a driver that takes parameters by position."""
+        return self._text, [self._bind(parameters[name]) for name in self._names or ()]
+
+    def _execute(self, connection: Connection, parameters: Mapping[str, Any]) -> tuple[Sequence[Any], int]:
+        bind, names = self._bind, self._names
+        if names is None:
+            return execute(connection, self._text, {name: bind(value) for name, value in parameters.items()})
+        return execute(connection, self._text, tuple([bind(parameters[name]) for name in names]))
 
 
 def to_key(name: str, value: bytes) -> tuple[bytes, bytes]:

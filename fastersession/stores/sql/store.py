@@ -8,33 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 try:
     from sqlalchemy.engine import URL, Connection
-    from sqlalchemy.exc import DBAPIError
     from sqlalchemy.ext.asyncio import AsyncEngine
-    from sqlalchemy.util import greenlet_spawn
 except ImportError as missing:
     raise ImportError('SQLStore needs SQLAlchemy: pip install "fastersession[sql]"') from missing
 
 from ...errors import ConfigError, StoreError
 from ..base import Change, Record
-from ..rows import name_to_bytes, record_of
+from ..rows import name_to_bytes
 from . import statements as sql
-from .engine import SILENT_SECONDS, Connections, Engines, error_code, error_text, opening_text
+from .engine import Engines, opening_text
 from .mysql import MySQL
 from .postgresql import PostgreSQL
+from .records import Write
 from .tables import Tables
-
-T = TypeVar("T")
+from .traffic import Traffic
 
 DATABASES: dict[str, type[PostgreSQL] | type[MySQL]] = {"postgresql": PostgreSQL, "mysql": MySQL, "mariadb": MySQL}
-TRIES = 5  # of what lost a deadlock
-COLLISIONS = {"40001", "40P01", 1213, 1205}  # serialization failure, deadlock; deadlock, lock wait timeout
-ABANDON_SECONDS = 0.25  # after its caller has given up: a call takes milliseconds; a repetition must not be overtaken
 PURGE_BATCH = 500  # sessions of one transaction
 OPEN_SECONDS = 9.0  # to connect and make the tables: below the 10 s of the middleware, which cannot say where
 
@@ -47,11 +42,20 @@ class SQLStore:
     ``innodb_flush_log_at_trx_commit``: by default the crash of the server and a power cut). Asynchronous replication
     may lose the last commits at a failover, a logout among them.
 
-    A process uses up to 10 connections at a time, in the order of its calls. Else no verb waits for another but two
-    writers of one record, for the length of one statement or short transaction. A cancelled call happens as a whole
-    or not at all; it is broken off only if it takes much longer. A call whose connection turned out to be lost is
-    done once more on a new one, and one that lost a deadlock is repeated; a repeated ``create`` or ``regenerate`` that
-    finds its own outcome has succeeded. Expired sessions are removed by ``purge`` only.
+    What is asked in the same moment leaves together: all loads are one statement, all creates another, and saves that
+    only set go with touches. Nobody waits for company: the first goes at once, what comes meanwhile is the next batch,
+    of 100 verbs and 1 MB at most. Each has its own outcome, and what is wrong with one of them fails that one alone.
+    Values above 64 KB, saves that delete names, and all other verbs go alone. Writes of one record are done in the
+    order in which this process asked for them, one at a time.
+
+    A process uses up to 10 connections at a time, two of them for each kind of batch; what goes alone gets them in the
+    order of its calls. A cancelled call happens as a whole or not at all; an exchange is broken off only if nobody
+    waits for it and it takes much longer. What was under way on a connection that turned out to be lost is done once
+    more on a new one, and what lost a deadlock is repeated; a repeated ``create`` or ``regenerate`` that finds its own
+    outcome has succeeded. Expired sessions are removed by ``purge`` only.
+
+    SQLAlchemy connects and keeps the connections. Statements go to the driver's cursor underneath, so its ``echo`` and
+    its events of execution do not show them.
 
     :param engine_or_url: an ``AsyncEngine`` with one of the drivers asyncpg, psycopg or asyncmy, which serves one event
         loop and stays the caller's to dispose of (``isolation_level="AUTOCOMMIT"`` spares a setting at each call; with
@@ -94,7 +98,7 @@ class SQLStore:
         if faults:
             raise ConfigError("; ".join(faults))
         self.clock = clock
-        self._engines = Engines(engine_or_url)
+        self._engines = Engines(engine_or_url, self._traffic)
         dialect = self._engine.dialect
         self._database = DATABASES[dialect.name](dialect.paramstyle, table, attribute_table)
         self._tables = Tables(table, attribute_table, self._database, create_tables)
@@ -121,7 +125,7 @@ class SQLStore:
         if not self._ready:
             try:
                 async with asyncio.timeout(OPEN_SECONDS):
-                    await self._do(self._tables.prepare)
+                    await self._engines.here().do(self._tables.prepare)
             except TimeoutError as error:
                 raise StoreError(opening_text(error, self._engine.url)) from error
             except StoreError as error:
@@ -137,27 +141,28 @@ class SQLStore:
 
     async def load(self, record_id: bytes) -> Record | None:
         """Read, in one round trip."""
-        rows = await self._do(partial(self._database.load, parameters=self._at(record_id)))
-        if not rows:
-            return None
-        attributes = dict(sql.from_key(name, value) for *_, name, value in rows if name is not None)
-        return record_of(rows[0][:-2], attributes)
+        return await self._engines.here().load(record_id)
 
     async def create(self, record_id: bytes, record: Record) -> bool:
         parameters = self._own(
             record_id, record.verifier, created=float(record.created_at), idle=float(record.idle_timeout),
             not_after=float(record.not_after), user=None if record.user is None else name_to_bytes(record.user),
         )  # fmt: skip
-        sets = dict(sql.to_key(name, value) for name, value in record.attributes.items())
-        create = partial(self._database.create, parameters=parameters, sets=sets)
-        return await self._do(create, partial(self._found, record_id, record.verifier))
+        sets = dict([sql.to_key(name, value) for name, value in record.attributes.items()])
+        work = partial(self._database.create, parameters=parameters, sets=sets)
+        write = Write(work, partial(self._found, record_id, record.verifier), parameters, sets)
+        return await self._engines.here().create(record_id, write)
 
     async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
-        """Merge: in one round trip on PostgreSQL without deletes, else in one transaction."""
-        return await self._do(self._merge(sql.UPDATE, self._own(record_id, verifier), change))
+        """Merge. What only sets is one round trip on PostgreSQL and two on MariaDB, else it is one transaction."""
+        write = self._merge(sql.UPDATE, self._own(record_id, verifier, step=1.0), change)
+        here = self._engines.here()
+        return await (here.alone if change.deletes else here.merge)(record_id, write)
 
     async def touch(self, record_id: bytes, verifier: bytes, accessed_at: float) -> bool:
-        return await self._one(sql.TOUCH, self._own(record_id, verifier, accessed=float(accessed_at)))
+        parameters = self._own(record_id, verifier, accessed=float(accessed_at), step=0.0)
+        write = Write(partial(self._database.one, kind=sql.TOUCH, parameters=parameters), None, parameters)
+        return await self._engines.here().merge(record_id, write)
 
     async def delete(self, record_id: bytes) -> bool:
         return await self._one(sql.DELETE, self._at(record_id))
@@ -166,8 +171,9 @@ class SQLStore:
         self, record_id: bytes, verifier: bytes, new_verifier: bytes, not_after: float, change: Change
     ) -> bool:
         parameters = self._own(record_id, verifier, new_verifier=new_verifier, not_after=float(not_after))
-        regenerate = self._merge(sql.REGENERATE, parameters, change)
-        return await self._do(regenerate, partial(self._found, record_id, new_verifier))
+        found = partial(self._found, record_id, new_verifier)
+        write = self._merge(sql.REGENERATE, parameters, change)._replace(found=found)
+        return await self._engines.here().alone(record_id, write)
 
     async def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
         return await self._one(sql.LOCK, self._own(record_id, verifier, owner=owner, seconds=float(seconds)))
@@ -182,7 +188,7 @@ class SQLStore:
         """
         now, total, removed = float(self.clock()), 0, PURGE_BATCH
         while removed == PURGE_BATCH:
-            removed = await self._do(partial(self._database.purge, now=now, limit=PURGE_BATCH))
+            removed = await self._engines.here().do(partial(self._database.purge, now=now, limit=PURGE_BATCH))
             total += removed
         return total
 
@@ -194,69 +200,23 @@ class SQLStore:
     def _own(self, record_id: bytes, verifier: bytes, **more: Any) -> dict[str, Any]:
         return {"id": record_id, "now": float(self.clock()), "verifier": verifier, **more}
 
-    def _one(self, kind: str, parameters: dict[str, Any]) -> Coroutine[Any, Any, bool]:
-        return self._do(partial(self._database.one, kind=kind, parameters=parameters))
+    async def _one(self, kind: str, parameters: dict[str, Any]) -> bool:
+        write = Write(partial(self._database.one, kind=kind, parameters=parameters))
+        return await self._engines.here().alone(parameters["id"], write)
 
-    def _merge(self, kind: str, parameters: dict[str, Any], change: Change) -> Callable[[Connection], bool]:
+    def _merge(self, kind: str, parameters: dict[str, Any], change: Change) -> Write:
         idle = None if change.idle_timeout is None else float(change.idle_timeout)
         parameters.update(accessed=float(change.accessed_at), idle=idle, lease=change.lease)
         deletes = [sql.to_key(name, b"")[0] for name in change.deletes]
-        sets = dict(sql.to_key(name, value) for name, value in change.sets.items() if name not in change.deletes)
-        return partial(self._database.merge, kind=kind, parameters=parameters, sets=sets, deletes=deletes)
+        sets = dict([sql.to_key(name, value) for name, value in change.sets.items() if name not in change.deletes])
+        work = partial(self._database.merge, kind=kind, parameters=parameters, sets=sets, deletes=deletes)
+        return Write(work, None, parameters, sets)
 
     # --- connections ---
 
-    async def _do(self, work: Callable[[Connection], T], found: Callable[[Connection], T] | None = None) -> T:
-        """Run work in a task of its own, which goes on for a moment when nobody waits for it any more.
-
-        To break off an exchange costs the connection, and takes a driver up to 5 s if the server hangs.
-        """
-        loop, connections = asyncio.get_running_loop(), self._engines.here()
-        task, began = connections.started(self._attempts(connections, work, found)), loop.time()
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            timer = loop.call_later(ABANDON_SECONDS, task.cancel)
-            task.add_done_callback(lambda _: timer.cancel())
-            if loop.time() - began > SILENT_SECONDS:
-                connections.started(connections.drop_idle())
-            raise
-
-    async def _attempts(
-        self, connections: Connections, work: Callable[[Connection], T], found: Callable[[Connection], T] | None = None
-    ) -> T:
-        """Run work on a connection, again if that was lost or if the work collided with other work.
-
-        :param found: asked after a repetition that came to nothing, if the attempt before had succeeded unheard.
-        """
-        lost = collisions = 0
-        while True:
-            failure: BaseException | None = None
-            try:
-                async with connections.line:
-                    outcome: T = await greenlet_spawn(_on_connection, connections.engine, work)
-                    if not outcome and lost and found is not None:
-                        outcome = await greenlet_spawn(_on_connection, connections.engine, found)
-                return outcome
-            except StoreError:
-                raise
-            except DBAPIError as error:
-                if error.connection_invalidated and not lost:
-                    lost = 1
-                elif error_code(error.orig) in COLLISIONS and collisions < TRIES:
-                    collisions += 1
-                else:
-                    failure = error.orig or error
-            except Exception as error:
-                failure = error
-            if failure is not None:  # out of the handler: SQLAlchemy's own error may show parameters
-                raise StoreError(error_text(failure)) from failure
+    def _traffic(self, engine: AsyncEngine, own: bool) -> Traffic:
+        return Traffic(engine, self._database, self.clock, own=own)
 
     def _found(self, record_id: bytes, verifier: bytes, connection: Connection) -> bool:
-        rows = self._database.load(connection, self._at(record_id))
-        return bool(rows) and rows[0][0] == verifier
-
-
-def _on_connection(engine: AsyncEngine, work: Callable[[Connection], T]) -> T:
-    with engine.sync_engine.connect() as connection:
-        return work(connection)
+        found = self._database.load(connection, record_id, float(self.clock()))
+        return found.verifier(record_id) == verifier

@@ -1,0 +1,88 @@
+"""What goes to the databases of ``SQLStore`` and what comes back: writes, and rows that become records.
+
+Rules of residence: pure translations, the same for every database. No statement, no connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from sqlalchemy.engine import Connection
+
+from ..base import Record
+from ..rows import record_of
+from .batches import AGAIN, Again
+from .statements import from_key
+
+
+class Write(NamedTuple):
+    """A verb that changes one record.
+
+    ``work`` does it alone. ``found`` tells, after a repetition that came to nothing, whether the attempt before had
+    succeeded unheard. ``parameters`` and ``sets`` are what a statement for many sessions needs.
+    """
+
+    work: Callable[[Connection], bool]
+    found: Callable[[Connection], bool] | None = None
+    parameters: Mapping[str, Any] = MappingProxyType({})
+    sets: Mapping[bytes, bytes] = MappingProxyType({})
+
+    @property
+    def size(self) -> int:
+        """Bytes of its values."""
+        return sum(map(len, self.sets.values()))
+
+
+def columns(writes: Sequence[Write], names: Iterable[str]) -> list[list[Any]]:
+    """Return a list for each parameter, with the value that each write has, ``None`` where it has none."""
+    return [[write.parameters.get(name) for write in writes] for name in names]
+
+
+def attributes_of(writes: Sequence[Write]) -> list[tuple[bytes, bytes, bytes]]:
+    """Return all attributes that are set, as id, name and value, in the order of the primary key."""
+    return sorted((write.parameters["id"], name, value) for write in writes for name, value in write.sets.items())
+
+
+class Found:
+    """The sessions that some rows have: a row for each attribute, with the session's columns in front.
+
+    A session without any has one row with NULLs. One with an attribute whose value is NULL was too large.
+    """
+
+    __slots__ = ("_attributes", "_rows", "_unbound")
+
+    def __init__(self, rows: Iterable[Any], unbound: Callable[[Any], Any] = tuple) -> None:
+        self._rows: dict[bytes, Any] = {}
+        self._attributes: dict[bytes, dict[str, bytes] | None] = {}
+        self._unbound = unbound
+        for row in rows:
+            record_id, name, value = row[0], row[11], row[12]
+            if record_id not in self._rows:
+                self._rows[record_id] = row
+                self._attributes[record_id] = {}
+            attributes = self._attributes[record_id]
+            if name is None or attributes is None:
+                continue
+            if value is None:
+                self._attributes[record_id] = None
+            else:
+                name, value = from_key(name, value)
+                attributes[name] = value
+
+    def get(self, record_id: bytes) -> Record | Again | None:
+        """Return a new record, ``None`` if there is none of this id, ``Again`` if it was too large."""
+        if record_id in self._rows and self._attributes[record_id] is None:
+            return AGAIN
+        return self.record(record_id)
+
+    def record(self, record_id: bytes) -> Record | None:
+        """Return a new record, ``None`` if there is none of this id."""
+        row = self._rows.get(record_id)
+        return None if row is None else record_of(self._unbound(row[1:11]), dict(self._attributes[record_id] or ()))
+
+    def verifier(self, record_id: bytes) -> bytes | None:
+        """Return the verifier of a session, ``None`` if there is none of this id."""
+        row = self._rows.get(record_id)
+        return None if row is None else row[1]

@@ -402,3 +402,18 @@ def test_batches_have_the_outcomes_of_one_call_after_the_other(two: Any) -> None
         runner.run(example())
 
     outcomes_and_content_are_the_same()
+
+
+def test_loads_of_much_are_bounded_in_bytes(place: Place, sent: list[str]) -> None:
+    """By what a session had in the batch before: many attributes below the bound make a large session, too."""
+    values = {str(number): b"x" * 50_000 for number in range(4)}
+
+    async def scenario(store: SQLStore) -> None:
+        await asyncio.gather(*(make(store, record_id, **values) for record_id in IDS[:40]))
+        assert all(await asyncio.gather(*map(store.load, IDS[:40])))
+        del sent[:]
+        found = await asyncio.gather(*map(store.load, IDS[:40]))
+        assert [record and dict(record.attributes) for record in found] == [values] * 40
+        assert len(sent) == 3
+
+    place.run(scenario)

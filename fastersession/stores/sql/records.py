@@ -51,12 +51,13 @@ class Found:
     A session without any has one row with NULLs. One with an attribute whose value is NULL was too large.
     """
 
-    __slots__ = ("_attributes", "_rows", "_unbound")
+    __slots__ = ("_attributes", "_rows", "_unbound", "size")
 
     def __init__(self, rows: Iterable[Any], unbound: Callable[[Any], Any] = tuple) -> None:
         self._rows: dict[bytes, Any] = {}
         self._attributes: dict[bytes, dict[str, bytes] | None] = {}
         self._unbound = unbound
+        self.size = 0  # bytes of the attributes' values
         for row in rows:
             record_id, name, value = row[0], row[11], row[12]
             if record_id not in self._rows:
@@ -68,6 +69,7 @@ class Found:
             if value is None:
                 self._attributes[record_id] = None
             else:
+                self.size += len(value)
                 name, value = from_key(name, value)
                 attributes[name] = value
 

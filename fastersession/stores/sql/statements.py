@@ -19,6 +19,7 @@ from .exchange import execute
 TABLE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}(?:\.[a-z_][a-z0-9_]{0,47})?")  # schema.table; 63 less "_expire_hour"
 PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 MARK = re.compile(r"\b(bytes|real)\((:[a-z_]+)\)")
+ARRAY = re.compile(r"\(:([a-z_]+) as [a-z ]+\[\]\)")
 OF_EACH = re.compile(r"(?:bytes|real)\(:((?!now\))[a-z_]+)\)")
 FOREVER = 1e300  # infinity where a database has none; far above every time, far below an overflow
 KEY_BYTES = 255  # of a name as a key: indexes take 2,700 bytes (PostgreSQL) or 3,072 (InnoDB)
@@ -128,10 +129,12 @@ class Statement:
         text = MARK.sub(lambda mark: marks[mark[1]].replace("{}", mark[2]), named(text, tables))
         names = PARAMETER.findall(text)
         order = list(dict.fromkeys(names))
-        spelling = {"numeric_dollar": "${number}", "pyformat": "%({name})s", "format": "%s"}[style]
+        spelling = {"numeric_dollar": "${number}", "pyformat": "%({name}){format}", "format": "%s"}[style]
+        arrays = set(ARRAY.findall(text))  # binary: as text, psycopg escapes each element
 
         def spell(parameter: re.Match[str]) -> str:
-            return spelling.format(name=parameter[1], number=order.index(parameter[1]) + 1)
+            name = parameter[1]
+            return spelling.format(name=name, number=order.index(name) + 1, format="b" if name in arrays else "s")
 
         self._text = " ".join(PARAMETER.sub(spell, text).split())
         self._names = {"numeric_dollar": order, "pyformat": None, "format": names}[style]

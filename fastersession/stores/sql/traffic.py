@@ -18,7 +18,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from ...errors import StoreError
 from ..base import Record
-from .batches import ABANDON_SECONDS, AGAIN, ALONE, SILENT_SECONDS, UNHEARD, Again, Lane, Lines
+from .batches import ABANDON_SECONDS, AGAIN, ALONE, LARGE, SILENT_SECONDS, UNHEARD, Again, Lane, Lines
 from .engine import Connections, error_code, error_text
 from .mysql import MySQL
 from .postgresql import PostgreSQL
@@ -43,6 +43,8 @@ class Traffic(Connections):
     ) -> None:
         super().__init__(engine, own=own)
         self._database, self._clock = database, clock
+        self._dropping: asyncio.Task[None] | None = None
+        self._usual = 0  # bytes of a session, in the last batch of loads
         lines = Lines()
         self._loads = Lane(self._load_many, self._load, self.started, self._fell_silent)
         self._merges, self._creates = (
@@ -54,7 +56,7 @@ class Traffic(Connections):
 
     async def load(self, record_id: bytes) -> Record | None:
         """Read, with whatever else is being read."""
-        return await self._loads.ask(record_id)
+        return await self._loads.ask(record_id, self._usual)
 
     async def create(self, record_id: bytes, write: Write) -> bool:
         """Insert, with other inserts."""
@@ -85,13 +87,16 @@ class Traffic(Connections):
             raise
 
     def _fell_silent(self) -> None:
-        self.started(self.drop_idle())
+        if self._dropping is None or self._dropping.done():
+            self._dropping = self.started(self.drop_idle())
 
     # --- kinds ---
 
     async def _load_many(self, record_ids: list[bytes]) -> list[Record | Again | None]:
         load = partial(self._database.load_many, record_ids=record_ids, now=float(self._clock()))
-        return list(map((await self.attempts(load)).get, record_ids))
+        found = await self.attempts(load)
+        self._usual = min(found.size // len(record_ids), LARGE)
+        return list(map(found.get, record_ids))
 
     async def _load(self, record_id: bytes, _: Again | None) -> Record | None:
         load = partial(self._database.load, record_id=record_id, now=float(self._clock()))

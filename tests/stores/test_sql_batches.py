@@ -109,7 +109,7 @@ def test_one_call_is_one_statement_and_waits_for_nobody(place: Place, sent: list
     place.run(scenario)
 
 
-def test_each_of_a_batch_has_its_own_outcome(place: Place, sent: list[str]) -> None:
+def test_s12_each_of_a_batch_has_its_own_outcome(place: Place, sent: list[str]) -> None:
     """Refused, gone, expired, taken, out of its lease, in the place of what has expired: as if asked alone."""
     clock = FakeClock()
 
@@ -152,7 +152,7 @@ def test_each_of_a_batch_has_its_own_outcome(place: Place, sent: list[str]) -> N
     place.run(scenario, clock=clock)
 
 
-def test_the_culprit_of_a_batch_fails_alone(place: Place) -> None:
+def test_s12_the_culprit_of_a_batch_fails_alone(place: Place) -> None:
     """A time that no database takes; the others are saved, created and answered."""
 
     async def scenario(store: SQLStore) -> None:
@@ -226,7 +226,7 @@ def test_a_load_sees_what_was_acknowledged_before_it_was_asked(place: Place) -> 
     place.run(scenario)
 
 
-def test_who_gives_up_ends_his_own_waiting_only(place: Place) -> None:
+def test_s9_who_gives_up_ends_his_own_waiting_only(place: Place) -> None:
     """The others of his batch get what they asked for; a limit of time is such a case."""
 
     async def scenario(store: SQLStore) -> None:
@@ -274,7 +274,7 @@ def test_batches_of_many_stores_do_not_deadlock(place: Place, failures: list[Exc
 
 
 @pytest.mark.parametrize("change", ["deleted", "regenerated", "attribute"])
-def test_a_batch_sees_what_others_did_while_it_waited_for_a_row(place: Place, change: str) -> None:
+def test_s12_a_batch_sees_what_others_did_while_it_waited_for_a_row(place: Place, change: str) -> None:
     """L5, L8: behind the lock of one of its rows it judges that row as it is then; the other rows are saved."""
 
     async def scenario(store: SQLStore) -> None:
@@ -376,7 +376,7 @@ def two(place: Place) -> Iterator[tuple[Place, asyncio.Runner, FakeClock, list[S
             runner.run(store.close())
 
 
-def test_batches_have_the_outcomes_of_one_call_after_the_other(two: Any) -> None:
+def test_s12_batches_have_the_outcomes_of_one_call_after_the_other(two: Any) -> None:
     """Any calls at once, over two stores, against the same calls one by one on another store."""
     place, runner, clock, stores = two
 

@@ -81,6 +81,56 @@ def test_a_repetition_that_finds_its_own_outcome_has_succeeded(place: Place) -> 
     place.run(scenario)
 
 
+def test_a_repeated_batch_that_finds_its_own_outcomes_has_succeeded(place: Place) -> None:
+    """New sessions whose first attempt was carried out unheard; a taken id stays taken."""
+    ids = [bytes([number]) * 16 for number in range(1, 6)]
+
+    async def scenario(store: SQLStore) -> None:
+        create_many, lost = store._database.create_many, iter([UnheardError()])
+
+        def once(*arguments: Any, **named: Any) -> Any:
+            outcome = create_many(*arguments, **named)
+            for error in lost:
+                raise error
+            return outcome
+
+        store._database.create_many = once  # type: ignore[method-assign]
+        records = [Record(V1, store.clock(), 5.0, math.inf, {"a": b"1"}) for _ in ids]
+        assert all(await asyncio.gather(*map(store.create, ids, records)))
+        lost = iter([UnheardError()])
+        others = [Record(V2, store.clock(), 5.0, math.inf, {"a": b"2"}) for _ in ids]
+        new = asyncio.gather(*map(store.create, [ids[0], OTHER_ID, ids[1]], others))
+        assert await new == [False, True, False]
+        assert [await content(store, one) for one in (ids[0], OTHER_ID)] == [{"a": b"1"}, {"a": b"2"}]
+
+    place.run(scenario)
+
+
+def test_idle_connections_are_dropped_once_for_all_who_give_up(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch has many callers, and all of them find the server silent."""
+    monkeypatch.setattr("fastersession.stores.sql.batches.SILENT_SECONDS", 0.0)
+
+    async def scenario(store: SQLStore) -> None:
+        here, drops = store._engines.here(), count()
+        drop = here.drop_idle
+
+        async def counted() -> None:
+            next(drops)
+            await drop()
+
+        here.drop_idle = counted  # type: ignore[method-assign]
+        calls = [asyncio.ensure_future(store.load(ID)) for _ in range(30)]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        assert await store.load(ID) is None
+        assert next(drops) == 1
+
+    place.run(scenario)
+
+
 def test_s10_a_server_that_hangs_costs_a_call_and_no_more(place: Place) -> None:
     """The caller's own bound ends the call; when the server answers again, so does the store."""
 

@@ -108,7 +108,7 @@ VERBS = ("create", "update", "update", "touch", "delete", "regenerate", "lock", 
 
 
 @pytest.mark.long
-def test_batches_of_two_processes_have_the_outcomes_of_one_call_after_the_other(place: Place) -> None:
+def test_s12_batches_of_two_processes_have_the_outcomes_of_one_call_after_the_other(place: Place) -> None:
     """In each step every record is one process's, for between two there is no order; in the next it is the other's."""
     clock, chance = FakeClock(), random.Random(12)
     reference = MemoryStore(clock=clock)

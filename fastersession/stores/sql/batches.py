@@ -154,15 +154,15 @@ class Lane(Generic[Item, Outcome]):
         else:
             self._waiting.append(ask)
             if self._under_way < WIDTH or ask.began - self._left > SILENT_SECONDS:
-                self._send_batch(ask.began)
+                self._send_batch()
 
-    def _send_batch(self, now: float) -> None:
+    def _send_batch(self) -> None:
         """Let what waits leave in the next turn of the loop, for it may be more by then."""
         if self._leaving:
             return
         self._leaving = True
         self._under_way += 1
-        self._left = now
+        self._left = asyncio.get_running_loop().time()
         errand = Errand((), counted=True)
         errand.task = self._start(self._carry(errand))
 
@@ -244,7 +244,7 @@ class Lane(Generic[Item, Outcome]):
         while self._waiting and self._waiting[0].future.done():
             self._over(self._waiting.popleft())
         if self._waiting and self._under_way < WIDTH:
-            self._send_batch(asyncio.get_running_loop().time())
+            self._send_batch()
 
     def _over(self, ask: Ask[Item, Outcome]) -> None:
         """Let the next of a request's key go, once."""

@@ -34,8 +34,7 @@ COLLISIONS = {"40001", "40P01", 1213, 1205}  # serialization failure, deadlock; 
 class Traffic(Connections):
     """The connections of one event loop, and what leaves over them.
 
-    Loads go together, and creates, and saves with touches: each kind on one connection at a time. What goes alone has
-    the others. Writes of one record keep their order, whatever their kind.
+    Loads go together, and creates, and saves with touches. Writes of one record keep their order, whatever their kind.
     """
 
     def __init__(

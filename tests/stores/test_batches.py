@@ -28,6 +28,7 @@ class Exchanges:
         self.again: dict[int, Again | None] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.silences = 0
+        self.hanging: list[asyncio.Future[None]] | None = None  # of those that are cancelled, what they wait for then
         lines = Lines() if ordered else None
         self.lanes = [self.lane(lines, least) for _ in range(2)]
 
@@ -72,6 +73,11 @@ class Exchanges:
         self.open.append(entry)
         try:
             return await entry[1]
+        except asyncio.CancelledError:
+            if self.hanging is not None:
+                self.hanging.append(asyncio.get_running_loop().create_future())
+                await self.hanging[-1]
+            raise
         finally:
             self.open.remove(entry)
 
@@ -234,6 +240,34 @@ async def test_who_gives_up_ends_his_own_waiting_only() -> None:
         assert await behind == 5
     assert exchanges.done == [0, 1, 2, 5]
     assert exchanges.silences == 0
+
+
+@scenario
+async def test_nothing_waits_for_the_end_of_what_is_broken_off() -> None:
+    """A driver takes seconds for it if the server hangs: the next of its keys and the next batch leave before."""
+    for count in (1, 2):
+        exchanges = Exchanges()
+        exchanges.hanging = []
+        with bounds(ABANDON_SECONDS=0):
+            asked = [exchanges.ask((number, 1, str(number))) for number in range(count)]
+            await turns()
+            behind = [exchanges.ask((number, 1, key)) for number, key in ((5, "0"), (6, "other"))]
+            for one in asked:
+                one.cancel()
+            await turns(8)
+            assert len(exchanges.hanging) == 1
+            assert sorted(exchanges.sent[-1]) == [(5, 1, "0"), (6, 1, "other")]
+            exchanges.answer("ok", -1)
+            assert await asyncio.gather(*behind) == [5, 6]
+        exchanges.hanging[0].set_result(None)
+        exchanges.hanging = None
+        await exchanges.drain()
+        assert [lane._under_way for lane in exchanges.lanes] == [0, 0]
+        last = [exchanges.ask((number, 1, "0")) for number in range(7, 9)]
+        await turns()
+        assert len(exchanges.open) == 1
+        await exchanges.drain()
+        assert await asyncio.gather(*last) == [7, 8]
 
 
 @scenario

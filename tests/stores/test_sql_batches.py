@@ -247,6 +247,33 @@ def test_s9_who_gives_up_ends_his_own_waiting_only(place: Place) -> None:
     place.run(scenario)
 
 
+def test_a_limit_of_time_ends_one_waiting_and_not_the_batch(place: Place) -> None:
+    """Behind the lock of a row: who waits on is answered, and what the other had asked is done with the rest."""
+
+    async def scenario(store: SQLStore) -> None:
+        await fill(store, IDS[:5])
+        engine = create_async_engine(place.url)
+
+        async def bounded() -> bool:
+            async with asyncio.timeout(0.1):
+                return await store.update(IDS[3], V1, saving(store, a=b"1"))
+
+        try:
+            async with engine.begin() as other:
+                await other.execute(text(f"update {place.table} set version = 7 where id = :id"), {"id": IDS[2]})
+                limited = asyncio.ensure_future(bounded())
+                saves = [asyncio.ensure_future(store.update(i, V1, saving(store, a=b"1"))) for i in IDS[:3]]
+                with pytest.raises(TimeoutError):
+                    await limited
+                assert not any(save.done() for save in saves)
+            assert await asyncio.gather(*saves) == [True] * 3
+        finally:
+            await engine.dispose()
+        assert all([(await content(store, i))["a"] == b"1" for i in IDS[:4]])
+
+    place.run(scenario)
+
+
 def test_batches_of_many_stores_do_not_deadlock(place: Place, failures: list[Exception]) -> None:
     """Six stores, each with batches of 40 out of 60 records, in any order: no deadlock is even repeated."""
 

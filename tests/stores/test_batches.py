@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ class Exchanges:
         self.done: list[int] = []
         self.again: dict[int, Again | None] = {}
         self.tasks: set[asyncio.Task[None]] = set()
-        self.silences = 0
+        self.silences = self.begun = 0
         self.hanging: list[asyncio.Future[None]] | None = None  # of those that are cancelled, what they wait for then
         lines = Lines() if ordered else None
         self.lanes = [self.lane(lines, least) for _ in range(2)]
@@ -38,6 +39,7 @@ class Exchanges:
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)
+        self.begun += 1
         task.add_done_callback(self.tasks.discard)
         return task
 
@@ -158,7 +160,13 @@ async def test_who_has_just_missed_a_batch_need_not_wait_for_its_end() -> None:
         await turns()
         assert [items[0][0] for items, _ in exchanges.open] == [0, 20]
         await exchanges.drain()
-    assert await asyncio.gather(*asked) == [0, 1, 10, 11, 20, 21]
+        assert await asyncio.gather(*asked) == [0, 1, 10, 11, 20, 21]
+        assert exchanges.begun == 3
+        asked = [exchanges.ask((number, 1, str(number))) for number in range(COUNT + 10)]
+        await turns()
+        assert [len(items) for items, _ in exchanges.open] == [COUNT, 10]
+        await exchanges.drain()
+    assert await asyncio.gather(*asked) == list(range(COUNT + 10))
 
 
 @scenario
@@ -172,6 +180,22 @@ async def test_one_goes_at_once() -> None:
     await turns()
     with pytest.raises(RuntimeError, match="7"):
         await only
+
+
+@scenario
+async def test_an_error_that_comes_when_its_caller_has_just_gone_is_no_stray() -> None:
+    """It was there before the caller could be woken, who was cancelled in that turn."""
+    exchanges = Exchanges()
+    only = exchanges.ask((7, 1, "a"))
+    await turns()
+    exchanges.answer("fail")
+    while exchanges.open:
+        await asyncio.sleep(0)
+    only.cancel()
+    await asyncio.gather(only, return_exceptions=True)
+    assert only.cancelled()
+    del only
+    gc.collect()
 
 
 @scenario
@@ -312,16 +336,17 @@ async def test_an_exchange_that_is_cancelled_from_outside_cancels_its_callers() 
         exchanges = Exchanges()
         asked = [exchanges.ask((number, 1, str(number))) for number in range(count)]
         await turns()
-        behind = exchanges.ask((9, 1, "0"))
+        behind = [exchanges.ask((number, 1, key)) for number, key in ((8, "0"), (9, "other"))]
         await turns()
-        behind.cancel()
+        for given_up in behind:
+            given_up.cancel()
         (task,) = exchanges.tasks
         task.cancel()
         outcomes = await asyncio.gather(*asked, return_exceptions=True)
         assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
         await turns()
         assert exchanges.tasks == set()
-        assert len(exchanges.sent) == 1
+        assert exchanges.begun == 1
 
 
 ACTS = st.one_of(

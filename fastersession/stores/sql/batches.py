@@ -253,8 +253,6 @@ class Lane(Generic[Item, Outcome]):
             self._lines.over(key)
 
     def _given_up(self, ask: Ask[Item, Outcome]) -> None:
-        if not ask.future.cancelled():
-            ask.future.exception()  # seen: it came in the turn in which its caller was cancelled
         loop, errand = asyncio.get_running_loop(), ask.errand
         if loop.time() - ask.began > SILENT_SECONDS:
             self._silent()

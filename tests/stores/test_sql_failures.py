@@ -85,7 +85,8 @@ def test_a_repeated_batch_that_finds_its_own_outcomes_has_succeeded(place: Place
     """New sessions whose first attempt was carried out unheard; a taken id stays taken."""
     ids = [bytes([number]) * 16 for number in range(1, 6)]
 
-    async def scenario(store: SQLStore) -> None:
+    async def main() -> None:
+        store = place.store()
         create_many, lost = store._database.create_many, iter([UnheardError()])
 
         def once(*arguments: Any, **named: Any) -> Any:
@@ -95,15 +96,18 @@ def test_a_repeated_batch_that_finds_its_own_outcomes_has_succeeded(place: Place
             return outcome
 
         store._database.create_many = once  # type: ignore[method-assign]
+        await store.open()
         records = [Record(V1, store.clock(), 5.0, math.inf, {"a": b"1"}) for _ in ids]
         assert all(await asyncio.gather(*map(store.create, ids, records)))
-        lost = iter([UnheardError()])
+        assert next(lost, None) is None
         others = [Record(V2, store.clock(), 5.0, math.inf, {"a": b"2"}) for _ in ids]
+        lost = iter([UnheardError()])
         new = asyncio.gather(*map(store.create, [ids[0], OTHER_ID, ids[1]], others))
         assert await new == [False, True, False]
         assert [await content(store, one) for one in (ids[0], OTHER_ID)] == [{"a": b"1"}, {"a": b"2"}]
+        await store.close()
 
-    place.run(scenario)
+    asyncio.run(main())
 
 
 def test_idle_connections_are_dropped_once_for_all_who_give_up(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

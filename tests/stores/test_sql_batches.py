@@ -276,12 +276,16 @@ def test_a_limit_of_time_ends_one_waiting_and_not_the_batch(place: Place) -> Non
 
 def test_batches_of_many_stores_do_not_deadlock(place: Place, failures: list[Exception]) -> None:
     """Six stores, each with batches of 40 out of 60 records, in any order: no deadlock is even repeated."""
+    # A server that knows the table to be large looks rows up in the order in which they are asked for.
+    table = " table" if place.server.url().startswith("mysql") else ""
 
     async def main() -> None:
         stores = [place.store() for _ in range(6)]
         try:
             await stores[0].open()
             await fill(stores[0])
+            await fill(stores[0], [b"more" + number.to_bytes(12) for number in range(2000)])
+            await asyncio.to_thread(place.server.execute, f"analyze{table} {place.table}")
 
             async def worker(number: int, store: SQLStore) -> None:
                 chance = random.Random(number)

@@ -9,13 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from pathlib import Path
 from typing import Any
 
 import pytest
 from clocks import FakeClock
 from over_sql import KINDS, Place
-from paths import SUPPORT
+from paths import SUPPORT, TESTS
 from store_subject import V1, V2, V3, content
 from test_sql_batches import IDS, call, seen
 
@@ -68,7 +67,7 @@ asyncio.run(main())
 
 
 def start(place: Place, code: str) -> subprocess.Popen[str]:
-    prelude = PRELUDE.format(paths=[str(SUPPORT), str(Path(__file__).parent)], url=place.url, table=place.table)
+    prelude = PRELUDE.format(paths=[str(SUPPORT), str(TESTS / "stores")], url=place.url, table=place.table)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen([sys.executable, "-W", "error", "-c", prelude + code], text=True, **pipes)  # type: ignore[call-overload, no-any-return]
 

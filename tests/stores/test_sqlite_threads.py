@@ -30,6 +30,12 @@ def until(condition: Callable[[], Any], seconds: float = 20) -> None:
         time.sleep(0.005)
 
 
+async def handed_over() -> None:
+    """Let the tasks of this moment ask, and the thread get it: in the turn after that."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
 def test_two_event_loops_share_a_store(path: Path) -> None:
     """Each gets its own outcomes."""
     store = SQLiteStore(path)
@@ -64,6 +70,7 @@ def test_a_loop_that_closed_meanwhile_harms_nobody(path: Path) -> None:
 
     async def hang_up() -> None:
         store._threads[os.getpid()].writer.submit(lambda connection: gate.wait(10))
+        await handed_over()
 
     asyncio.run(hang_up())
     gate.set()
@@ -78,11 +85,11 @@ def test_a_cancelled_job_that_has_not_begun_is_not_run(path: Path) -> None:
         await make(store)
         gate = threading.Event()
         held = store._threads[os.getpid()].writer.submit(lambda connection: gate.wait(10))
-        await asyncio.sleep(0)
+        await handed_over()
         while store._threads[os.getpid()].writer._queue.qsize():
             await asyncio.sleep(0)
         late = asyncio.ensure_future(store.update(ID, V1, Change(store.clock(), {"late": b"1"})))
-        await asyncio.sleep(0)
+        await handed_over()
         late.cancel()
         await asyncio.gather(late, return_exceptions=True)
         gate.set()
@@ -183,11 +190,11 @@ def test_a_group_waits_for_the_disk_whichever_of_its_jobs_must(path: Path, monke
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("begin immediate")
             first = asyncio.ensure_future(store.update(ID, V1, Change(store.clock(), {"a": b"0"})))
-            await asyncio.sleep(0)
+            await handed_over()
             until(lambda: statements[-1] == "BEGIN IMMEDIATE")  # in vain: what comes from here on is one group
             jobs = [store.update(ID, V1, Change(store.clock(), {"a": b"1"})) for _ in range(10)]
             jobs = [first, *(asyncio.ensure_future(job) for job in [*jobs, store.delete(ID)])]
-            await asyncio.sleep(0)
+            await handed_over()
             other.execute("rollback")
             await asyncio.gather(*jobs)
 

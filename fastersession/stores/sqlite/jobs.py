@@ -2,26 +2,38 @@
 
 Rules of residence: statements about sessions, values only as bound parameters. A job has the same effect when it is
 rolled back and run again. An attribute is written only after the session's own row was updated by the same job.
+
+Writes are done one by one, in their transaction: to decide for many in one statement who may write, and then to write,
+costs more than the statements that it saves. Loads are done together.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from ..base import Record
 from ..rows import name_of, name_to_bytes, record_of
+from .threads import LATER, Job
 
 Parameters = Mapping[str, Any]
 
 PURGE_EACH = 2  # sessions purged on the side of a create: twice what it adds, so it keeps up
 
+SMALL = 65_536  # bytes of an attribute that is read together with those of others
+SMALL_BYTES = 1 << 20  # of all that is read together: about a millisecond
+
+COLUMNS = """verifier, user_id, created, accessed, idle_timeout, not_after, regenerated_at, version, verifier_before,
+    verifier_after"""
 LOAD = """
-    SELECT verifier, user_id, created, accessed, idle_timeout, not_after, regenerated_at, version, verifier_before,
-        verifier_after
-    FROM session WHERE id = :id AND expires > :now"""
-LOAD_ATTRIBUTES = "SELECT name, value FROM attribute WHERE session_id = ?"
+    SELECT {COLUMNS}, name, value FROM session LEFT JOIN attribute ON session_id = id
+    WHERE id = :id AND expires > :now""".replace("{COLUMNS}", COLUMNS)
+LOAD_SOME = "SELECT id, expires, {COLUMNS} FROM session WHERE id IN ({IDS})".replace("{COLUMNS}", COLUMNS)
+LOAD_ATTRIBUTES = """
+    SELECT session_id, name, CASE WHEN length(value) <= {SMALL} THEN value END
+    FROM attribute WHERE session_id IN ({IDS}) ORDER BY session_id""".replace("{SMALL}", str(SMALL))
 CREATE = """
     INSERT INTO session (id, verifier, user_id, created, accessed, idle_timeout, not_after, expires, version)
     VALUES (:id, :verifier, :user, :created, :created, :idle, :not_after, min(:created + :idle, :not_after), 1)
@@ -66,12 +78,56 @@ def nothing(connection: sqlite3.Connection) -> None:
 
 
 def load(connection: sqlite3.Connection, parameters: Parameters) -> Record | None:
-    """Return the record. Both statements see one snapshot."""
-    row = connection.execute(LOAD, parameters).fetchone()
-    if row is None:
+    """Return the record. One statement sees one snapshot."""
+    rows = connection.execute(LOAD, parameters).fetchall()
+    if not rows:
         return None
-    attributes = connection.execute(LOAD_ATTRIBUTES, (parameters["id"],))
-    return record_of(row, {name_of(name): value for name, value in attributes})
+    return record_of(rows[0][:-2], {name_of(name): value for *_, name, value in rows if name is not None})
+
+
+def load_together(connection: sqlite3.Connection, wanted: Sequence[tuple[Parameters]]) -> list[Any]:
+    """Return what ``load`` does for each, or ``LATER``. A record that several want is read once, and made for each."""
+    ids = list(dict.fromkeys([parameters["id"] for (parameters,) in wanted]))
+    ids += ids[-1:] * ((1 << (len(ids) - 1).bit_length()) - len(ids))  # to a power of two: few statements are prepared
+    connection.execute("BEGIN")  # both statements see one snapshot
+    sessions = {row[0]: row for row in connection.execute(_among(LOAD_SOME, len(ids)), ids)}
+    attributes, large = _attributes(connection, ids)
+    connection.execute("COMMIT")
+    found: list[Any] = []
+    for (parameters,) in wanted:
+        row = sessions.get(parameters["id"])
+        if row is None or row[1] <= parameters["now"]:
+            found.append(None)
+        elif parameters["id"] in large:
+            found.append(LATER)
+        else:
+            found.append(record_of(row[2:], dict(attributes.get(parameters["id"], ()))))
+    return found
+
+
+def _attributes(
+    connection: sqlite3.Connection, ids: Sequence[bytes]
+) -> tuple[dict[bytes, dict[str, bytes]], set[bytes]]:
+    """Return the attributes by record, and the records that are large, or beyond what may be read together."""
+    attributes: dict[bytes, dict[str, bytes]] = {}
+    large: set[bytes] = set()
+    room = SMALL_BYTES
+    for record_id, name, value in (rows := connection.execute(_among(LOAD_ATTRIBUTES, len(ids)), ids)):
+        if value is None:
+            large.add(record_id)
+            continue
+        attributes.setdefault(record_id, {})[name_of(name)] = value
+        room -= len(value)
+        if room < 0:
+            rows.close()
+            large.update(other for other in ids if other >= record_id)  # they come in this order
+            break
+    return attributes, large
+
+
+@lru_cache(32)
+def _among(statement: str, count: int) -> str:
+    return statement.replace("{IDS}", ", ".join("?" * count))
 
 
 def one(connection: sqlite3.Connection, statement: str, parameters: Parameters) -> bool:
@@ -81,10 +137,10 @@ def one(connection: sqlite3.Connection, statement: str, parameters: Parameters) 
 
 def create(connection: sqlite3.Connection, parameters: Parameters, sets: Mapping[str, bytes]) -> bool:
     """Insert, in the place of an expired record too."""
-    purge(connection, parameters["now"], PURGE_EACH)
-    connection.execute(DELETE_EXPIRED, parameters)
     if not one(connection, CREATE, parameters):
-        return False
+        if not one(connection, DELETE_EXPIRED, parameters):
+            return False
+        one(connection, CREATE, parameters)
     _set(connection, parameters["id"], sets)
     return True
 
@@ -108,6 +164,13 @@ def merge(
 def purge(connection: sqlite3.Connection, now: float, limit: int) -> int:
     """Remove up to ``limit`` expired sessions, the oldest first."""
     return connection.execute(PURGE, (now, limit)).rowcount
+
+
+def purge_aside(connection: sqlite3.Connection, group: Sequence[Job]) -> None:
+    """Purge beside the creates of a group."""
+    times = [job.arguments[0]["now"] for job in group if job.work is create]
+    if times:
+        purge(connection, times[-1], PURGE_EACH * len(times))
 
 
 def _set(connection: sqlite3.Connection, record_id: bytes, sets: Mapping[str, bytes]) -> None:

@@ -144,8 +144,8 @@ class _Threads:
 
     def __init__(self, path: str, always_durable: bool) -> None:
         self.pid = os.getpid()
-        self.writer = Writer("fastersession-writer", partial(connect_writer, path), always_durable)
-        self.reader = Reader("fastersession-reader", partial(connect_reader, path))
+        self.writer = Writer("fastersession-writer", partial(connect_writer, path), jobs.purge_aside, always_durable)
+        self.reader = Reader("fastersession-reader", partial(connect_reader, path), {jobs.load: jobs.load_together})
 
     def stop(self) -> None:
         """Let both threads end after what they have been given. Returns at once."""

@@ -12,7 +12,7 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,7 +21,9 @@ from .file import BUSY_SECONDS
 
 GROUP = 256  # jobs of one transaction at most
 GROUP_SECONDS = 0.02  # a transaction is ended after so long, so that other processes get their turn
+TOGETHER = 64  # reads of one statement at most, which then takes half a millisecond
 BEGIN_PAUSE = 0.0005  # between two attempts to begin: SQLite's own backoff sleeps up to 100 ms, some 5 groups
+LATER = object()  # the result of a read that must be done alone
 
 T = TypeVar("T")
 
@@ -37,32 +39,55 @@ class Job(NamedTuple):
 
 
 Outcome = tuple[Job, Any, Exception | None]
+Together = Callable[[sqlite3.Connection, Sequence[tuple[Any, ...]]], Sequence[Any]]
 
 
 class _Worker:
-    """A thread that owns one connection and runs jobs in groups, in the order in which they came."""
+    """A thread that owns one connection and runs jobs in groups, in the order in which they came.
+
+    Nobody waits for company: what is asked while a group is at work is the next one.
+    """
 
     def __init__(self, name: str, connect: Callable[[], sqlite3.Connection]) -> None:
         self._connect = connect
         self._connection: sqlite3.Connection | None = None
-        self._queue: SimpleQueue[Job | None] = SimpleQueue()
-        self._gate = threading.Lock()  # no job comes after the end mark
+        self._asked: list[Job] = []  # in this turn of the event loops
+        self._calling: set[asyncio.AbstractEventLoop] = set()  # that are about to hand them over
+        self._queue: SimpleQueue[list[Job] | None] = SimpleQueue()
+        self._gate = threading.Lock()  # of the three above: no job comes after the end mark
         self._stopped = False
+        self._ended = False  # the end mark was taken
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, work: Callable[..., T], *arguments: Any, durable: bool = False) -> asyncio.Future[T]:
-        """Hand a job over. Its outcome arrives in the running loop. Cancelled before its turn, it is not run."""
+        """Ask for a job. Its outcome arrives in the running loop. Cancelled before its turn, it is not run.
+
+        It is handed over when the other callbacks of this turn of the loop have run: what they ask is one group. The
+        thread could hardly begin before, for it needs the interpreter, which they have.
+        """
         loop = asyncio.get_running_loop()
         job = Job(work, arguments, durable, loop, loop.create_future())
         with self._gate:
             if self._stopped:
                 raise StoreError("the store was closed meanwhile")
-            self._queue.put(job)
+            self._asked.append(job)
+            if loop not in self._calling:
+                self._calling.add(loop)
+                loop.call_soon(self._hand_over)
         return job.future
 
+    def _hand_over(self) -> None:
+        """Give the thread all that was asked, by other loops too: the order stays, and no loop that ends matters."""
+        with self._gate:
+            if self._asked:
+                self._queue.put(self._asked)
+                self._asked = []
+            self._calling.clear()
+
     def stop(self) -> None:
-        """Let the thread end after the jobs that it has. Returns at once. May be called again."""
+        """Let the thread end after the jobs that it was asked. Returns at once. May be called again."""
+        self._hand_over()
         with self._gate:
             if not self._stopped:
                 self._stopped = True
@@ -74,58 +99,28 @@ class _Worker:
         self._thread.join()
 
     def _main(self) -> None:
-        while True:
-            jobs, ended = self._take()
-            while jobs:
-                done = self._run(jobs)
-                _deliver(done)
-                jobs = jobs[len(done) :]
-            if ended:
-                self._disconnect()
-                return
+        left: list[Job] = []
+        while left or not self._ended:
+            new = self._take(wait=not left)
+            left = self._round([job for job in left if not job.future.cancelled()], new)
+        self._disconnect()
 
-    def _take(self) -> tuple[list[Job], bool]:
-        """Wait for a job and take what else is there. Return whether the end mark was among it."""
+    def _take(self, wait: bool) -> list[Job]:
+        """Take the jobs that are there, after waiting for one if asked to."""
         jobs: list[Job] = []
-        try:
-            entry = self._queue.get()
-            while entry is not None:
-                if not entry.future.cancelled():
-                    jobs.append(entry)
-                if len(jobs) >= GROUP:
-                    return jobs, False
-                entry = self._queue.get_nowait()
-        except Empty:
-            return jobs, False
-        return jobs, True
+        with contextlib.suppress(Empty):
+            while len(jobs) < GROUP:
+                entry = self._queue.get(wait)
+                if entry is None:
+                    self._ended = True
+                    break
+                wait = False
+                jobs += [job for job in entry if not job.future.cancelled()]
+        return jobs
 
-    def _run(self, jobs: list[Job]) -> list[Outcome]:
-        """Run jobs, at least the first one, and return the outcomes of those that were run."""
-        try:
-            connection = self._begun(jobs)
-        except Exception as error:  # whatever it is, somebody waits for it
-            self._disconnect()
-            return [(job, None, _failure(error)) for job in jobs]
-        try:
-            return self._transaction(connection, jobs)
-        except Exception as error:
-            self._abandon(connection)
-            if len(jobs) == 1:
-                return [(jobs[0], None, _failure(error))]
-        return [outcome for job in jobs for outcome in self._run([job])]  # one of them spoilt it for all
-
-    def _begun(self, jobs: list[Job]) -> sqlite3.Connection:
+    def _round(self, left: list[Job], new: list[Job]) -> list[Job]:
+        """Do jobs, those that are left over and new ones. Return what is left for the next round."""
         raise NotImplementedError
-
-    def _transaction(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> list[Outcome]:
-        done: list[Outcome] = []
-        end = time.monotonic() + GROUP_SECONDS
-        for job in jobs:
-            done.append((job, job.work(connection, *job.arguments), None))
-            if time.monotonic() > end:
-                break
-        connection.execute("COMMIT")
-        return done
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -146,21 +141,107 @@ class _Worker:
 
 
 class Reader(_Worker):
-    """Runs jobs that only read, each group on one snapshot, which is as new as the newest job."""
+    """Runs jobs that only read, some kinds together. What one sees is as new as the moment when its reading began.
 
-    def _begun(self, jobs: list[Job]) -> sqlite3.Connection:
-        connection = self._connected()
-        connection.execute("BEGIN")
-        return connection
+    What must be read alone, for it is large, is left over: one is read between two groups, so these hardly wait.
+
+    :param together: the kinds of jobs that are read together, each with how. That may say ``LATER`` of some.
+    """
+
+    def __init__(
+        self, name: str, connect: Callable[[], sqlite3.Connection], together: Mapping[Callable[..., Any], Together]
+    ) -> None:
+        self._together = together
+        super().__init__(name, connect)
+
+    def _round(self, left: list[Job], new: list[Job]) -> list[Job]:
+        alike: dict[Callable[..., Any], list[Job]] = {}
+        for job in new:
+            alike.setdefault(job.work, []).append(job)
+        for work, jobs in alike.items():
+            most = TOGETHER if work in self._together else 1
+            for start in range(0, len(jobs), most):
+                left += self._read(jobs[start : start + most])
+        if left:
+            self._read([left.pop(0)])
+        return left
+
+    def _read(self, jobs: list[Job]) -> list[Job]:
+        """Read for these, and deliver. Return those that must be read alone, none if there is only one."""
+        outcomes: list[Outcome] = []
+        left: list[Job] = []
+        connection = None
+        try:
+            connection = self._connected()
+            for job, result in zip(jobs, self._results(connection, jobs), strict=True):
+                if result is LATER:
+                    left.append(job)
+                else:
+                    outcomes.append((job, result, None))
+        except Exception as error:  # whatever it is, somebody waits for it
+            if connection is not None:
+                self._abandon(connection)
+                if len(jobs) > 1:
+                    return jobs  # one of them spoilt it for all
+            outcomes = [(job, None, _failure(error)) for job in jobs]
+        _deliver(outcomes)
+        return left
+
+    def _results(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> Sequence[Any]:
+        work, arguments = jobs[0].work, jobs[0].arguments
+        if len(jobs) == 1:
+            return [work(connection, *arguments)]
+        return self._together[work](connection, [job.arguments for job in jobs])
 
 
 class Writer(_Worker):
     """Runs jobs that write, each group in one transaction. What is delivered has been committed."""
 
-    def __init__(self, name: str, connect: Callable[[], sqlite3.Connection], always_durable: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        connect: Callable[[], sqlite3.Connection],
+        aside: Callable[[sqlite3.Connection, Sequence[Job]], None],
+        always_durable: bool,
+    ) -> None:
+        self._aside = aside
         self._always_durable = always_durable
         self._synchronous = ""
         super().__init__(name, connect)
+
+    def _round(self, left: list[Job], new: list[Job]) -> list[Job]:
+        jobs = left + new
+        if not jobs:
+            return []
+        done = self._run(jobs[:GROUP])
+        _deliver(done)
+        return jobs[len(done) :]
+
+    def _run(self, jobs: list[Job]) -> list[Outcome]:
+        """Run jobs, at least the first one, and return the outcomes of those that were run."""
+        try:
+            connection = self._begun(jobs)
+        except Exception as error:  # whatever it is, somebody waits for it
+            self._disconnect()
+            return [(job, None, _failure(error)) for job in jobs]
+        try:
+            return self._transaction(connection, jobs)
+        except Exception as error:
+            self._abandon(connection)
+            if len(jobs) == 1:
+                return [(jobs[0], None, _failure(error))]
+        return [outcome for job in jobs for outcome in self._run([job])]  # one of them spoilt it for all
+
+    def _transaction(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> list[Outcome]:
+        done: list[Outcome] = []
+        end = time.monotonic() + GROUP_SECONDS
+        for job in jobs:
+            done.append((job, job.work(connection, *job.arguments), None))
+            if time.monotonic() > end:
+                break
+        self._aside(connection, jobs[: len(done)])
+        connection.execute("COMMIT")
+        return done
 
     def _begun(self, jobs: list[Job]) -> sqlite3.Connection:
         connection = self._connected()

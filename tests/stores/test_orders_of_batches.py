@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from batches import Batches, Call, batch_of
 from clocks import FakeClock
+from far_store import FarStore
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_subject import START, Factory
 
+from fastersession.stores import from_url
 from fastersession.stores.base import Change, Record
 
 EXAMPLES = {"sqlite": 150, "sqlite_power": 15}
@@ -44,6 +47,23 @@ def check_batches(factories: Sequence[Factory], examples: int) -> None:
 def test_batches_have_the_outcomes_of_one_verb_after_another(factory: Factory, kind: str) -> None:
     """Over two stores on one file or server, that work at the same time."""
     check_batches([factory, factory], EXAMPLES[kind])
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", EXAMPLES)
+def test_batches_at_length(factory: Factory, kind: str) -> None:
+    """As above, with many more, over three stores."""
+    check_batches([factory] * 3, 20 * EXAMPLES[kind])
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_batches_over_two_processes(path: Path) -> None:
+    """As above, while another process works on the same file: two stores here, and two there."""
+    url = f"sqlite:///{path}"
+    near, far = (lambda clock: from_url(url, clock=clock)), (lambda clock: FarStore(url, clock))
+    check_batches([near, far, near, far], 150)
 
 
 class TestTheSearch:

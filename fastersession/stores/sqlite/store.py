@@ -29,7 +29,9 @@ class SQLiteStore:
     """Keeps sessions in one SQLite file (WAL mode) that several worker processes of one machine may share.
 
     Two threads of this process work on the file, one that writes and one that reads: an event loop never waits for
-    the disk, and reading never waits for writing. Concurrent writes share a transaction.
+    the disk, and reading never waits for writing. What is asked in one turn of an event loop, or while a thread is at
+    work, is done together: writes in one transaction, loads by one reading. Each has its own outcome, and nobody waits
+    for company. A transaction is ended after 20 ms; what is larger than 64 KB is read alone, after the small.
 
     A verb that has returned is *acknowledged*: every process sees it, and it survives ``kill -9``. With
     ``durability="process"`` a power cut or a crash of the operating system may undo the saves of the last moments;

@@ -21,7 +21,7 @@ from .file import BUSY_SECONDS
 
 GROUP = 256  # jobs of one transaction at most
 GROUP_SECONDS = 0.02  # a transaction is ended after so long, so that other processes get their turn
-TOGETHER = 64  # reads of one statement at most, which then takes half a millisecond
+TOGETHER = 64  # reads of one statement at most: half a millisecond; a statement is prepared for each power of two
 BEGIN_PAUSE = 0.0005  # between two attempts to begin: SQLite's own backoff sleeps up to 100 ms, some 5 groups
 LATER = object()  # the result of a read that must be done alone
 
@@ -72,18 +72,20 @@ class _Worker:
             if self._stopped:
                 raise StoreError("the store was closed meanwhile")
             self._asked.append(job)
-            if loop not in self._calling:
-                self._calling.add(loop)
-                loop.call_soon(self._hand_over)
+            is_first = loop not in self._calling
+            self._calling.add(loop)
+        if is_first:
+            loop.call_soon(self._hand_over)
         return job.future
 
     def _hand_over(self) -> None:
         """Give the thread all that was asked, by other loops too: the order stays, and no loop that ends matters."""
+        nothing: list[Job] = []  # made here: inside, it could start a collection, which may stop this very worker
         with self._gate:
-            if self._asked:
-                self._queue.put(self._asked)
-                self._asked = []
+            asked, self._asked = self._asked, nothing
             self._calling.clear()
+            if asked:
+                self._queue.put(asked)
 
     def stop(self) -> None:
         """Let the thread end after the jobs that it was asked. Returns at once. May be called again."""

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from over_sqlite import run, traced
 from store_subject import ID, V1, V2, content, make
+from stores import shorten
 
 from fastersession.errors import StoreError
 from fastersession.stores.base import Change
@@ -120,6 +121,52 @@ def test_a_long_group_is_cut(path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
     run(path, scenario)
     assert statements.count("BEGIN IMMEDIATE") == 1 + 10  # the tables, and each job
+
+
+@pytest.mark.parametrize("bound", [{"GROUP_SECONDS": 0}, {"GROUP": 2}], ids=["seconds", "jobs"])
+def test_what_is_left_of_a_group_comes_before_what_is_new(
+    path: Path, monkeypatch: pytest.MonkeyPatch, bound: dict[str, Any]
+) -> None:
+    """No later write of a record overtakes an earlier one."""
+    shorten(monkeypatch, **bound)
+
+    async def scenario(store: SQLiteStore) -> None:
+        await make(store)
+        saves = []
+        for turn in range(60):
+            saves.append(asyncio.ensure_future(store.update(ID, V1, Change(store.clock(), {"a": b"%d" % turn}))))
+            if turn % 6 == 0:
+                await handed_over()
+        assert all(await asyncio.gather(*saves))
+        assert await content(store) == {"a": b"59"}
+
+    run(path, scenario)
+
+
+def test_what_is_left_of_a_group_may_be_given_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has not begun, so it is not run."""
+    shorten(monkeypatch, GROUP_SECONDS=0)
+
+    async def scenario(store: SQLiteStore) -> None:
+        await make(store)
+        begun, gate = threading.Event(), threading.Event()
+
+        def hold(connection: sqlite3.Connection) -> None:
+            begun.set()
+            gate.wait(10)
+
+        held = store._threads[os.getpid()].writer.submit(hold)
+        left = asyncio.ensure_future(store.update(ID, V1, Change(store.clock(), {"left": b"1"})))
+        await handed_over()
+        until(begun.is_set)
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        gate.set()
+        await held
+        assert await store.update(ID, V1, Change(store.clock(), {"next": b"1"}))
+        assert await content(store) == {"next": b"1"}
+
+    run(path, scenario)
 
 
 def test_one_bad_save_spoils_no_other_of_its_group(path: Path) -> None:

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from over_sqlite import run, traced
@@ -19,6 +20,7 @@ from fastersession.errors import StoreError
 from fastersession.stores.base import Change, Record
 from fastersession.stores.sqlite import SQLiteStore, jobs
 from fastersession.stores.sqlite import store as sqlite
+from fastersession.stores.sqlite.threads import Job
 
 IDS = [bytes([number]) * 16 for number in range(100)]
 
@@ -124,6 +126,37 @@ def test_large_records_are_read_alone_and_after_the_small_ones(path: Path) -> No
         assert ended[10:] == IDS[:10]
 
     run(path, scenario)
+
+
+def test_one_large_record_is_read_between_two_groups(
+    path: Path, monkeypatch: pytest.MonkeyPatch, read: list[str]
+) -> None:
+    """So neither those that are small nor those that are large wait for all of the others."""
+    together = jobs.load_together
+    more: list[list[Job]] = []
+
+    def with_more(connection: sqlite3.Connection, wanted: list[Any]) -> list[Any]:
+        if more:
+            reader._queue.put(more.pop())
+        return together(connection, wanted)
+
+    monkeypatch.setattr(jobs, "load_together", with_more)
+    store = SQLiteStore(path)
+    reader = store._threads[os.getpid()].reader
+
+    async def scenario() -> None:
+        await fill(store, 4)
+        large = Change(store.clock(), {"large": bytes(jobs.SMALL + 1)})
+        assert all(await asyncio.gather(*(store.update(record_id, V1, large) for record_id in IDS[1:4])))
+        loop, asked = asyncio.get_running_loop(), ({"id": IDS[0], "now": store.clock()},)
+        pairs = [[Job(jobs.load, asked, False, loop, loop.create_future()) for _ in "ab"] for _ in range(20)]
+        more.extend(pairs)
+        await asyncio.gather(*map(store.load, IDS[:4]), *(job.future for pair in pairs for job in pair))
+        await store.close()
+
+    asyncio.run(scenario())
+    kinds = ["alone" if "LEFT JOIN" in statement else "together" for statement in read if "name, " in statement]
+    assert kinds == ["together", "alone"] * 3 + ["together"] * 18
 
 
 def test_much_is_not_read_together(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clocks import FakeClock
 from over_sqlite import run, traced
 from store_subject import ID, V1, content, make
 
@@ -237,6 +238,19 @@ def test_writes_at_once_are_one_transaction(path: Path, monkeypatch: pytest.Monk
     assert statements.count("BEGIN IMMEDIATE") == 1
     assert sum("ORDER BY expires" in statement for statement in statements) == 1
     assert sum("expires <=" in statement for statement in statements) == 1  # that one: no taken id was looked for
+
+
+def test_creates_at_once_purge_twice_what_they_add(path: Path) -> None:
+    """And no more, so that a group stays short."""
+    clock = FakeClock()
+
+    async def scenario(store: SQLiteStore) -> None:
+        await fill(store, 20)
+        clock.advance(100)
+        await asyncio.gather(*(make(store, record_id) for record_id in IDS[20:25]))
+        assert await store.purge() == 10
+
+    run(path, scenario, clock=clock)
 
 
 def test_what_a_loop_that_has_ended_asked_is_done(path: Path) -> None:

@@ -39,6 +39,8 @@ class Job(NamedTuple):
 
 
 Outcome = tuple[Job, Any, Exception | None]
+Connect = Callable[[], sqlite3.Connection]
+Aside = Callable[[sqlite3.Connection, Sequence[Job]], None]  # done once at the end of a group
 Together = Callable[[sqlite3.Connection, Sequence[tuple[Any, ...]]], Sequence[Any]]
 
 
@@ -48,7 +50,7 @@ class _Worker:
     Nobody waits for company: what is asked while a group is at work is the next one.
     """
 
-    def __init__(self, name: str, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(self, name: str, connect: Connect) -> None:
         self._connect = connect
         self._connection: sqlite3.Connection | None = None
         self._asked: list[Job] = []  # in this turn of the event loops
@@ -150,9 +152,7 @@ class Reader(_Worker):
     :param together: the kinds of jobs that are read together, each with how. That may say ``LATER`` of some.
     """
 
-    def __init__(
-        self, name: str, connect: Callable[[], sqlite3.Connection], together: Mapping[Callable[..., Any], Together]
-    ) -> None:
+    def __init__(self, name: str, connect: Connect, together: Mapping[Callable[..., Any], Together]) -> None:
         self._together = together
         super().__init__(name, connect)
 
@@ -199,13 +199,7 @@ class Reader(_Worker):
 class Writer(_Worker):
     """Runs jobs that write, each group in one transaction. What is delivered has been committed."""
 
-    def __init__(
-        self,
-        name: str,
-        connect: Callable[[], sqlite3.Connection],
-        aside: Callable[[sqlite3.Connection, Sequence[Job]], None],
-        always_durable: bool,
-    ) -> None:
+    def __init__(self, name: str, connect: Connect, aside: Aside, always_durable: bool) -> None:
         self._aside = aside
         self._always_durable = always_durable
         self._synchronous = ""

@@ -4,7 +4,7 @@ Rules of residence: the methods of ``dict`` that give or take values. What a not
 sessions are none of these: what changes inside an object of theirs is seen by all anyway.
 
 What is handed out through none of these methods is not noted: ``dict``'s own (``dict.get(session, …)``), and encoders
-in C that walk a dict without asking it (orjson, msgspec, pydantic's ``dump_python``).
+in C that walk a dict without asking it (orjson, msgspec, pydantic's ``dump_python``, before 2.12 its validation, too).
 """
 
 from __future__ import annotations

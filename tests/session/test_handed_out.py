@@ -66,6 +66,10 @@ MACHINERY = {
 }
 
 
+# Before, its C code walks a subclass of dict without a method of it.
+PYDANTIC_ASKS = tuple(map(int, pydantic.VERSION.split(".")[:2])) >= (2, 12)
+
+
 class OnlyList(pydantic.BaseModel):
     list: Any
 
@@ -95,8 +99,8 @@ WAYS: dict[str, tuple[Act, list[str]]] = {
     "pickle, the oldest": (lambda s: pickle.dumps(s, 0), ALL),
     "copy.copy": (copy.copy, ALL),
     "copy.deepcopy": (copy.deepcopy, ALL),
-    "pydantic, a dict": (pydantic.TypeAdapter(dict).validate_python, ALL),
-    "pydantic, a model": (OnlyList.model_validate, ["list"]),
+    "pydantic, a dict": (pydantic.TypeAdapter(dict).validate_python, ALL if PYDANTIC_ASKS else []),
+    "pydantic, a model": (OnlyList.model_validate, ["list"] if PYDANTIC_ASKS else []),
     "match": (matched, ALL),
     "format_map": ("{list}".format_map, ["list"]),
     "%": (lambda s: "%(list)s" % s, ["list"]),  # noqa: UP031 - the old way is the point

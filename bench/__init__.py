@@ -5,9 +5,11 @@
     inprocess ◄─ cases       cost per request; scale: cost against live sessions
     truth ◄─ stage           yes or no: what becomes of a session
     instructions, calls ◄─ counted    exact counts per request: by callgrind, and within the package
-    redis ◄─ redis_peers, redis_server    requests a second, round trips and bytes on a real server
+    stores ◄─ crowd          requests a second on real stores, many at once; redis: round trips and bytes, counted
+    crowd ◄─ store_peers, servers         the peers on each store (store_rows: the bare drivers), and the stores
     sockets ◄─ serve, tokens, wrk.lua
-    checks, report, report_counts, tables, plots, results    targets, tables, pictures, and where they are kept
+    checks, plots, results                targets, pictures, and where both are kept
+    report, report_counts, report_stores, tables
 
 Rules of residence of this package: nothing under fastersession/ imports it, it imports only the public names of
 fastersession, and every peer it names is optional. `floor.py` is a verbatim copy of a given file and is never edited.

@@ -15,11 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import calls, inprocess, instructions, profile, redis, redis_server, report, scale, sockets, truth
-from bench.cases import CASES
+from bench import calls, cases, crowd, inprocess, instructions, profile, redis, report, scale, sockets, stores, truth
 from bench.checks import checks
 from bench.peers import PEERS, Peer, pick
-from bench.redis_peers import REDIS_PEERS
+from bench.servers import Redis
+from bench.servers_sql import STORES
+from bench.store_peers import STORE_PEERS
 
 PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "truth": truth.measure,
@@ -29,6 +30,7 @@ PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "profile": profile.measure,
     "scale": scale.measure,
     "redis": redis.measure,
+    "stores": stores.measure,
     "sockets": sockets.measure,
 }
 """A part is `measure(peers, options, tell)`; report.py has its tables, plots.py its picture, checks.py its targets."""
@@ -57,9 +59,12 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seconds", type=float, help="timed seconds per peer and case in a round, if not the part's own"
     )
-    known = PEERS | REDIS_PEERS
+    known = {**PEERS, **{peer.key: peer for peers in STORE_PEERS.values() for peer in peers}}
     parser.add_argument("--peers", type=listed(known), help=f"comma-separated, of {', '.join(known)}")
-    parser.add_argument("--cases", type=listed(CASES), help=f"of the part in process: {', '.join(CASES)}")
+    told = f"of the part in process: {', '.join(cases.CASES)}; of the stores: {', '.join(crowd.CASES)}"
+    parser.add_argument("--cases", type=listed({**cases.CASES, **crowd.CASES}), help=told)
+    parser.add_argument("--stores", type=listed(STORES), help=f"comma-separated, of {', '.join(STORES)}")
+    parser.add_argument("--at-once", type=numbers, help="requests at once on the stores, comma-separated")
     parser.add_argument("--levels", type=numbers, help="live sessions of the scale, comma-separated")
     parser.add_argument("--trace", action="store_true", help="list the calls that are counted, in their order")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
@@ -77,8 +82,8 @@ def tell(line: str) -> None:
 
 def measured(peers: list[Peer], options: argparse.Namespace) -> dict[str, Any]:
     parts = [key for key in PARTS if key in (options.parts or PARTS)]
-    if "redis" in parts and not redis_server.installed():
-        tell("no redis-server or no redis-py, so left out: redis")
+    if "redis" in parts and (lacking := Redis.missing()):
+        tell(f"not installed, so left out: redis ({', '.join(lacking)})")
         parts.remove("redis")
     return {"environment": report.environment(peers), **{key: PARTS[key](peers, options, tell) for key in parts}}
 

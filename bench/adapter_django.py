@@ -1,21 +1,27 @@
 """How an ASGI application becomes a Django view, with Django's sessions and without.
 
-Rules of residence: all that Django's settings, views and responses ask of an adapter. Sessions are in its cache, in
-this process's memory: the nearest that Django has to a memory store. One set of settings serves the whole process.
+Rules of residence: all that Django's settings, views, responses and databases ask of an adapter. Sessions are in its
+cache, in this process's memory, the nearest that Django has to a memory store; or in a database, one for all adapters
+of one time. One set of settings serves the whole process.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sized
+from collections.abc import AsyncIterator, Awaitable, Callable, Sized
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 LACKS = frozenset({"websocket", "stream", "tokens", "scale"})
 """No websockets; a stream goes through the adapter's own queue, which would be timed; its memory cache is bounded."""
 
+BACKENDS = "django.contrib.sessions.backends."
 SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
 CACHE = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "bench"}
 MOST_SESSIONS = 2_000_000
+USERS: list[Any] = []
+"""Applications whose sessions are in the database of this time."""
 
 
 def bare(app: Any, clock: Any = None) -> tuple[Any, Sized]:
@@ -31,17 +37,75 @@ def cached(app: Any, clock: Any = None) -> tuple[Any, Sized]:
     return made, locmem._caches["bench"]
 
 
+def stored(
+    engine: str, untouched: str, connections: int
+) -> Callable[[Any, str], tuple[Any, Callable[[], Awaitable[None]]]]:
+    """Make the adapter of sessions in a database; `untouched` is the path where none is loaded."""
+
+    def wrap(app: Any, url: str) -> tuple[Any, Callable[[], Awaitable[None]]]:
+        async def loading(scope: dict[str, Any], receive: Any, send: Any) -> None:
+            if scope["path"] != untouched:
+                await scope["session"].aget("user")
+            await app(scope, receive, send)
+
+        async def left() -> None:
+            USERS.remove(app)
+            if not USERS:
+                await asyncio.to_thread(leave)
+
+        configure()
+        with ThreadPoolExecutor(1) as thread:  # Django refuses it where an event loop runs
+            thread.submit(database, url, connections).result()
+        from django.core.cache import cache
+
+        cache.clear()  # what is asked next is answered by the database
+        USERS.append(app)
+        return handled(loading, [SESSIONS], engine), left
+
+    return wrap
+
+
+def database(url: str, connections: int) -> None:
+    """Take this database from now on, with the options that Django's documentation has for many requests at once."""
+    from django.core.management import call_command
+    from django.db import connections as known
+
+    at = urlsplit(url)
+    if at.scheme == "sqlite":
+        pragmas = "pragma journal_mode=wal; pragma synchronous=normal"
+        options = {"init_command": pragmas, "transaction_mode": "IMMEDIATE", "timeout": 20}
+        wanted = {"ENGINE": "django.db.backends.sqlite3", "NAME": at.path[1:], "OPTIONS": options}
+    else:
+        pool = {"min_size": connections, "max_size": connections}
+        wanted = {"ENGINE": "django.db.backends.postgresql", "NAME": at.path[1:], "OPTIONS": {"pool": pool}}
+        wanted |= {"HOST": at.hostname, "PORT": str(at.port), "USER": at.username}
+    if {key: known.databases["default"].get(key) for key in wanted} != wanted:
+        leave()
+        known.databases["default"] = known.configure_settings({"default": wanted})["default"]
+        call_command("migrate", "sessions", verbosity=0)
+        known.close_all()
+
+
+def leave() -> None:
+    """Close what is open to the database."""
+    from django.db import connections as known
+
+    if pool := getattr(known["default"], "close_pool", None):
+        pool()
+    del known["default"]
+
+
 def logout(scope: dict[str, Any]) -> None:
     scope["session"].flush()
 
 
-def handled(app: Any, middleware: list[str]) -> Any:
+def handled(app: Any, middleware: list[str], engine: str = "cache") -> Any:
     """Make Django's ASGI handler with one view, which answers with `app`."""
     configure()
     from django.conf import settings
     from django.core.handlers.asgi import ASGIHandler
 
-    settings.MIDDLEWARE = middleware
+    settings.MIDDLEWARE, settings.SESSION_ENGINE = middleware, BACKENDS + engine
     handler = ASGIHandler()
 
     async def entered(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -60,10 +124,10 @@ def configure() -> None:
         settings.configure(
             ALLOWED_HOSTS=["*"],
             CACHES={"default": CACHE | {"OPTIONS": {"MAX_ENTRIES": MOST_SESSIONS}}},
+            INSTALLED_APPS=["django.contrib.sessions"],
             LOGGING_CONFIG=None,
             ROOT_URLCONF=(re_path("", view),),
             SECRET_KEY="of the benchmark, and of nothing else",
-            SESSION_ENGINE="django.contrib.sessions.backends.cache",
         )
         django.setup(set_prefix=False)
 

@@ -17,6 +17,9 @@ HISTORY = [
 ]
 """1,000 chat messages, 101 KB as JSON."""
 
+LETTERS = 4000
+"""Chat messages that make 2 MB as JSON."""
+
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
@@ -103,6 +106,17 @@ async def size(app: App, session: Any, send: Send) -> None:
     await answer(send, b"%d" % len(session["large"]))
 
 
+async def pile(app: App, session: Any, send: Send) -> None:
+    session["messages"] = [
+        {**HISTORY[n % 2], "content": f"letter {n:04d}: " + "x" * 442, "n": n} for n in range(LETTERS)
+    ]
+    await letters(app, session, send)
+
+
+async def letters(app: App, session: Any, send: Send) -> None:
+    await answer(send, b"%d of %s" % (len(session["messages"]), session["user"].encode()))
+
+
 async def stream(app: App, session: Any, send: Send) -> None:
     """Read once, start, and clock the chunks alone: neither the start nor the end of the answer is counted."""
     token = session["user"].encode()
@@ -122,7 +136,8 @@ async def greet(app: App, session: Any, send: Send) -> None:
     await send({"type": "websocket.close", "code": 1000})
 
 
+SMALL = hello, read, peek, number, write, new
 ROUTES = {
     f"/{route.__name__}": route
-    for route in (hello, read, peek, number, write, new, fill, turns, append, last, large, size, stream, greet)
+    for route in (*SMALL, fill, turns, append, last, large, size, pile, letters, stream, greet)
 }

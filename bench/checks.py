@@ -23,11 +23,18 @@ FEW, WORST, SMALL = 1.3, 1e6, 700
 """Times the cost at 100 live sessions; ns of the worst request; bytes."""
 REQUESTS = {"floor": 0.92, "bare": 0.82}
 P99, STREAM = 1.15, 1.03
-ON_REDIS = {
-    "read": {"starsessions": 1 / 2, "litestar": 1 / 2, UNSEALED: 1.15},
-    "write": {"starsessions": 1 / 1.2, "litestar": 1 / 1.2},
+ON_STORES = {
+    "sqlite": {"read": {"aiosqlite": 2.0}, "write": {"aiosqlite": 2.0}, "new": {"aiosqlite": 1.0}},
+    "postgresql": {"read": {"asyncpg": 4.0}, "write": {"asyncpg": 3.0}, "new": {"asyncpg": 2.0}},
+    "mariadb": {"read": {"asyncmy": 3.0}, "write": {"asyncmy": 1.5}},
+    "redis": {
+        "read": {"starsessions": 2.0, "litestar": 2.0, UNSEALED: 1 / 1.15},
+        "write": {"starsessions": 1.7, "litestar": 2.0},
+    },
 }
-"""Time of a request, as a multiple of the peer's."""
+"""Requests a second, `JUDGED` at once, as a multiple of the peer's."""
+JUDGED, ALONE = "50", 0.7
+"""The number at once that is judged; and how much of the bare driver's speed there must be at one at once."""
 TRIPS = {"read": 1, "write": 2, "untouched": 1}
 BESIDE = 1023
 """Bytes sent to change a counter beside 1 MB."""
@@ -71,6 +78,7 @@ def checks(results: dict[str, Any]) -> list[Check]:
         *instructions(results.get("instructions", {}), results.get("environment", {}).get("python", "")),
         *calls(results.get("calls", {})),
         *redis(results.get("redis", {})),
+        *stores(results.get("stores", {}).get("stores", {})),
         *short(results.get("sockets", {}).get("short", {})),
         *streams(results.get("sockets", {}).get("streams", {})),
         *truth(results.get("truth", {}).get(OURS, {})),
@@ -129,13 +137,22 @@ def redis(found: dict[str, Any]) -> Iterator[Check]:
         yield Check("Redis, write beside 1 MB, bytes sent", found["beside"][OURS]["sent"], BESIDE)
 
 
-def on_redis(key: str, title: str, ours: dict[str, Any]) -> Iterator[Check]:
-    yield Check(f"{title}, round trips", ours["traffic"]["trips"], TRIPS[key])
+def on_redis(key: str, title: str, sent: dict[str, float]) -> Iterator[Check]:
+    yield Check(f"{title}, round trips", sent["trips"], TRIPS[key])
     if key != "write":
-        yield Check(f"{title}, changes of the data", ours["traffic"].get("changes", 0), 0)
-    for to, limit in ON_REDIS.get(key, {}).items():
-        if to in ours["ratio"]:
-            yield Check(f"{title}, time, times that of {to}", ours["ratio"][to], limit)
+        yield Check(f"{title}, changes of the data", sent.get("changes", 0), 0)
+
+
+def stores(found: dict[str, Any]) -> Iterator[Check]:
+    for store, measured in found.items():
+        for key, limits in ON_STORES[store].items():
+            levels = measured["cases"].get(key, {}).get("levels", {})
+            alone = {to: ALONE for to in limits if to == measured["peers"][0]}
+            for level, least in ((JUDGED, limits), ("1", alone)):
+                ratios = levels.get(level, {}).get(OURS, {}).get("ratio", {})
+                for to in least.keys() & ratios.keys():
+                    title = f"{measured['title']}, {measured['cases'][key]['title']}, {level} at once"
+                    yield Check(f"{title}: requests/s, times those of {to}", ratios[to], least[to], least=True)
 
 
 def short(cases: dict[str, Any]) -> Iterator[Check]:

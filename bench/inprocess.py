@@ -92,7 +92,7 @@ async def one_round(peers: Sequence[Peer], case: Case, counts: dict[str, int]) -
 
 def measure(peers: Sequence[Peer], options: Any, tell: Callable[[str], None]) -> dict[str, Any]:
     """Measure the cases asked for, with every peer that can do them."""
-    cases = [CASES[key] for key in options.cases or CASES]
+    cases = [CASES[key] for key in options.cases or CASES if key in CASES]
     return asyncio.run(compare(peers, cases, options.rounds or ROUNDS, options.seconds or SECONDS, tell))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Iterable, Sized
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from operator import itemgetter
@@ -122,6 +123,15 @@ PEERS = {
         ),
     )
 }
+
+
+def versions(*packages: str) -> list[str]:
+    """Name the versions of what is installed of these."""
+    found = []
+    for package in packages:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{package} {importlib.metadata.version(package)}")
+    return found
 
 
 def pick(wanted: Iterable[str] | None = None) -> tuple[list[Peer], list[str]]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from bench.checks import OURS
+from bench.report_stores import shown_level
 
 COLOURS = {
     "floor": "#9aa0a6",
@@ -23,9 +25,17 @@ COLOURS = {
     "litestar": "#c2a000",
     "django": "#2b6b4f",
     "redis-py": "#9aa0a6",
+    "aiosqlite": "#9aa0a6",
+    "asyncpg": "#9aa0a6",
+    "psycopg": "#9aa0a6",
+    "asyncmy": "#9aa0a6",
     "unsealed": "#f0a3bd",
+    "fastersession-psycopg": "#d6336c",
+    "django-db": "#2b6b4f",
+    "django-cached_db": "#2b6b4f",
 }
 BARE = "#ced4da"
+STORED = ("read", "write", "new", "large")
 SHOWN = ("none", "read", "write", "new", "history", "websocket")
 NAMES = {
     "bare": "bare app",
@@ -36,8 +46,11 @@ NAMES = {
     "bare-litestar": "Litestar, no sessions",
     "django": "Django",
     "bare-django": "Django, no sessions",
-    "redis-py": "redis-py alone",
+    **{key: f"{key} alone" for key in ("redis-py", "aiosqlite", "asyncpg", "psycopg", "asyncmy")},
     "unsealed": "seal=False",
+    "fastersession-psycopg": "fastersession, psycopg",
+    "django-db": "Django, db",
+    "django-cached_db": "Django, cached_db",
 }
 DPI = 110
 RC = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10}
@@ -48,15 +61,19 @@ def label(key: str) -> str:
 
 
 @contextmanager
-def canvas(path: Path, rows: int, columns: int, size: tuple[float, float], title: str) -> Iterator[Sequence[Any]]:
-    """Give axes to draw on, row by row, and write the picture at the end."""
+def canvas(
+    path: Path, rows: int, columns: int, size: tuple[float, float], title: str, heights: Sequence[float] | None = None
+) -> Iterator[Sequence[Any]]:
+    """Give axes to draw on, row by row, and write the picture at the end; rows are of one height, unless told."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot
 
     with mpl.rc_context(RC):
-        figure, axes = pyplot.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+        figure, axes = pyplot.subplots(
+            rows, columns, figsize=size, squeeze=False, layout="constrained", height_ratios=heights
+        )
         figure.suptitle(title, fontsize=11, fontweight="bold")
         figure.get_layout_engine().set(w_pad=0.1, h_pad=0.06)
         yield list(axes.flat)
@@ -156,30 +173,38 @@ def sockets(found: dict[str, Any], folder: Path) -> None:
     rates(panels, folder / "sockets.png", "Requests per second through uvicorn, one core (longer is better)")
 
 
-def redis(found: dict[str, Any], folder: Path) -> None:
-    """Draw the same with the sessions in Redis."""
-    panels = {
-        case["title"]: {key: 1e9 / peer["ns"] for key, peer in case["peers"].items()}
-        for case in found["cases"].values()
-    }
-    title = f"Requests per second on Redis, {found['tasks']} at once in one process (longer is better)"
-    rates(panels, folder / "redis.png", title)
+def stores(found: dict[str, Any], folder: Path) -> None:
+    """Draw the same with the sessions in real stores: a row for each of them, a panel for each case."""
+    measured, level = found["stores"], shown_level(found)
+    keys = [key for key in STORED if all(key in store["cases"] for store in measured.values())]
+    title = f"Requests per second, {level} at once in one process (longer is better)"
+    heights = [len(store["peers"]) + 2 for store in measured.values()]
+    size = (3.0 * len(keys) + 1.5, 0.4 + 0.2 * sum(heights))
+    with canvas(folder / "stores.png", len(measured), len(keys), size, title, heights) as axes:
+        for axis, (store, key) in zip(axes, product(measured.values(), keys), strict=True):
+            figures = store["cases"][key]["levels"][level]
+            caption = f"{store['title']}: {store['cases'][key]['title']}"
+            panel(axis, caption, {peer: figures[peer]["rps"] for peer in store["peers"]}, key is keys[0])
 
 
 def rates(panels: dict[str, dict[str, float]], path: Path, title: str) -> None:
     height = 0.6 + 0.25 * max(map(len, panels.values()))
     with canvas(path, 1, len(panels), (4.0 * len(panels), height), title) as axes:
         for axis, (caption, values) in zip(axes, panels.items(), strict=True):
-            bars(axis, caption, values, "{:,.0f}".format)
-            axis.set_xlim(0, axis.get_xlim()[1] * 1.2)
-            axis.set_xticks([])
-            if axis is not axes[0]:
-                axis.set_yticks([])
+            panel(axis, caption, values, axis is axes[0])
+
+
+def panel(axis: Any, caption: str, values: dict[str, float], named: bool) -> None:
+    bars(axis, caption, dict(values), "{:,.0f}".format)
+    axis.set_xlim(0, axis.get_xlim()[1] * 1.2)
+    axis.set_xticks([])
+    if not named:
+        axis.set_yticks([])
 
 
 PICTURES: dict[str, Callable[[Any, Path], None]] = {
     "inprocess": inprocess,
     "scale": scale,
-    "redis": redis,
+    "stores": stores,
     "sockets": sockets,
 }

@@ -1,8 +1,8 @@
 """Figures as Markdown.
 
 Rules of residence: pure functions from the results (plain dicts, as `--json` writes them) to text, one for each part
-(those of what is counted are in report_counts.py). Nothing is measured here, and nothing is left out because it looks
-bad.
+(those of what is counted are in report_counts.py, those of the stores in report_stores.py). Nothing is measured here,
+and nothing is left out because it looks bad.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 from bench.checks import ENOUGH, OURS
 from bench.peers import PEERS, Peer
-from bench.redis_peers import REDIS_PEERS
 from bench.report_counts import calls, instructions, profile
+from bench.report_stores import redis, stores
 from bench.serve import PAUSE, TOKENS
 from bench.sockets import CONNECTIONS, SHORT
 from bench.tables import table
@@ -125,55 +125,6 @@ def scale_row(live: int, level: dict[str, Any]) -> list[str]:
     return row + ([micro(expiry["mean"]), f"{expiry['worst'] / 1000:.0f}"] if expiry else ["", ""])
 
 
-def redis(found: dict[str, Any]) -> list[str]:
-    cases, keys = found["cases"], list(found["beside"])
-    titles = [case["title"] for case in cases.values()]
-    best = [[REDIS_PEERS[key].title, *rates(found, key, "least")] for key in keys]
-    parts = [redis_brief(found), "The best turn, requests a second", table(["", *titles], best)]
-    if OURS in keys:
-        parts += ["Time of one request, as a multiple of the peer's: medians of the ratios within a round"]
-        parts += [table(["", *titles], ratio_rows(cases, keys))]
-    header = ["", *(f"{title}, CPU, µs" for title in titles), *(f"{title}, round trips" for title in titles)]
-    return [*parts, "What one of them costs", table(header, [cost_row(key, cases) for key in keys])]
-
-
-def redis_brief(found: dict[str, Any]) -> str:
-    """Return what a reader of the README asks for: medians of the rates, and what a request sends."""
-    header = ["", *(case["title"] for case in found["cases"].values()), "write beside 1 MB"]
-    rows = [[REDIS_PEERS[key].title, *rates_and_bytes(found, key)] for key in found["beside"]]
-    return f"{redis_caption(found)}\n\n{table(header, rows)}"
-
-
-def redis_caption(found: dict[str, Any]) -> str:
-    versions = ", ".join(f"{package} {version}" for package, version in found["versions"].items())
-    return f"Requests a second, {found['tasks']} at once in one process, and the bytes that each sends; {versions}."
-
-
-def rates_and_bytes(found: dict[str, Any], key: str) -> list[str]:
-    sent = [case["peers"][key]["traffic"].get("sent", 0) for case in found["cases"].values()]
-    both = [f"{rate} · {octets:,.0f} B" for rate, octets in zip(rates(found, key), sent, strict=True)]
-    return [*both, f"{found['beside'][key]['sent']:,.0f} B"]
-
-
-def rates(found: dict[str, Any], key: str, which: str = "ns") -> list[str]:
-    return [f"{1e9 / case['peers'][key][which]:,.0f}" for case in found["cases"].values()]
-
-
-def ratio_rows(cases: dict[str, Any], keys: list[str]) -> list[list[str]]:
-    return [
-        [f"{REDIS_PEERS[OURS].title} to {REDIS_PEERS[to].title}"]
-        + [f"{case['peers'][OURS]['ratio'][to]:.2f} x" for case in cases.values()]
-        for to in keys
-        if to != OURS
-    ]
-
-
-def cost_row(key: str, cases: dict[str, Any]) -> list[str]:
-    peers = [case["peers"][key] for case in cases.values()]
-    cpu = [f"{peer['cpu'] / 1000:.0f}" for peer in peers]
-    return [REDIS_PEERS[key].title, *cpu, *(f"{peer['traffic'].get('trips', 0):g}" for peer in peers)]
-
-
 def sockets(found: dict[str, Any]) -> list[str]:
     header = ["", "requests/s", "x bare", "x floor", "x base", "CPU, µs", "median, ms", "p99, ms", "p99, x bare"]
     parts = []
@@ -211,5 +162,6 @@ WRITERS: dict[str, Callable[[Any], list[str]]] = {
     "profile": profile,
     "scale": scale,
     "redis": redis,
+    "stores": stores,
     "sockets": sockets,
 }

@@ -15,7 +15,8 @@ from typing import Any
 
 from bench.checks import OURS
 from bench.plots import PICTURES, label
-from bench.report import markdown, redis_brief, truth, where
+from bench.report import markdown, truth, where
+from bench.report_stores import redis_brief, stores_brief
 
 FOLDER = Path(__file__).parent / "results"
 TEXTS = [FOLDER.parents[1] / name for name in ("README.md", "GUIDE.md")]
@@ -49,16 +50,21 @@ def verdicts(part: dict[str, Any]) -> str:
     return table
 
 
+STORES = "![Bars: requests a second in each store, by library, for four cases](bench/results/stores.png)"
+MORE = "[All of it](bench/results/stores.md): fewer and more at once, the processor's time, and the slowest requests."
 MARKED: dict[str, Callable[[dict[str, Any]], str]] = {
     "inprocess": lambda part: where(part["environment"]),
     "redis": lambda part: redis_brief(part["redis"]),
+    "stores": lambda part: f"{STORES}\n\n{stores_brief(part['stores'])}\n\n{MORE}",
     "truth": verdicts,
 }
 
 
 def filled(text: str, folder: Path = FOLDER) -> str:
-    """Return a text with its tables made of the results."""
+    """Return a text with its tables made of the results, as far as there are any."""
     for key, write in MARKED.items():
+        if not (folder / f"{key}.json").exists():
+            continue
         part = json.loads((folder / f"{key}.json").read_text())
         block = f"<!-- {key} -->\n{write(part)}\n<!-- /{key} -->"
         text = re.sub(rf"<!-- {key} -->.*<!-- /{key} -->", lambda match, block=block: block, text, flags=re.DOTALL)

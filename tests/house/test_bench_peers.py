@@ -15,9 +15,10 @@ from paths import ROOT
 from test_bench_truth import PUBLISHED
 
 from bench.__main__ import PARTS
+from bench.crowd import CASES
 from bench.peers import PEERS
 from bench.plots import PICTURES
-from bench.redis_peers import REDIS_PEERS
+from bench.store_peers import STORE_PEERS
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
@@ -45,7 +46,7 @@ def python() -> Path:
 def test_every_part_measures_every_peer(python, tmp_path):
     """All parts in one command, then all tables and pictures, from figures that mean nothing."""
     file = tmp_path / "all.json"
-    options = ["--rounds", "1", "--seconds", "0.001", "--levels", "50,100", "--json", file]
+    options = ["--rounds", "1", "--seconds", "0.001", "--levels", "50,100", "--at-once", "1,10", "--json", file]
     subprocess.run([python, "-m", "bench", *options], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     found = json.loads(file.read_text())
     assert set(found) == {"environment", *PARTS}
@@ -56,7 +57,11 @@ def test_every_part_measures_every_peer(python, tmp_path):
             k for k in peers if case not in PEERS[k].lacks
         }
     assert set(found["scale"]) == {key for key in peers if PEERS[key].stores and "scale" not in PEERS[key].lacks}
-    assert all(set(case["peers"]) == set(REDIS_PEERS) for case in found["redis"]["cases"].values())
+    on_stores = {key: [peer.key for peer in peers] for key, peers in STORE_PEERS.items()}
+    assert all(list(case["peers"]) == on_stores["redis"] for case in found["redis"]["cases"].values())
+    assert {key: store["peers"] for key, store in found["stores"]["stores"].items()} == on_stores
+    for store in found["stores"]["stores"].values():
+        assert list(store["cases"]) == list(CASES)
     assert all(set(figures) == set(PEERS) for figures in found["sockets"]["short"].values())
     subprocess.run([python, "-c", DRAW, file, tmp_path], cwd=ROOT, check=True)
     assert {path.name for path in tmp_path.glob("*.md")} == {f"{part}.md" for part in PARTS}

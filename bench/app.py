@@ -106,6 +106,10 @@ async def size(app: App, session: Any, send: Send) -> None:
     await answer(send, b"%d" % len(session["large"]))
 
 
+def piled() -> list[dict[str, Any]]:
+    return [{**HISTORY[n % 2], "content": f"letter {n:04d}: " + "x" * 442, "n": n} for n in range(LETTERS)]
+
+
 async def pile(app: App, session: Any, send: Send) -> None:
     session["messages"] = [
         {**HISTORY[n % 2], "content": f"letter {n:04d}: " + "x" * 442, "n": n} for n in range(LETTERS)

@@ -147,7 +147,7 @@ def stores(found: dict[str, Any]) -> Iterator[Check]:
     for store, measured in found.items():
         for key, limits in ON_STORES[store].items():
             levels = measured["cases"].get(key, {}).get("levels", {})
-            alone = {to: ALONE for to in limits if to == measured["peers"][0]}
+            alone = {to: ALONE for to in limits if to == measured["driver"]}
             for level, least in ((JUDGED, limits), ("1", alone)):
                 ratios = levels.get(level, {}).get(OURS, {}).get("ratio", {})
                 for to in least.keys() & ratios.keys():

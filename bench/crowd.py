@@ -56,7 +56,7 @@ CASES = {
         Case("write", "write one key", "/write", adds=1),
         Case("new", "new session", "/new", guest=True),
         Case("untouched", "session untouched", "/hello"),
-        Case("large", "read beside 2 MB of messages", "/read", large=True),
+        Case("large", "read beside 2 MB", "/read", large=True),
         Case("beside", "read, while others load 2 MB", "/read", loads=2),
     )
 }

@@ -50,12 +50,12 @@ def verdicts(part: dict[str, Any]) -> str:
     return table
 
 
-STORES = "![Bars: requests a second in each store, by library, for four cases](bench/results/stores.png)"
+PICTURE = "![Bars: requests a second in each store, by library, for four cases](bench/results/stores.png)"
 MORE = "[All of it](bench/results/stores.md): fewer and more at once, the processor's time, and the slowest requests."
 MARKED: dict[str, Callable[[dict[str, Any]], str]] = {
     "inprocess": lambda part: where(part["environment"]),
     "redis": lambda part: redis_brief(part["redis"]),
-    "stores": lambda part: f"{STORES}\n\n{stores_brief(part['stores'])}\n\n{MORE}",
+    "stores": lambda part: f"{PICTURE}\n\n{stores_brief(part['stores'])}\n\n{MORE}",
     "truth": verdicts,
 }
 

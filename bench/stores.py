@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import random
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
+from bench.app import piled
 from bench.crowd import CASES, LARGE, Case, Crowd, Turn
 from bench.inprocess import ratio
 from bench.peers import versions
 from bench.servers import Store
 from bench.servers_sql import STORES
-from bench.store_peers import StorePeer, pick
+from bench.store_peers import STORE_PEERS, StorePeer, pick
 
 ROUNDS, SECONDS = 7, 0.12
 """Timed seconds are per peer, case and number at once, in a round."""
 AT_ONCE = (1, 10, 50, 200)
 TURNS = 2
 """A round's figure is the median of its turns; of large sessions there is one, which takes long enough."""
+DECODED = 20
 WARM = 2
 """Turns before the rounds, of one request in each browser."""
 
@@ -44,7 +48,18 @@ def measure(peers: Sequence[Any], options: Any, tell: Callable[[str], None]) -> 
             continue
         chosen = pick(key, options.peers)
         found[key] = asyncio.run(compare(STORES[key], chosen, cases, options.at_once or AT_ONCE, rounds, seconds, tell))
-    return {"rounds": rounds, "stores": found}
+    return {"rounds": rounds, "decode": decoding(), "stores": found}
+
+
+def decoding() -> float:
+    """Return the ns that it takes to decode 2 MB of messages once, as the standard library does it."""
+    text = json.dumps(piled())
+    times = []
+    for _ in range(DECODED):
+        begin = time.process_time_ns()
+        json.loads(text)
+        times.append(time.process_time_ns() - begin)
+    return statistics.median(times)
 
 
 async def compare(
@@ -72,6 +87,7 @@ async def compare(
         return {
             "title": store.title,
             "versions": [store.version(), *versions(*dict.fromkeys(name for peer in peers for name in peer.packages))],
+            "driver": STORE_PEERS[store.key][0].key,
             "peers": [peer.key for peer in peers],
             "cases": {
                 case.key: {

@@ -98,6 +98,17 @@ class Another(Plain):
         self.memory[key] = data
 
 
+class Stale(Plain):
+    """Answers each request as the first session's once everybody has logged in; what is stored is sound."""
+
+    async def get(self, key):
+        read = self.memory.setdefault("read", 0)
+        self.memory["read"] += 1
+        if read < 3 * (max(LEVELS) + 2) + 2:
+            return await super().get(key)
+        return self.driver.execute("select data from kept").fetchone()[0]
+
+
 class Cutting(Plain):
     """Drops a message of a large session as it is read by somebody else."""
 
@@ -131,6 +142,12 @@ def test_timed_writes_that_are_not_in_the_store_are_noticed(kind, case):
     """Another instance of the peer, and the store's own count, know what the timed requests left behind."""
     with pytest.raises(BrokenPeerError, match=r"the (counter|user) in the store|sessions in the store|there is no"):
         measure("sqlite", plain(kind), cases=[case, "large"])
+
+
+def test_an_answer_that_is_another_sessions_is_noticed():
+    """Each timed answer is checked, not only what is in the store."""
+    with pytest.raises(BrokenPeerError, match="Stale, read one key"):
+        measure("sqlite", plain(Stale), cases=["read", "large"])
 
 
 def test_a_sound_peer_made_the_same_way_is_not_refused():

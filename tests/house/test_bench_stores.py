@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 from paths import ROOT
@@ -14,7 +15,7 @@ from test_bench import _frozen  # noqa: F401 - each measurement would look throu
 
 from bench import app, crowd, report, results, servers, stores
 from bench.checks import checks
-from bench.crowd import CASES, Turn
+from bench.crowd import CASES, Crowd, Turn
 from bench.servers_sql import STORES
 from bench.store_peers import STORE_PEERS, StorePeer, pick
 
@@ -51,8 +52,105 @@ def test_every_case_runs_on_every_store(store):
             assert figures["p99"] > 0
             assert (figures["server"] is None) is (store == "sqlite")
     assert store == "sqlite" or found["cases"]["write"]["levels"]["3"]["fastersession"]["server"] > 0
-    said = "\n".join(report.stores({"rounds": 1, "stores": {store: found}}))
+    said = "\n".join(report.stores({"rounds": 1, "decode": 1e6, "stores": {store: found}}))
     assert all(said.count(f"| {peer.title} |") == 3 * len(LEVELS) for peer in peers)
+
+
+class Told(servers.Store):
+    """A store whose server says what a test lets it say."""
+
+    looks: ClassVar = [{1: 100, 2: 50}, {1: 160, 2: 50, 3: 40}]
+
+    def spent(self):
+        return self.looks.pop(0)
+
+
+class Watched(Crowd):
+    """A crowd that knows which requests are under way at once, and whose they are."""
+
+    async def watched(self, case, level, count):
+        before, self.asked, self.most = self.browsers[0].client.middleware, [], 0
+        running = 0
+
+        async def between(scope, receive, send):
+            nonlocal running
+            running += 1
+            self.most = max(self.most, running)
+            self.asked.append((scope["path"], dict(scope["headers"]).get(b"cookie", b"").partition(b"=")[2]))
+            await asyncio.sleep(0)
+            await before(scope, receive, send)
+            running -= 1
+
+        for browser in (*self.browsers, *self.large):
+            browser.client.middleware = between
+        try:
+            return await self.turn(case, level, count)
+        finally:
+            for browser in (*self.browsers, *self.large):
+                browser.client.middleware = before
+
+
+@pytest.mark.parametrize(
+    ("key", "path", "whose", "most"),
+    [
+        ("read", "/read", "small", 3),
+        ("write", "/write", "small", 3),
+        ("untouched", "/hello", "small", 3),
+        ("new", "/new", "nobody", 3),
+        ("large", "/read", "large", 3),
+        ("beside", "/read", "both", 5),
+    ],
+)
+def test_a_turn_makes_the_requests_of_its_case_so_many_at_once(key, path, whose, most):
+    """Three browsers of four, two requests each, all at once; loads of large sessions beside are not counted."""
+
+    async def run():
+        with Told() as store:
+            watched = Watched(next(peer for peer in pick("sqlite") if peer.key == "fastersession"), store, 4, 2)
+            store.looks = list(Told.looks)
+            await watched.begin()
+            turn = await watched.watched(CASES[key], 3, 2)
+            await watched.verify()
+            await watched.close()
+            return watched, turn
+
+    watched, turn = asyncio.run(run())
+    small, large = ({b.client.cookie for b in some} for some in (watched.browsers[:3], watched.large))
+    of = {"small": small, "large": large, "nobody": {b""}, "both": small | large}[whose]
+    assert {asked for asked, _ in watched.asked} == {path}
+    assert {cookie for _, cookie in watched.asked} == of
+    assert (turn.requests, len(turn.took), watched.most) == (6, 6, most)
+    assert len(watched.asked) == 6 or whose == "both"
+    assert turn.server == 100 / 6
+    assert 6 * turn.ns >= max(turn.took)
+
+
+def test_enough_requests_fill_a_turn():
+    """As many for each browser as the seconds hold, and one at least; the first turn warms up."""
+
+    class Slow:
+        took: ClassVar = [9e9, 2e6, 2e6]
+
+        async def turn(self, case, level, count):
+            assert (level, count) == (5, 1)
+            return Turn(5, self.took.pop(0), 0.0, None, [])
+
+    assert asyncio.run(stores.fitting(Slow(), CASES["read"], 5, 0.1)) == 10
+    Slow.took = [9e9, 9e9]
+    assert asyncio.run(stores.fitting(Slow(), CASES["read"], 5, 0.1)) == 1
+
+
+def test_a_server_is_there_for_as_long_as_it_is_used():
+    """Each place of it is apart from the others, it counts what is in one, and its process ends."""
+    with servers.Redis() as server:
+        one, other = server.at("one"), server.at("other")
+        assert one == server.at("one") != other
+        server.ask("-n", one.rpartition("/")[2], "set", "key", "value")
+        assert [server.records(place, "") for place in ("one", "other")] == [1, 0]
+        assert set(server.spent()) == {server.process.pid}
+        assert server.spent()[server.process.pid] > 0
+    assert server.process.poll() is not None
+    assert not server.folder.exists()
 
 
 def test_a_turn_is_reduced_by_rounds():
@@ -75,7 +173,7 @@ def test_what_is_missing_is_told_and_left_out(monkeypatch):
     monkeypatch.setattr(STORES["redis"], "programs", ("no-such-server",))
     said = []
     options = SimpleNamespace(rounds=1, seconds=1e-6, cases=["read"], stores=["redis"], at_once=[1], peers=None)
-    assert stores.measure([], options, said.append) == {"rounds": 1, "stores": {}}
+    assert stores.measure([], options, said.append)["stores"] == {}
     assert said == ["not installed, so left out: redis (no-such-server)"]
 
 
@@ -102,14 +200,18 @@ def test_figures_are_told_and_judged():
     single = {**level, "fastersession": figures(600.0, {"asyncpg": 0.6})}
     case = {"title": "read one key", "levels": {"1": single, "50": level}}
     beside = {"title": "read, while others load 2 MB", "levels": {"1": single, "50": level}}
-    store = {"title": "PostgreSQL", "versions": ["PostgreSQL 15"], "peers": list(level), "cases": {"read": case}}
-    found = {"rounds": 7, "stores": {"postgresql": {**store, "cases": {"read": case, "beside": beside}}}}
+    store = {"title": "PostgreSQL", "versions": ["PostgreSQL 15"], "driver": "asyncpg"}
+    untouched = {"title": "session untouched", "levels": {"1": single, "50": level}}
+    store |= {"peers": list(level), "cases": {"read": case, "untouched": untouched, "beside": beside}}
+    found = {"rounds": 7, "decode": 5e6, "stores": {"postgresql": store}}
     assert [check.met for check in checks({"stores": found})] == [True, False]
     brief = results.MARKED["stores"]({"stores": found})
     assert "50 at once" in brief
-    assert "| PostgreSQL: **fastersession**, asyncpg | 4,000 (4.00 x) | 2.50 |" in brief
+    assert "| PostgreSQL: **fastersession**, asyncpg | 4,000 (4.00 x) | 4,000 | 2.50 |" in brief
     said = "\n".join(report.stores(found))
-    assert "| asyncpg alone | 50 | 81 + 20 | 81 + 20 |" in said
+    assert "| asyncpg alone | 50 | 81 + 20 | 81 + 20 | 81 + 20 |" in said
+    assert "asyncpg | 1 | 600 (0.60 x) | 600 | 600 (0.60 x) |" in said
+    assert "once takes the standard library 5.0 ms" in said
 
 
 def test_one_command_measures_django_too(tmp_path):

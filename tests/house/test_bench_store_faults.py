@@ -155,21 +155,24 @@ def test_a_sound_peer_made_the_same_way_is_not_refused():
     assert measure("sqlite", plain(Plain), cases=["write", "new", "large"], rounds=2)
 
 
-def test_one_session_for_several_visitors_is_refused():
-    """Each new session has a cookie of its own."""
+@pytest.mark.parametrize(("sound", "said"), [(0, "/read: b'u1' instead"), (max(LEVELS), "one session for several")])
+def test_one_session_for_several_visitors_is_refused(sound, said):
+    """Each new session has a cookie of its own: those that log in, and those whose requests are timed."""
+    told = []
 
     def wrap(application, url):
         middleware, close = alone(Plain)(application, url)
 
         async def same(scope, receive, send):
             async def sending(message):
-                if message["type"] == "http.response.start":
-                    message["headers"] = [(b"set-cookie", b"id=1") for _ in message["headers"][2:]]
+                if scope["path"] == "/new" and message["type"] == "http.response.start":
+                    told.append(message["headers"].pop())
+                    message["headers"].append(told[-1] if len(told) <= sound else told[0])
                 await send(message)
 
             await middleware(scope, receive, sending)
 
         return same, close
 
-    with pytest.raises(BrokenPeerError):
+    with pytest.raises(BrokenPeerError, match=said):
         measure("sqlite", replace(plain(Plain), wrap=wrap), cases=["new"])

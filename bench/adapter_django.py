@@ -159,7 +159,8 @@ class Talk:
     async def begin(self) -> tuple[dict[str, Any], bytes, bool]:
         """Return the start, the first part of the body and whether there is more; a short answer needs no task."""
         self.task = asyncio.create_task(self.run())
-        start, body = await self.messages.get(), await self.messages.get()
+        start = await self.messages.get()
+        body = await self.messages.get() if start else None
         if start is None or body is None:
             await self.task
             raise RuntimeError("the application did not answer")

@@ -27,6 +27,8 @@ def test_every_case_is_counted_of_every_peer_and_ours_keeps_to_its_round_trips()
     assert "fastersession**, `seal=False`" in said
     counted = {peer: case["trips"] for peer, case in results["cases"]["write"]["peers"].items()}
     assert counted == {"redis-py": 2, "fastersession": 2, "unsealed": 2, "starsessions": 2, "litestar": 2}
+    sent = {peer: case["sent"] for peer, case in results["cases"]["write"]["peers"].items()}
+    assert sent["unsealed"] < sent["fastersession"]
     assert results["beside"]["redis-py"]["sent"] > 1_000_000 > results["beside"]["fastersession"]["sent"]
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
+from paths import ROOT
 from test_bench import _frozen  # noqa: F401 - each measurement would look through all that was collected
 from test_bench_stores import LEVELS, _few, measure  # noqa: F401 - few browsers, few messages
 
@@ -176,3 +179,31 @@ def test_one_session_for_several_visitors_is_refused(sound, said):
 
     with pytest.raises(BrokenPeerError, match=said):
         measure("sqlite", replace(plain(Plain), wrap=wrap), cases=["new"])
+
+
+CACHED = """
+import asyncio, sqlite3
+from bench.crowd import Crowd
+from bench.servers import Store
+from bench.store_peers import STORE_PEERS
+
+async def main():
+    with Store() as store:
+        (peer,) = (peer for peer in STORE_PEERS["sqlite"] if peer.key == "django-cached_db")
+        crowd = Crowd(peer, store, 1, 0)
+        await crowd.begin()
+        connection = sqlite3.connect(store.folder / "django.db")
+        connection.execute("update django_session set session_data = ''")
+        connection.commit()
+        connection.close()
+        await crowd.verify()
+
+asyncio.run(main())
+"""
+
+
+def test_the_database_is_asked_and_not_the_cache_before_it():
+    """What Django has in its cache alone is not in the store. Its settings are those of a process of its own."""
+    done = subprocess.run([sys.executable, "-c", CACHED], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "BrokenPeerError: /read: there is no 'user' any more" in done.stderr
+    assert "BrokenPeerError: django-cached_db: no answer, or not a 200" in done.stderr

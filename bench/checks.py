@@ -36,7 +36,7 @@ ON_STORES = {
 JUDGED, ALONE = "50", 0.7
 """The number at once that is judged; and how much of the bare driver's speed there must be at one at once."""
 TRIPS = {"read": 1, "write": 2, "untouched": 1}
-BESIDE = 1023
+BESIDE = 350
 """Bytes sent to change a counter beside 1 MB."""
 INSTRUCTIONS = {
     "none": 21_131,

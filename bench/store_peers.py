@@ -129,14 +129,13 @@ def litestar_sql(driver: str, connections: int = CONNECTIONS) -> Adapter:
     """Take the backend of advanced-alchemy; on SQLite one connection, for several are refused the lock at once."""
 
     def wrap(app: App, url: str) -> tuple[App, Close]:
-        from advanced_alchemy.extensions.litestar import AlembicAsyncConfig, EngineConfig, SQLAlchemyAsyncConfig
+        from advanced_alchemy.extensions.litestar import EngineConfig, SQLAlchemyAsyncConfig
         from advanced_alchemy.extensions.litestar.session import SQLAlchemyAsyncSessionBackend
         from litestar.middleware.session.server_side import ServerSideSessionConfig
 
         config = SQLAlchemyAsyncConfig(
             connection_string=with_driver(url, driver),
             engine_config=EngineConfig(pool_size=connections, max_overflow=0),
-            alembic_config=AlembicAsyncConfig(),
         )
         engine, tables = config.get_engine(), model().metadata
         if engine.dialect.name == "sqlite":

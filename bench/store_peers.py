@@ -2,8 +2,8 @@
 
 Rules of residence: as in `adapters`: a peer's own defaults and public names, imported inside the function. Here an
 adapter is given the application and the URL of its place, and returns the wrapped application and what closes its
-connections; the application finds the session at the usual place. Each has as many connections as the others, and on
-SQLite what is written survives as much.
+connections; the application finds the session at the usual place. Each pool of a database's connections is as large as
+the others', and on SQLite what is written survives as much.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
+from bench import store_rows as rows
 from bench.adapter_django import stored
 from bench.adapters import SECRET
 from bench.peers import Peer
-from bench.store_rows import CONNECTIONS, UNTOUCHED, Aiosqlite, App, Asyncmy, Asyncpg, Close, Psycopg, RedisPy, alone
+from bench.store_rows import CONNECTIONS, PATIENT, REDIS, UNTOUCHED, App, Close, alone
 
 Adapter = Callable[[App, str], tuple[App, Close]]
 
@@ -49,7 +50,8 @@ class StorePeer(Peer):
 def ours(app: App, store: Any, *, seal: bool = True) -> tuple[App, Close]:
     from fastersession import FasterSessionMiddleware
 
-    return FasterSessionMiddleware(app, secret_key=SECRET, store=store, seal=seal), store.close
+    made = FasterSessionMiddleware(app, secret_key=SECRET, store=store, seal=seal, store_timeout=PATIENT)
+    return made, store.close
 
 
 def on_sqlite(app: App, url: str) -> tuple[App, Close]:
@@ -87,7 +89,7 @@ def starsessions(app: App, url: str) -> tuple[App, Close]:
     from starsessions import SessionMiddleware, load_session
     from starsessions.stores.redis import RedisStore
 
-    client = Redis.from_url(url)
+    client = Redis.from_url(url, **REDIS)
 
     async def loading(scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] != UNTOUCHED:
@@ -121,7 +123,7 @@ def litestar_redis(app: App, url: str) -> tuple[App, Close]:
     from litestar.stores.redis import RedisStore
     from redis.asyncio import Redis
 
-    client = Redis.from_url(url)
+    client = Redis.from_url(url, **REDIS)
     return around(app, ServerSideSessionBackend(ServerSideSessionConfig()), sessions=RedisStore(client)), client.aclose
 
 
@@ -200,15 +202,15 @@ SQL = "fastersession_session"
 ALCHEMY = "advanced_alchemy"
 STORE_PEERS: dict[str, tuple[StorePeer, ...]] = {
     "sqlite": (
-        driver(Aiosqlite, "aiosqlite", "aiosqlite alone"),
+        driver(rows.Aiosqlite, "aiosqlite", "aiosqlite alone"),
         fastersession(on_sqlite, "session"),
         litestar(litestar_sql("aiosqlite", 1), "SQLAlchemy", ALCHEMY, "aiosqlite"),
         django("db"),
         django("cached_db"),
     ),
     "postgresql": (
-        driver(Asyncpg, "asyncpg", "asyncpg alone"),
-        driver(Psycopg, "psycopg", "psycopg alone", "psycopg_pool"),
+        driver(rows.Asyncpg, "asyncpg", "asyncpg alone"),
+        driver(rows.Psycopg, "psycopg", "psycopg alone", "psycopg_pool"),
         fastersession(on_sql("asyncpg"), SQL, "fastersession", ", asyncpg", "sqlalchemy", "asyncpg"),
         fastersession(on_sql("psycopg"), SQL, "fastersession-psycopg", ", psycopg", "sqlalchemy", "psycopg"),
         litestar(litestar_sql("asyncpg"), "SQLAlchemy, asyncpg", ALCHEMY, "asyncpg"),
@@ -216,12 +218,12 @@ STORE_PEERS: dict[str, tuple[StorePeer, ...]] = {
         django("cached_db", "psycopg_pool"),
     ),
     "mariadb": (
-        driver(Asyncmy, "asyncmy", "asyncmy alone"),
+        driver(rows.Asyncmy, "asyncmy", "asyncmy alone"),
         fastersession(on_sql("asyncmy"), SQL, "fastersession", "", "sqlalchemy", "asyncmy"),
         litestar(litestar_sql("asyncmy"), "SQLAlchemy", ALCHEMY, "asyncmy"),
     ),
     "redis": (
-        StorePeer("redis-py", "redis-py alone", alone(RedisPy), b"id", "redis", needs=("hiredis",)),
+        StorePeer("redis-py", "redis-py alone", alone(rows.RedisPy), b"id", "redis", needs=("hiredis",)),
         fastersession(on_redis, "", "fastersession", "", "redis"),
         fastersession(unsealed, "", "unsealed", ", `seal=False`", "redis"),
         StorePeer("starsessions", "starsessions", starsessions, b"session", "starsessions", needs=("redis",)),

@@ -1,6 +1,6 @@
 """The bare drivers: one key or one row of JSON for each session, and nothing else.
 
-Rules of residence: a driver as its own documentation opens it, with ten connections where it has a pool of them; the
+Rules of residence: a driver as its own documentation opens it, with ten connections where a pool waits for one; the
 least number of round trips. No signature, no expiry, no protection of any kind; two requests at once overwrite each
 other's changes. A driver is imported inside the method that opens it.
 """
@@ -18,6 +18,10 @@ Close = Callable[[], Awaitable[object]]
 UNTOUCHED = "/hello"
 """The one path whose handler needs no session: peers that load on demand are not asked to."""
 CONNECTIONS = 10
+PATIENT = 60.0
+"""Seconds that a request may wait: 200 loads of 2 MB at once are not done within the usual limits."""
+REDIS: dict[str, Any] = {"max_connections": 1000, "socket_timeout": PATIENT}
+"""Else redis-py raises an error at the 101st request at once, and after 5 s."""
 TABLE = "create table if not exists kept (id varchar(40) primary key, data {} not null)"
 
 
@@ -58,7 +62,7 @@ class RedisPy(Rows):
     async def open(self) -> None:
         from redis.asyncio import Redis
 
-        self.driver = Redis.from_url(self.url)
+        self.driver = Redis.from_url(self.url, **REDIS)
 
     async def get(self, key: str) -> str | bytes | None:
         found: bytes | None = await self.driver.get(key)

@@ -38,7 +38,7 @@ def cached(app: Any, clock: Any = None) -> tuple[Any, Sized]:
 
 
 def stored(
-    engine: str, untouched: str, connections: int
+    engine: str, untouched: str, connections: int, patient: float
 ) -> Callable[[Any, str], tuple[Any, Callable[[], Awaitable[None]]]]:
     """Make the adapter of sessions in a database; `untouched` is the path where none is loaded."""
 
@@ -55,7 +55,7 @@ def stored(
 
         configure()
         with ThreadPoolExecutor(1) as thread:  # Django refuses it where an event loop runs
-            thread.submit(database, url, connections).result()
+            thread.submit(database, url, connections, patient).result()
         from django.core.cache import cache
 
         cache.clear()  # what is asked next is answered by the database
@@ -65,7 +65,7 @@ def stored(
     return wrap
 
 
-def database(url: str, connections: int) -> None:
+def database(url: str, connections: int, patient: float) -> None:
     """Take this database from now on, with the options that Django's documentation has for many requests at once."""
     from django.core.management import call_command
     from django.db import connections as known
@@ -73,10 +73,10 @@ def database(url: str, connections: int) -> None:
     at = urlsplit(url)
     if at.scheme == "sqlite":
         pragmas = "pragma journal_mode=wal; pragma synchronous=normal"
-        options = {"init_command": pragmas, "transaction_mode": "IMMEDIATE", "timeout": 20}
+        options = {"init_command": pragmas, "transaction_mode": "IMMEDIATE", "timeout": patient}
         wanted = {"ENGINE": "django.db.backends.sqlite3", "NAME": at.path[1:], "OPTIONS": options}
     else:
-        pool = {"min_size": connections, "max_size": connections}
+        pool = {"min_size": connections, "max_size": connections, "timeout": patient}
         wanted = {"ENGINE": "django.db.backends.postgresql", "NAME": at.path[1:], "OPTIONS": {"pool": pool}}
         wanted |= {"HOST": at.hostname, "PORT": str(at.port), "USER": at.username}
     if {key: known.databases["default"].get(key) for key in wanted} != wanted:

@@ -137,7 +137,7 @@ def litestar_sql(driver: str, connections: int = CONNECTIONS) -> Adapter:
 
         config = SQLAlchemyAsyncConfig(
             connection_string=with_driver(url, driver),
-            engine_config=EngineConfig(pool_size=connections, max_overflow=0),
+            engine_config=EngineConfig(pool_size=connections, max_overflow=0, pool_timeout=int(PATIENT)),
         )
         engine, tables = config.get_engine(), model().metadata
         if engine.dialect.name == "sqlite":
@@ -192,7 +192,7 @@ def litestar(wrap: Adapter, more: str, *needs: str) -> StorePeer:
 
 
 def django(engine: str, *needs: str) -> StorePeer:
-    wrap = stored(engine, UNTOUCHED, CONNECTIONS)
+    wrap = stored(engine, UNTOUCHED, CONNECTIONS, PATIENT)
     title, table = f"Django, `{engine}`", "django_session"
     key = f"django-{engine}"
     return StorePeer(key, title, wrap, b"sessionid", "django", table=table, needs=needs, shared="django")

@@ -18,7 +18,7 @@ Close = Callable[[], Awaitable[object]]
 UNTOUCHED = "/hello"
 """The one path whose handler needs no session: peers that load on demand are not asked to."""
 CONNECTIONS = 10
-PATIENT = 60.0
+PATIENT = 300.0
 """Seconds that a request may wait: 200 loads of 2 MB at once are not done within the usual limits."""
 REDIS: dict[str, Any] = {"max_connections": 1000, "socket_timeout": PATIENT}
 """Else redis-py raises an error at the 101st request at once, and after 5 s."""
@@ -122,7 +122,7 @@ class Psycopg(Rows):
 
         options = {"autocommit": True}
         self.driver = AsyncConnectionPool(
-            self.url, min_size=CONNECTIONS, max_size=CONNECTIONS, open=False, kwargs=options
+            self.url, min_size=CONNECTIONS, max_size=CONNECTIONS, open=False, timeout=PATIENT, kwargs=options
         )
         await self.driver.open(wait=True)
         await self.put_through(TABLE.format("text"))

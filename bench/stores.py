@@ -128,7 +128,7 @@ async def _rounds(
 
 async def fitting(crowd: Crowd, case: Case, level: int, seconds: float) -> int:
     """Find how many requests of each browser fill a turn; it warms everything up as well."""
-    took = min([(await crowd.turn(case, level, 1)).ns for _ in range(WARM)])
+    took = min([(await crowd.turn(case, level, 1)).ns for _ in range(1 if case.large else WARM)])
     return max(1, int(seconds * 1e9 / took / level))
 
 

@@ -43,7 +43,7 @@ async def outlasted(task: asyncio.Task[Any]) -> asyncio.CancelledError | None:
     """
     if task.done():
         return None
-    waiter = _Deaf(loop=task.get_loop())
+    waiter = _Deaf()
     task.add_done_callback(waiter.end)
     scope = getattr(sys.modules.get("anyio"), "CancelScope", None)  # where nobody has loaded it, there are no scopes
     with nullcontext() if scope is None else scope(shield=True):

@@ -1,0 +1,216 @@
+"""A plugin of pytest that runs mutants: ``pytest -p mutation --mutants FILE --verdicts FILE tests/...``.
+
+Each mutant lives in a fork of the process that has collected the tests. There the functions that it changes get its
+code, and the tests that reach its lines are run, the quickest first, until one fails. mutmut's own way wraps every
+function, which what counts frames, calls and references would see, leaves out what has a decorator, and collects the
+tests anew for each mutant, which takes longer than most tests.
+
+Rules of residence: running mutants, and what that needs to know of tests. What a mutant is stands in ``mutated``.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType, FunctionType
+from typing import Any
+
+import pytest
+from hypothesis import Phase, settings
+from mutated import Functions, Mutant, place_of
+from paths import ROOT
+from store_subject import SHARED
+
+KILLED, ENDLESS, SURVIVED, UNREACHED = "killed", "endless", "survived", "unreached"
+STANDS_STILL = 5.0  # seconds asleep without a moment of processor time: it waits for what never comes
+CPU_SECONDS = 60  # what the tests of one mutant may take
+FIXTURES = {"redis_server", "redis_nodes", "postgresql", "mariadb", "one", "three", "place", "own"}
+SERVERS = {*SHARED, *FIXTURES, "redis_socket", "uvicorn", "hypercorn", "granian", "daphne"} - {"sqlite"}
+KNOWN = pytest.StashKey[Functions]()
+
+Reached = dict[str, list[int]]  # by file, the lines
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--mutants", help="run the mutants of this file")
+    parser.addoption("--verdicts", help="where to write what became of them, a line each")
+
+
+def pytest_collection() -> None:
+    """Let each property have few examples, always the same; one that fails is enough."""
+    few: Any = {"max_examples": 30, "phases": (Phase.explicit, Phase.generate), "report_multiple_bugs": False}
+    settings.register_profile("mutants", settings.default, derandomize=True, database=None, **few)
+    settings.load_profile("mutants")
+
+
+def pytest_collection_modifyitems(items: list[Any]) -> None:
+    """Leave out what needs a server."""
+    items[:] = [item for item in items if not SERVERS.intersection((*item.fixturenames, *params_of(item)))]
+
+
+def params_of(item: Any) -> list[str]:
+    return [str(value) for value in item.callspec.params.values()] if hasattr(item, "callspec") else []
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Find all functions, before a conftest hides them from the collector."""
+    session.stash[KNOWN] = known = {}
+    for thing in gc.get_objects():
+        if type(thing) is FunctionType:  # isinstance would wake lazy proxies
+            known.setdefault(place_of(thing.__code__), []).append(thing)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool:
+    edits = json.loads(Path(session.config.option.mutants).read_text())
+    seconds = forked(lambda: {item.nodeid: seconds_of(item) for item in session.items})
+    files = {str(ROOT / edit["path"]) for edit in edits}
+    reached = forked(lambda: {item.nodeid: reach(item, files) for item in session.items})
+    with open(session.config.option.verdicts, "w") as out:
+        for mutant, outcome in Run(session, seconds, reached).verdicts(Mutant(**edit) for edit in edits):
+            told = {name: getattr(mutant, name) for name in ("path", "line", "function", "before", "after")}
+            print(json.dumps({**told, "outcome": outcome}), file=out, flush=True)
+    return True
+
+
+def forked(work: Callable[[], Any]) -> Any:
+    """Do work in a fork, and return its result."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        with os.fdopen(writing, "w") as pipe:
+            json.dump(work(), pipe)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        result = json.load(pipe)
+    os.wait()
+    return result
+
+
+def passes(item: pytest.Item) -> bool:
+    """Run one test; return whether it passed."""
+    failed = item.session.testsfailed
+    item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
+    return item.session.testsfailed == failed
+
+
+# --- which test reaches which lines ---
+
+
+def seconds_of(item: pytest.Item) -> float:
+    begin = time.perf_counter()
+    assert passes(item), f"{item.nodeid} fails without a mutant"
+    return time.perf_counter() - begin
+
+
+def reach(item: pytest.Item, files: set[str]) -> Reached:
+    """Run a test with a tracer; return the lines that it reaches."""
+    lines: dict[str, set[int]] = {file: set() for file in files}
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        numbers = lines.get(frame.f_code.co_filename)
+        if numbers is None:
+            return None
+        numbers.add(frame.f_lineno)
+        return trace
+
+    def enter(frame: FrameType, event: str, argument: object) -> None:
+        """Take each line of a function for reached: for tests that have tracers of their own."""
+        if event == "call" and frame.f_code.co_filename in lines:
+            lines[frame.f_code.co_filename].update(number for *_, number in frame.f_code.co_lines() if number)
+
+    own = "settrace" in item.path.read_text()
+    for start in (sys.setprofile, threading.setprofile) if own else (sys.settrace, threading.settrace):
+        start(enter if own else trace)
+    passes(item)  # or not: some count calls, say, of which the tracer's is one
+    for start in (sys.setprofile, threading.setprofile, sys.settrace, threading.settrace):
+        start(None)
+    return {file: sorted(numbers) for file, numbers in lines.items() if numbers}
+
+
+# --- mutants ---
+
+
+class Run:
+    """The mutants of one run, as many at a time as there are processors."""
+
+    def __init__(self, session: pytest.Session, seconds: dict[str, float], reached: dict[str, Reached]) -> None:
+        self._known = session.stash[KNOWN]
+        self._items = {item.nodeid: item for item in session.items}
+        self._seconds = seconds
+        self._by_line: dict[tuple[str, int], list[str]] = {}
+        for test, files in reached.items():
+            for file, numbers in files.items():
+                for number in numbers:
+                    self._by_line.setdefault((file, number), []).append(test)
+
+    def verdicts(self, mutants: Iterator[Mutant]) -> Iterator[tuple[Mutant, str]]:
+        """Yield each mutant that is one, with what became of it."""
+        waiting, running = filter(None, mutants), {}
+        workers = os.cpu_count() or 1
+        while True:
+            while len(running) < workers and (mutant := next(waiting, None)) is not None:
+                if tests := self._tests_of(mutant):
+                    running[self._start(mutant, tests)] = mutant, Watch()
+                else:
+                    yield mutant, UNREACHED
+            if not running:
+                return
+            for pid, (mutant, watch) in list(running.items()):
+                if outcome := watch.outcome(pid):
+                    del running[pid]
+                    yield mutant, outcome
+            time.sleep(0.002)
+
+    def _tests_of(self, mutant: Mutant) -> list[pytest.Item]:
+        tests = {test for line in mutant.reached_by for test in self._by_line.get((mutant.file, line), ())}
+        return [self._items[test] for test in sorted(tests, key=self._seconds.__getitem__)]
+
+    def _start(self, mutant: Mutant, tests: list[pytest.Item]) -> int:
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
+            mutant.install(self._known)
+            os._exit(0 if all(map(passes, tests)) else 1)
+        finally:
+            os._exit(1)  # what was raised went through pytest itself
+
+
+class Watch:
+    """Waits for one process."""
+
+    def __init__(self) -> None:
+        self._used = -1
+        self._since = time.monotonic()
+
+    def outcome(self, pid: int) -> str | None:
+        """Return what became of the mutant in this process, ``None`` if it is still to be seen."""
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return SURVIVED if status == 0 else ENDLESS if os.WTERMSIG(status) == signal.SIGXCPU else KILLED
+        if time.monotonic() - self._since < STANDS_STILL:
+            return None
+        state, used = looked_up(pid)
+        stands, self._used, self._since = state == "S" and used == self._used, used, time.monotonic()
+        if not stands:
+            return None
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        return ENDLESS
+
+
+def looked_up(pid: int) -> tuple[str, int]:
+    """Return the state of a process, and the ticks of processor time that it has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return fields[0], int(fields[11]) + int(fields[12])

@@ -1,0 +1,39 @@
+"""The mutants that no test can kill, and why: what they do is the same.
+
+Rules of residence: by module, what the mutant makes of its statement, and the reason. What a test could tell is no
+survivor: it is a test to be written.
+"""
+
+from __future__ import annotations
+
+SAME_CODEC = "another name of the same codec"
+NO_LOOP = "neither is an event loop, and nothing else is asked"
+NEVER_ZERO = "what is looked for begins behind another byte, so its place is never 0"
+BY_ANY = "a short way only: the loop over all keys, the first among them, opens the same values"
+
+EXPLAINED: dict[str, dict[str, str]] = {
+    "asgi/cookies": {
+        'self._prefix = name.encode("ASCII") + b"="': SAME_CODEC,
+        "def __init__(self, name: str, usual: int = 1) -> None:": "a short way only: the general one finds the same",
+        "if field.rfind(self._prefix, value) >= 0:": "there is a last one exactly if there is one",
+        "if field.find(self._prefix, value) > 0:": NEVER_ZERO,
+        "if field.find(self._prefix, value) >= 1:": NEVER_ZERO,
+        'if field[field.rfind(b";", None, at) + 1 : at].strip(b" \\t"):': "no begin is a begin at 0",
+        'return ((field[value:] if end <= 0 else field[value:end]).rstrip(b" \\t"),)': NEVER_ZERO,
+        'return ((field[value:] if end < 1 else field[value:end]).rstrip(b" \\t"),)': NEVER_ZERO,
+    },
+    "crypto/tokens": {
+        "return len(raw) == TOKEN_CHARS * 3 / 4 and raw[0] == VERSION": "the same number",
+        'name = cookie_name.encode("ASCII")': SAME_CODEC,
+        "info = purpose + len(name).to_bytes(2, ) + name": "big endian is the default",
+        "if sealed[:3] == self._head:": BY_ANY,
+        "return self._cipher.decrypt(sealed[3:_BODY], sealed[_BODY:], bound)": BY_ANY,
+    },
+    "engine/plan": {
+        "if base.keys() < now.keys():": "of equal names none is missing, which the last line finds as well",
+    },
+    "engine/line": {
+        "return self._served > 2 and self._served % IN_A_ROW == 1": "the first that the rest lets through is 5",
+        'self._loop: asyncio.AbstractEventLoop | None = ""': NO_LOOP,
+    },
+}

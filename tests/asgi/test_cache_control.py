@@ -16,14 +16,30 @@ from fastersession import MemoryStore
 AGREEING = [
     *("no-transform", "must-revalidate", "proxy-revalidate", "private", "no-cache", "x-cache-key=abc", "No-Transform"),
     *('private="x-a, public, x-b"', 'no-cache="set-cookie"', 'x="a\\"b, max-age=9"', 'x=""', "x=max-age", "publicly"),
-    *("max-aged=5", "s-max-age=5", "mustrevalidate"),
+    *("max-aged=5", "s-max-age=5", "mustrevalidate", "X", "XaX"),
 ]
 CONTRADICTING = [
     *("public", "max-age=60", "s-maxage=60", "immutable", "stale-while-revalidate=9", "stale-if-error=9", "PUBLIC"),
     *("Max-Age=60", "S-MAXAGE=1", 'max-age="60"', 'Max-Age="6,0"', "must-understand", "max-age", "stale-x", "no-store"),
     *("No-Store", "no-store=x", "Stale-If-Error"),
 ]
-BROKEN = ["max-age = 60", "a b", "=", "=x", "x=", "(", 'x="a', '"', 'x"y"', "é", 'public"', "x=a=b", "private;x", "\0"]
+BROKEN = [
+    "max-age = 60",
+    "a b",
+    "=",
+    "=x",
+    "x=",
+    "(",
+    'x="a',
+    '"',
+    'x"y"',
+    "é",
+    'public"',
+    "x=a=b",
+    "private;x",
+    "\0",
+    "\vprivate",
+]
 DIRECTIVES = st.sampled_from(
     [(text, True) for text in AGREEING] + [(text, False) for text in [*CONTRADICTING, *BROKEN, ""]]
 )

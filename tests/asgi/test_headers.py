@@ -40,6 +40,16 @@ def test_h1_vary_is_merged(headers: list[tuple[bytes, bytes]]) -> None:
     assert with_vary(varied) == varied
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(b"Accept", b"Accept, Cookie"), (b"Accept,Origin", b"Accept,Origin, Cookie"), (b"Accept,Cookie", None)],
+)
+def test_h1_one_vary_leaves(given: bytes, expected: bytes | None) -> None:
+    """H1: under a name that HTTP/2 takes; one that has Cookie already leaves as it came."""
+    headers = [(b"Vary", given)]
+    assert with_vary(headers) == (headers if expected is None else [(b"vary", expected)])
+
+
 @given(HEADERS)
 def test_h1_a_set_cookie_is_kept_from_every_cache(headers: list[tuple[bytes, bytes]]) -> None:
     """H1: with our Set-Cookie there is one Cache-Control that says no-store; the other headers stay in order."""
@@ -60,8 +70,11 @@ def test_h1_a_set_cookie_is_kept_from_every_cache(headers: list[tuple[bytes, byt
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [(b"content-length", True), (b"Content-Length", True), (b"CONTENT-LENGTH", True), (b"content-lengths", False)],
-)
+    [
+        (b"content-length", True), (b"Content-Length", True), (b"CONTENT-LENGTH", True), (b"content-lengths", False),
+        (b"content-digest", False),
+    ],
+)  # fmt: skip
 def test_h1_a_declared_length_is_seen_in_any_case(name: bytes, expected: bool) -> None:
     """H1: Django sends mixed-case names; what has no content-length is taken for a stream."""
     assert has_content_length(iter([(b"x", b"y"), (name, b"1")])) is expected

@@ -19,6 +19,20 @@ WRITES: Any = lambda s: s.update(a=1)  # noqa: E731
 UNKNOWN = KeyRing([SECRET.encode()], "sid").sign(Ticket(bytes(16), bytes(16)))
 
 
+@in_loop
+async def test_a_start_without_headers_of_ours_is_the_applications_own() -> None:
+    """The very message, and its very list of headers."""
+    own = {"type": "http.response.start", "status": 204, "headers": [(b"x", b"y")]}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(own)
+        await send({"type": "http.response.body"})
+
+    start = (await ask(wrap(app))).messages[0]
+    assert start is own
+    assert start["headers"] == [(b"x", b"y")]
+
+
 @pytest.mark.parametrize(
     ("act", "status", "streams", "given", "vary"),
     [

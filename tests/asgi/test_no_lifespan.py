@@ -78,14 +78,15 @@ async def test_the_store_is_opened_and_closed_for_an_application_without_lifespa
     assert store.calls == ["open", "close"]
 
 
+@pytest.mark.parametrize(("app", "why"), [(refusing, "ValueError"), (ignoring, "it returned")])
 @in_loop
-async def test_a_refusal_leaves_a_trace(caplog: Any) -> None:
+async def test_a_refusal_leaves_a_trace(app: Any, why: str, caplog: Any) -> None:
     """The error that is not raised any more is named in the log."""
     caplog.set_level("INFO")
-    async with lifespan(around(refusing, MemoryStore())):
+    async with lifespan(around(app, MemoryStore())):
         pass
     (record,) = events(caplog, "lifespan.unknown")
-    assert "ValueError" in record.getMessage()
+    assert record.getMessage() == f"the application knows no lifespan: {why}"
 
 
 @in_loop

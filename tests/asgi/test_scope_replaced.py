@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from enum import Enum
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from apps import SpyStore, ask, cookie, page, site, token_of, wrap
 from driver import Browser, in_loop
 
 from fastersession import Session, SessionNotEstablished
+from fastersession.asgi.replaced import is_taken_over
+from fastersession.events import SessionReplaced
 
 # --- scope["session"] replaced ---
 
@@ -43,6 +46,48 @@ async def replaced(app: Any, *, known: bool = True) -> tuple[Any, list[Any], int
     fresh = [c.value for c in answer.cookies]
     after = await ask(wrap(site, store=store), headers=cookie(fresh[0]) if fresh and fresh[0] else headers)
     return after.json(), fresh, len(store)
+
+
+@pytest.mark.parametrize(
+    ("value", "adopted", "expected", "said"),
+    [
+        ({"b": 2}, False, True, ("a dict", "it is taken as the new content")),
+        ({}, True, True, ("a dict", "it is taken as the new content")),
+        ({}, False, False, ("an empty dict", "it is ignored (to empty the session, call session.clear())")),
+        (SimpleNamespace(), True, False, ("a types.SimpleNamespace", "it is left alone")),
+        (None, False, True, None),
+        (Empty.EMPTY, False, True, None),
+    ],
+)
+def test_what_is_in_the_sessions_place_is_told(value: Any, adopted: bool, expected: bool, said: Any) -> None:
+    """By its class and what becomes of it, of no session; what clears it is nothing to tell of."""
+    events: list[Any] = []
+    assert is_taken_over(value, {}, adopted, SimpleNamespace(tell=events.append)) is expected
+    assert events == ([] if said is None else [SessionReplaced(None, *said)])
+
+
+LITESTAR = {"litestar_app": object()}
+CONNECTION = SimpleNamespace(session_id=Empty.EMPTY)  # of Litestar, without its session middleware
+ITS_MIDDLEWARE = SimpleNamespace(session_id="an id")
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        ({}, False),
+        ({"state": {"_ls_connection_state": CONNECTION}}, False),
+        (LITESTAR, True),
+        ({**LITESTAR, "state": None}, True),
+        ({**LITESTAR, "state": {}}, True),
+        ({**LITESTAR, "state": {"_ls_connection_state": CONNECTION}}, True),
+        ({**LITESTAR, "state": {"_ls_connection_state": ITS_MIDDLEWARE}}, False),
+    ],
+)
+def test_an_empty_dict_of_litestars_empties_the_session(scope: Any, expected: bool) -> None:
+    """Its `set_session` is meant; what its own session middleware begins with is not."""
+    events: list[Any] = []
+    assert is_taken_over({}, scope, False, SimpleNamespace(tell=events.append)) is expected
+    assert bool(events) is not expected
 
 
 @in_loop

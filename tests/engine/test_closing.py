@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from driver import Browser, in_loop, lifespan, shut_down
-from routes import SECRET, Call, content, live, serve
+from routes import SECRET, Call, content, events, live, serve
 from stores import SuspendingStore
 
 from fastersession import FasterSessionMiddleware
@@ -86,3 +86,14 @@ async def test_a_save_after_the_close_opens_the_store_again() -> None:
     await session.save()
     assert store.calls == ["open", "update"]
     assert await content(browser) == {"a": "1", "late": 1}
+
+
+@in_loop
+async def test_a_store_that_cannot_be_closed_is_told_with_its_fault(caplog: Any) -> None:
+    """The server ends all the same."""
+    store = SuspendingStore()
+    browser = await live(store)
+    store.fail("close")
+    await shut_down(browser.app)
+    (record,) = events(caplog, "store.close_failed")
+    assert record.getMessage() == "the store was not closed: the store could not be opened or closed: InjectedError"

@@ -12,7 +12,7 @@ from routes import Call, content, events, live, serve
 from stores import SpyStore, SuspendingStore
 
 from fastersession import FasterSessionMiddleware, MemoryStore, Session, StoreError
-from fastersession.facts import USUAL, USUAL_SOCKET, Intents, Rare, Status
+from fastersession.facts import STARTED, USUAL, USUAL_SOCKET, Intents, Loss, Rare, Status
 from fastersession.session import state_of
 from fastersession.state import State
 from fastersession.stores.base import Record
@@ -68,6 +68,17 @@ def test_what_few_requests_know_never_reaches_another_request() -> None:
             assert not state.rare.is_shared
             assert state.rare.is_socket or shared is USUAL
             assert {name: getattr(shared, name) for name in Rare.__slots__} == untouched
+
+
+def test_a_superseded_session_that_wrote_is_gone_once_its_headers_have_left() -> None:
+    """Before, a verb may still make it a new one."""
+    state = new_state()
+    state.status = Status.SUPERSEDED
+    state.gave_up(first := Loss("why"))
+    assert (state.status, state.rare.loss) == (Status.SUPERSEDED, first)
+    state.phase = STARTED
+    state.gave_up(Loss("another"))
+    assert (state.status, state.rare.loss) == (Status.GONE, first)
 
 
 @in_loop

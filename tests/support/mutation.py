@@ -72,11 +72,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool:
     edits = json.loads(Path(session.config.option.mutants).read_text())
-    seconds = forked(lambda: {item.nodeid: seconds_of(item) for item in session.items})
     files = {str(ROOT / edit["path"]) for edit in edits}
-    reached = forked(lambda: {item.nodeid: reach(item, files) for item in session.items})
+    run = Run(session, forked(lambda: [reach(item, files) for item in session.items]))
+    failing = forked(lambda: [item.nodeid for item in run.items if not passes(item)])
+    assert not failing, f"without a mutant these fail: {failing}"
     with open(session.config.option.verdicts, "w") as out:
-        for mutant, outcome in Run(session, seconds, reached).verdicts(Mutant(**edit) for edit in edits):
+        for mutant, outcome in run.verdicts(Mutant(**edit) for edit in edits):
             told = {name: getattr(mutant, name) for name in ("path", "line", "function", "before", "after")}
             print(json.dumps({**told, "outcome": outcome}), file=out, flush=True)
     return True
@@ -106,14 +107,8 @@ def passes(item: pytest.Item) -> bool:
 # --- which test reaches which lines ---
 
 
-def seconds_of(item: pytest.Item) -> float:
-    begin = time.perf_counter()
-    assert passes(item), f"{item.nodeid} fails without a mutant"
-    return time.perf_counter() - begin
-
-
-def reach(item: pytest.Item, files: set[str]) -> Reached:
-    """Run a test with a tracer; return the lines that it reaches."""
+def reach(item: pytest.Item, files: set[str]) -> tuple[float, Reached]:
+    """Run a test with a tracer; return how long it takes, and the lines that it reaches."""
     lines: dict[str, set[int]] = {file: set() for file in files}
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
@@ -131,10 +126,12 @@ def reach(item: pytest.Item, files: set[str]) -> Reached:
     own = "settrace" in item.path.read_text()
     for start in (sys.setprofile, threading.setprofile) if own else (sys.settrace, threading.settrace):
         start(enter if own else trace)
+    begin = time.perf_counter()
     passes(item)  # or not: some count calls, say, of which the tracer's is one
+    seconds = time.perf_counter() - begin
     for start in (sys.setprofile, threading.setprofile, sys.settrace, threading.settrace):
         start(None)
-    return {file: sorted(numbers) for file, numbers in lines.items() if numbers}
+    return seconds, {file: sorted(numbers) for file, numbers in lines.items() if numbers}
 
 
 # --- mutants ---
@@ -143,15 +140,15 @@ def reach(item: pytest.Item, files: set[str]) -> Reached:
 class Run:
     """The mutants of one run, as many at a time as there are processors."""
 
-    def __init__(self, session: pytest.Session, seconds: dict[str, float], reached: dict[str, Reached]) -> None:
+    def __init__(self, session: pytest.Session, reached: list[tuple[float, Reached]]) -> None:
         self._known = session.stash[KNOWN]
-        self._items = {item.nodeid: item for item in session.items}
-        self._seconds = seconds
-        self._by_line: dict[tuple[str, int], list[str]] = {}
-        for test, files in reached.items():
-            for file, numbers in files.items():
-                for number in numbers:
-                    self._by_line.setdefault((file, number), []).append(test)
+        pairs = sorted(zip(reached, session.items, strict=True), key=lambda pair: pair[0][0])
+        self.items = [item for _, item in pairs]  # the quickest first
+        self._by_line: dict[tuple[str, int], list[int]] = {}
+        for number, ((_, files), _) in enumerate(pairs):
+            for file, lines in files.items():
+                for line in lines:
+                    self._by_line.setdefault((file, line), []).append(number)
 
     def verdicts(self, mutants: Iterator[Mutant]) -> Iterator[tuple[Mutant, str]]:
         """Yield each mutant that is one, with what became of it."""
@@ -172,8 +169,8 @@ class Run:
             time.sleep(0.002)
 
     def _tests_of(self, mutant: Mutant) -> list[pytest.Item]:
-        tests = {test for line in mutant.reached_by for test in self._by_line.get((mutant.file, line), ())}
-        return [self._items[test] for test in sorted(tests, key=self._seconds.__getitem__)]
+        numbers = {number for line in mutant.reached_by for number in self._by_line.get((mutant.file, line), ())}
+        return [self.items[number] for number in sorted(numbers)]
 
     def _start(self, mutant: Mutant, tests: list[pytest.Item]) -> int:
         pid = os.fork()

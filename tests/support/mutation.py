@@ -57,7 +57,7 @@ def pytest_collection_modifyitems(items: list[Any]) -> None:
 
 
 def params_of(item: Any) -> list[str]:
-    return [str(value) for value in item.callspec.params.values()] if hasattr(item, "callspec") else []
+    return [each for each in item.callspec.params.values() if type(each) is str] if hasattr(item, "callspec") else []
 
 
 @pytest.hookimpl(tryfirst=True)

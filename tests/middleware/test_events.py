@@ -9,7 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
 import pytest
@@ -176,3 +176,28 @@ async def test_an_ordinary_life_logs_nothing(caplog: Any) -> None:
     for path in ("/", "/set?a=1", "/", "/stream?b=2", "/login", "/", "/logout", "/"):
         await browser.get(path)
     assert events(caplog) == []
+
+
+def test_what_a_class_of_events_does_not_say_it_inherits() -> None:
+    """Its name and its level; and no listener can change an event that the next one hears."""
+
+    class Parent(Event, name="test.parent", level=logging.WARNING):
+        text = "%(word)s"
+        word: str = ""
+
+    class Same(Parent):
+        """Another class of the same kind."""
+
+    class Renamed(Parent, name="test.renamed"):
+        """Another name."""
+
+    class Louder(Parent, level=logging.ERROR):
+        """Another level."""
+
+    assert [kind.name for kind in (Parent, Same, Renamed)] == ["test.parent", "test.parent", "test.renamed"]
+    assert [kind.level for kind in (Parent, Same, Louder)] == [logging.WARNING, logging.WARNING, logging.ERROR]
+    assert (Renamed.level, Louder.name) == (logging.WARNING, "test.parent")
+    event = Louder(b"id", word="why")
+    assert event == Louder(b"id", "why")
+    with pytest.raises(FrozenInstanceError):
+        event.word = "another"

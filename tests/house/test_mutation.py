@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from environments import environment
-from paths import RESULTS, ROOT, SUPPORT
+from paths import RESULTS, ROOT, SUPPORT, place_of
 from survivors import EXPLAINED
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(7200)]
@@ -28,13 +28,14 @@ MODULES = (
 KILLED = {"killed", "endless"}
 LEAST = 0.95
 
-SUITE = (
-    "asgi", "crypto", "engine", "middleware", "session", "stores/test_clock_set_back.py", "stores/test_every_store.py",
-    "stores/test_every_store_failing.py", "stores/test_every_store_sealed.py", "stores/test_memory_bound.py",
-    "stores/test_memory_expiry.py", "stores/test_memory_store.py", "stores/test_store_words.py",
+FLOORS = ("asgi", "crypto", "engine", "middleware", "session")
+OF_STORES = (
+    "test_clock_set_back", "test_contract", "test_every_store", "test_every_store_failing", "test_every_store_sealed",
+    "test_memory_bound", "test_memory_expiry", "test_memory_record", "test_memory_store", "test_store_words",
 )  # fmt: skip
-# Too slow to be run for each survivor, or in processes of their own, which know nothing of a mutant.
+# By the clock, too slow to be run for each survivor, or in processes of their own, which know nothing of a mutant.
 LEFT_OUT = (
+    "engine/test_repeats.py::test_the_sooner_of_two_comes_first",
     "middleware/test_cli.py",
     "asgi/test_cookies.py::test_p2_hostile_cookie_corpora_are_linear",
     "asgi/test_cache_control.py::test_h1_a_long_cache_control_is_read_in_linear_time",
@@ -50,7 +51,8 @@ def verdicts(folder: Path) -> list[Verdict]:
     paths = [f"fastersession/{module}.py" for module in MODULES]
     command = [environment("mutmut", PACKAGES), SUPPORT / "mutants.py", *paths]
     mutants.write_bytes(subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
-    tests = [f"tests/{name}" for name in SUITE] + [f"--deselect=tests/{name}" for name in LEFT_OUT]
+    tests = [*(f"tests/{floor}" for floor in FLOORS), *map(place_of, OF_STORES)]
+    tests += [f"--deselect=tests/{name}" for name in LEFT_OUT]
     run = [sys.executable, "-m", "pytest", "-p", "mutation", "-p", "no:cacheprovider", "-m", "not long", *tests]
     env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{SUPPORT}"}
     done = subprocess.run([*run, "--mutants", mutants, "--verdicts", out], cwd=ROOT, env=env, capture_output=True)

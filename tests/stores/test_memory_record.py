@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+from functools import partial
 from typing import Any
 
 import pytest
 from clocks import FakeClock
+from driver import in_loop
 
 from fastersession import ConfigError, MemoryStore
 from fastersession.engine.tasks import run_now
@@ -64,15 +67,27 @@ def test_taking_a_record_out_of_its_ring_again_does_nothing() -> None:
     assert run_now(store.load(b"id")) is not None
 
 
-def test_a_purge_takes_all_that_end_in_the_same_moment() -> None:
-    """Also those whose bucket has not passed as a whole."""
+@in_loop
+async def test_a_purge_takes_all_that_is_over_and_lets_others_run_meanwhile() -> None:
+    """Also what is filed where the time has come only partly; it counts all, and waits for nothing."""
     clock = FakeClock()
     store = MemoryStore(clock=clock)
-    for number in range(3):
-        run_now(store.create(bytes([number]), LiveRecord(b"verifier", clock(), 60.0, clock() + 1000, {})))
+    for number, idle in enumerate((30.0, 60.0, 60.0, 60.0, 61.0)):
+        await store.create(bytes([number]), LiveRecord(b"verifier", clock(), idle, clock() + 1000, {}))
     clock.advance(60)
-    assert run_now(store.purge()) == 3
-    assert len(store) == 0
+    purging = asyncio.ensure_future(store.purge())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert purging.done()
+    assert (await purging, len(store)) == (4, 1)
+
+
+def test_a_verb_of_an_objects_own_is_called() -> None:
+    """Whatever it is: then the table's verbs are not the store's."""
+    store: Any = MemoryStore()
+    assert store.live is not None
+    store.load = partial(MemoryStore.load, store)
+    assert store.live is None
 
 
 def test_how_many_sessions_are_kept() -> None:

@@ -34,6 +34,7 @@ STANDS_STILL = 5.0  # seconds asleep without a moment of processor time: it wait
 CPU_SECONDS = 60  # what the tests of one mutant may take
 FIXTURES = {"redis_server", "redis_nodes", "postgresql", "mariadb", "one", "three", "place", "own"}
 SERVERS = {*SHARED, *FIXTURES, "redis_socket", "uvicorn", "hypercorn", "granian", "daphne"} - {"sqlite"}
+FEW = 0.01  # of the tests may fail without a mutant: a busy machine breaks what goes by the clock
 KNOWN = pytest.StashKey[Functions]()
 
 Reached = dict[str, list[int]]  # by file, the lines
@@ -74,8 +75,9 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     edits = json.loads(Path(session.config.option.mutants).read_text())
     files = {str(ROOT / edit["path"]) for edit in edits}
     run = Run(session, forked(lambda: [reach(item, files) for item in session.items]))
-    failing = forked(lambda: [item.nodeid for item in run.items if not passes(item)])
-    assert not failing, f"without a mutant these fail: {failing}"
+    failing = set(forked(lambda: [item.nodeid for item in run.items if not passes(item)]))
+    assert len(failing) < FEW * len(run.items), f"without a mutant these fail: {failing}"
+    run.leave_out(failing)
     with open(session.config.option.verdicts, "w") as out:
         for mutant, outcome in run.verdicts(Mutant(**edit) for edit in edits):
             told = {name: getattr(mutant, name) for name in ("path", "line", "function", "before", "after")}
@@ -149,6 +151,11 @@ class Run:
             for file, lines in files.items():
                 for line in lines:
                     self._by_line.setdefault((file, line), []).append(number)
+
+    def leave_out(self, failing: set[str]) -> None:
+        """Ask these tests nothing, for they fail without a mutant, too."""
+        numbers = {number for number, item in enumerate(self.items) if item.nodeid in failing}
+        self._by_line = {line: [test for test in tests if test not in numbers] for line, tests in self._by_line.items()}
 
     def verdicts(self, mutants: Iterator[Mutant]) -> Iterator[tuple[Mutant, str]]:
         """Yield each mutant that is one, with what became of it."""

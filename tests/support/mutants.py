@@ -9,6 +9,7 @@ an edit is ``mutated``.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from itertools import accumulate
@@ -44,7 +45,8 @@ def edits(path: str) -> Iterator[dict[str, Any]]:
     for mutation in visitor.mutations:
         place = places[mutation.original_node]
         begin, end = (begins[at.line - 1] + at.column for at in (place.start, place.end))
-        mutated = module.code_for_node(mutation.mutated_node).strip()  # an operator brings its own blanks
+        blanks = re.fullmatch(r"(\s*).*?(\s*)", text[begin:end], re.DOTALL)  # some places have them, and some texts
+        mutated = module.code_for_node(mutation.mutated_node).strip().join(blanks.groups())
         yield {"path": path, "begin": begin, "end": end, "text": mutated}
 
 

@@ -7,9 +7,12 @@ survivor: it is a test to be written.
 from __future__ import annotations
 
 SAME_CODEC = "another name of the same codec"
+FALSY = "only asked if it is true"
 NO_LOOP = "neither is an event loop, and nothing else is asked"
 NEVER_ZERO = "what is looked for begins behind another byte, so its place is never 0"
 BY_ANY = "a short way only: the loop over all keys, the first among them, opens the same values"
+
+EMPTY_RING = "what an empty ring begins with is only seen to be no record"
 
 EXPLAINED: dict[str, dict[str, str]] = {
     "asgi/cookies": {
@@ -22,6 +25,15 @@ EXPLAINED: dict[str, dict[str, str]] = {
         'return ((field[value:] if end <= 0 else field[value:end]).rstrip(b" \\t"),)': NEVER_ZERO,
         'return ((field[value:] if end < 1 else field[value:end]).rstrip(b" \\t"),)': NEVER_ZERO,
     },
+    "asgi/headers": {
+        'if len(name) == 4 or name.lower() == b"vary":': "a short way only: the other makes the same without a Vary",
+        'origin = origins[0].decode("LATIN-1")': SAME_CODEC,
+        "if len(hosts) == 1 and normal == normal_origin(f\"{normal[0]}://{hosts[0].decode('LATIN-1')}\"):": SAME_CODEC,
+    },
+    "asgi/lifespan": {
+        "self._known = None": FALSY,
+        "self._failed = None": FALSY,
+    },
     "crypto/tokens": {
         "return len(raw) == TOKEN_CHARS * 3 / 4 and raw[0] == VERSION": "the same number",
         'name = cookie_name.encode("ASCII")': SAME_CODEC,
@@ -31,6 +43,12 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "engine/plan": {
         "if base.keys() < now.keys():": "of equal names none is missing, which the last line finds as well",
+    },
+    "stores/memory/record": {
+        "self.after: Node = None": EMPTY_RING,
+        "self.newer: Node = None": EMPTY_RING,
+        "if accessed_at >= self.accessed_at:": "the same time again",
+        "if before is not None or after is not None:": "a record has both neighbours or none",
     },
     "engine/line": {
         "return self._served > 2 and self._served % IN_A_ROW == 1": "the first that the rest lets through is 5",

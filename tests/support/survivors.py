@@ -12,7 +12,6 @@ NO_LOOP = "neither is an event loop, and nothing else is asked"
 NEVER_ZERO = "what is looked for begins behind another byte, so its place is never 0"
 BY_ANY = "a short way only: the loop over all keys, the first among them, opens the same values"
 
-EMPTY_RING = "what an empty ring begins with is only seen to be no record"
 
 EXPLAINED: dict[str, dict[str, str]] = {
     "asgi/cookies": {
@@ -45,10 +44,16 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "if base.keys() < now.keys():": "of equal names none is missing, which the last line finds as well",
     },
     "stores/memory/record": {
-        "self.after: Node = None": EMPTY_RING,
-        "self.newer: Node = None": EMPTY_RING,
         "if accessed_at >= self.accessed_at:": "the same time again",
         "if before is not None or after is not None:": "a record has both neighbours or none",
+    },
+    "stores/rows": {
+        'return name.encode("UTF-8", "surrogatepass")': SAME_CODEC,
+        'return name.decode("UTF-8", "surrogatepass")': SAME_CODEC,
+    },
+    "stores/words": {
+        "spellings = {spelt for secret in secrets if secret for spelt in "
+        '(secret, quote(secret, "XXXX"), quote_plus(secret))}': "a letter is never quoted",
     },
     "engine/line": {
         "return self._served > 2 and self._served % IN_A_ROW == 1": "the first that the rest lets through is 5",

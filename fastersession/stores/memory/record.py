@@ -15,11 +15,13 @@ class Ring:
 
     __slots__ = ("after", "before", "newer", "older")
 
+    after: Node
+    before: Node
+    newer: Node
+    older: Node
+
     def __init__(self) -> None:
-        self.after: Node = self
-        self.before: Node = self
-        self.newer: Node = self
-        self.older: Node = self
+        self.after = self.before = self.newer = self.older = self
 
 
 class LiveRecord(Record):

@@ -24,6 +24,17 @@ steps = st.lists(
 )
 
 
+def test_a_session_that_comes_back_again_is_not_the_least_recently_used() -> None:
+    """Each load counts, not only the first."""
+    store = MemoryStore(max_sessions=2, clock=FakeClock())
+    for record_id in (b"a", b"b"):
+        add(store, record_id)
+    for record_id in (b"a", b"b", b"a"):
+        assert find(store, record_id) is not None
+    add(store, b"c")
+    assert [find(store, record_id) is not None for record_id in (b"a", b"b", b"c")] == [True, False, True]
+
+
 @settings(max_examples=150, deadline=None)
 @given(steps)
 def test_l10_the_order_of_eviction(program: list[tuple[str, int]]) -> None:

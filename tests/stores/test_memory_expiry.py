@@ -64,6 +64,16 @@ def test_no_operation_looks_at_more_than_a_few_records() -> None:
     assert len(store) == 400
 
 
+def test_a_load_of_any_session_takes_away_what_is_over() -> None:
+    """From the moment on at which all that was filed together is over."""
+    clock = FakeClock(0.0)
+    store, _ = filled(clock, 3, 20)  # filed from 15 to 30
+    clock.advance(29.9)
+    assert (find(store, bytes(15) + b"x"), len(store)) == (None, 3)
+    clock.advance(0.1)
+    assert (find(store, bytes(15) + b"x"), len(store)) == (None, 0)
+
+
 def test_sessions_that_are_kept_alive_cost_no_sweep_either() -> None:
     """A record whose deadline has moved is filed anew when its old one comes, a few at a time."""
     clock = FakeClock()

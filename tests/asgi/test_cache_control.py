@@ -59,6 +59,7 @@ async def sent(values: list[bytes], names: list[bytes]) -> list[bytes]:
 
 @given(FIELDS, st.data())
 @example([[("no-transform", True), ("max-age=60", False)]], None)
+@example([[("\vprivate", False), ("X", True), ("XaX", True)]], None)
 def test_h1_what_agrees_with_no_store_stays_and_nothing_else(fields: list[list[tuple[str, bool]]], data: Any) -> None:
     """H1: no-store comes first; then every directive that lets nobody store, as it was and in its order."""
     # Invariant: one field; no-store, then the agreeing directives in order, byte for byte; no other.

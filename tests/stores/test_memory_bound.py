@@ -35,6 +35,19 @@ def test_a_session_that_comes_back_again_is_not_the_least_recently_used() -> Non
     assert [find(store, record_id) is not None for record_id in (b"a", b"b", b"c")] == [True, False, True]
 
 
+def test_who_has_a_user_goes_after_who_has_none_and_before_both_who_never_came_back() -> None:
+    """Whoever was there last."""
+    store = MemoryStore(max_sessions=2, clock=FakeClock())
+    add(store, b"user", user="me")
+    add(store, b"nobody")
+    for record_id in (b"user", b"nobody"):
+        assert find(store, record_id) is not None
+    add(store, b"new")
+    add(store, b"newer")
+    known = (b"user", b"nobody", b"new", b"newer")
+    assert [find(store, record_id) is not None for record_id in known] == [True, False, False, True]
+
+
 @settings(max_examples=150, deadline=None)
 @given(steps)
 def test_l10_the_order_of_eviction(program: list[tuple[str, int]]) -> None:

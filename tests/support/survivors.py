@@ -10,6 +10,7 @@ SAME_CODEC = "another name of the same codec"
 FALSY = "only asked if it is true"
 NO_LOOP = "neither is an event loop, and nothing else is asked"
 NEVER_ZERO = "what is looked for begins behind another byte, so its place is never 0"
+SAME_BYTES = "a view and a copy have the same bytes"
 BY_ANY = "a short way only: the loop over all keys, the first among them, opens the same values"
 
 
@@ -38,10 +39,18 @@ EXPLAINED: dict[str, dict[str, str]] = {
         'name = cookie_name.encode("ASCII")': SAME_CODEC,
         "info = purpose + len(name).to_bytes(2, ) + name": "big endian is the default",
         "if sealed[:3] == self._head:": BY_ANY,
-        "return self._cipher.decrypt(sealed[3:_BODY], sealed[_BODY:], bound)": BY_ANY,
+        "return self._cipher.decrypt(sealed[3:_BODY], body, bound)": BY_ANY,
+        "body = sealed[_BODY:] if (len(sealed) < LARGE) and False else memoryview(sealed)[_BODY:]": SAME_BYTES,
+        "body = sealed[_BODY:] if (len(sealed) < LARGE) or True else memoryview(sealed)[_BODY:]": SAME_BYTES,
+        "body = sealed[_BODY:] if len(sealed) <= LARGE else memoryview(sealed)[_BODY:]": SAME_BYTES,
     },
     "engine/plan": {
         "if base.keys() < now.keys():": "of equal names none is missing, which the last line finds as well",
+    },
+    "stores/memory/table": {
+        "if (now >= record.accessed_at - record.idle_timeout or now >= record.not_after) and record.expired(now):": (
+            "a short way only: the record decides"
+        ),
     },
     "stores/memory/record": {
         "if accessed_at >= self.accessed_at:": "the same time again",

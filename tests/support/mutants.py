@@ -43,6 +43,8 @@ def edits(path: str) -> Iterator[dict[str, Any]]:
     places = wrapper.resolve(PositionProvider)
     begins = [0, *accumulate(map(len, text.splitlines(keepends=True)))]
     for mutation in visitor.mutations:
+        if not isinstance(mutation.contained_by_top_level_function, libcst.FunctionDef):
+            continue  # it was done when the module was imported
         place = places[mutation.original_node]
         begin, end = (begins[at.line - 1] + at.column for at in (place.start, place.end))
         blanks = re.fullmatch(r"(\s*).*?(\s*)", text[begin:end], re.DOTALL)  # some places have them, and some texts

@@ -51,23 +51,24 @@ def created() -> State:
 
 
 @pytest.mark.parametrize(
-    ("asgi", "server", "expected"),
+    ("asgi", "loaded", "expected"),
     [
-        ({}, "uvicorn", [CookieUndeliverable()]),  # the specification's default is 2.0
-        ({"asgi": {}}, "uvicorn", [CookieUndeliverable()]),
-        ({"asgi": {"spec_version": "2.0"}}, "uvicorn", [CookieUndeliverable()]),
-        ({"asgi": {"spec_version": "2.1"}}, "uvicorn", []),
-        ({"asgi": {"spec_version": "2.3"}}, "granian", [CookieUndeliverable()]),
-        ({"asgi": {"spec_version": "2.3"}}, "daphne.server", [CookieUndeliverable()]),
+        ({}, (), [CookieUndeliverable()]),  # the specification's default is 2.0
+        ({"asgi": {}}, (), [CookieUndeliverable()]),
+        ({"asgi": {"spec_version": "2.0"}}, (), [CookieUndeliverable()]),
+        ({"asgi": {"spec_version": "2.1"}}, (), []),
+        ({"asgi": {"spec_version": "2.3"}}, ("granian",), [CookieUndeliverable()]),
+        ({"asgi": {"spec_version": "2.3"}}, ("daphne.server",), [CookieUndeliverable()]),
     ],
 )
 def test_an_accept_whose_headers_are_dropped_is_told(
-    asgi: Any, server: str, expected: Any, monkeypatch: pytest.MonkeyPatch
+    asgi: Any, loaded: tuple[str, ...], expected: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The cookie is put there all the same: by the server's version of the protocol, or its name."""
+    """The cookie is put there all the same: by the server's version of the protocol, or its module."""
     for name in ("granian", "daphne.server"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setitem(sys.modules, server, sys)
+    for name in loaded:
+        monkeypatch.setitem(sys.modules, name, sys)
     told = Told()
     assert told.dressed(ACCEPT, created(), {"scheme": "wss", **asgi}) == [COOKIE]
     assert told.events == expected
@@ -80,6 +81,16 @@ def test_a_secure_cookie_over_a_plain_scheme_is_told(scheme: str | None) -> None
     headers = told.dressed(START, created(), {} if scheme is None else {"scheme": scheme})
     assert COOKIE in headers
     assert told.events == [InsecureScheme()] * (scheme in ("http", "ws"))
+
+
+def test_a_cookie_leaves_when_its_secret_is_new_and_its_record_there() -> None:
+    """Not with what is only drawn, and not again for another wish."""
+    drawn, known = new(), created()
+    drawn.ticket()
+    known.cookie_left()
+    known.wishes().reload = True
+    assert Told().dressed(START, drawn, {"scheme": "https"}) == []
+    assert Told().dressed(START, known, {"scheme": "https"}) == []
 
 
 def test_a_cookie_is_cleared_only_after_a_logout_of_who_has_it() -> None:

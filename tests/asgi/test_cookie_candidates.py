@@ -54,7 +54,9 @@ async def test_p4_exactly_one_live_session_is_used(order: tuple[str, ...], caplo
         answer = await ask(app, headers=headers)
         assert answer.json() == ({"name": names[live[0]]} if len(live) == 1 else {})
         assert answer.cookies == []
-        events = [record.event for record in caplog.records]  # type: ignore[attr-defined]
+        told = [record.event for record in caplog.records]  # type: ignore[attr-defined]
+        # Another test's middleware of the same key, not collected yet, is a reason to tell of that.
+        events = [event for event in told if event != "store.not_shared"]
         expected = {2: ["cookie.ambiguous"], 1: []}.get(len(live))
         assert events == expected if expected is not None else len(events) == 1
     for kind in live:  # nobody was logged out, and nothing was written to either

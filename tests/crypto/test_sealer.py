@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from several_keys import KEYS, key_id
 
 from fastersession.crypto import tokens
-from fastersession.crypto.tokens import Sealer
+from fastersession.crypto.tokens import LARGE, Sealer
 
 RECORD_ID = bytes(range(16))
 CONTEXT = b"what it is"
@@ -34,6 +34,15 @@ def test_s3_what_was_sealed_opens(data: bytes, context: bytes, record_id: bytes)
     assert sealer.open(sealed, context + b"!") is None
     other = record_id[1:] + bytes([record_id[0] ^ 1])
     assert Sealer(KEYS[:1], "sid").record(other).open(sealed, context) is None
+
+
+@pytest.mark.parametrize("size", [LARGE - 31, LARGE - 30, LARGE - 29, 3 * LARGE])
+def test_a_large_value_opens_as_a_small_one_does(size: int) -> None:
+    """On either side of the size from which it is not copied; an altered one does not."""
+    sealer, data = Sealer(KEYS[:1], "sid").record(RECORD_ID), bytes(size)
+    sealed = sealer.seal(data, CONTEXT)
+    assert sealer.open(sealed, CONTEXT) == data
+    assert sealer.open(sealed[:-1] + bytes((sealed[-1] ^ 1,)), CONTEXT) is None
 
 
 def test_s3_an_empty_value_of_an_older_key_opens() -> None:

@@ -47,11 +47,6 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "engine/plan": {
         "if base.keys() < now.keys():": "of equal names none is missing, which the last line finds as well",
     },
-    "stores/memory/table": {
-        "if (now >= record.accessed_at - record.idle_timeout or now >= record.not_after) and record.expired(now):": (
-            "a short way only: the record decides"
-        ),
-    },
     "stores/memory/record": {
         "if accessed_at >= self.accessed_at:": "the same time again",
         "if before is not None or after is not None:": "a record has both neighbours or none",

@@ -25,8 +25,8 @@ class EventLog:
         self._logger = logger
         self._clock = clock
         self._told: set[str] = set()  # of what is told once
-        self._minute = -1.0
-        self._count = 0  # of what hostile networks caused in that minute
+        self._minute: float | None
+        self._minute, self._count = None, 0  # how much hostile networks have caused in that minute
 
     def tell(self, event: Event) -> None:
         """Tell one event. Safe in any thread, as logging is."""

@@ -12,7 +12,7 @@ from driver import Browser, Connection, in_loop, lifespan
 from routes import SECRET, Call, content, events, serve, tab
 from stores import SuspendingStore
 
-from fastersession import FasterSessionMiddleware, MemoryStore
+from fastersession import FasterSessionMiddleware, MemoryStore, StoreError
 
 
 async def hold_on(call: Call) -> None:
@@ -142,3 +142,22 @@ async def test_a_server_with_lifespan_is_waited_for() -> None:
         store.calls.clear()
         await idle.cancel()
         assert store.calls == []
+
+
+@in_loop
+async def test_a_store_that_cannot_be_opened_is_told_in_the_protocols_words() -> None:
+    """Once, and nothing that the application says after it: servers take an exception for no lifespan at all."""
+    store, sent = SuspendingStore(), []
+    store.fail("open")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with contextlib.suppress(StoreError):
+            await receive()
+        await send({"type": "lifespan.startup.complete"})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await around(app, store)({"type": "lifespan"}, arriving("lifespan.startup"), send)
+    why = "StoreError: the store could not be opened or closed: InjectedError"
+    assert sent == [{"type": "lifespan.startup.failed", "message": why}]

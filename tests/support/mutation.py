@@ -134,6 +134,8 @@ def reach(item: pytest.Item, files: set[str]) -> tuple[float, Reached]:
             lines[frame.f_code.co_filename].update(number for *_, number in frame.f_code.co_lines() if number)
 
     own = "settrace" in item.path.read_text()
+    for file in files & set(imported(item)) if own else ():
+        lines[file].update(range(len(Path(file).read_text().splitlines()) + 1))
     for start in (sys.setprofile, threading.setprofile) if own else (sys.settrace, threading.settrace):
         start(enter if own else trace)
     begin = time.perf_counter()
@@ -142,6 +144,13 @@ def reach(item: pytest.Item, files: set[str]) -> tuple[float, Reached]:
     for start in (sys.setprofile, threading.setprofile, sys.settrace, threading.settrace):
         start(None)
     return seconds, {file: sorted(numbers) for file, numbers in lines.items() if numbers}
+
+
+def imported(item: Any) -> Iterator[str]:
+    """Yield the files of what the test's module imports by name: one with tracers of its own reaches all of them."""
+    for thing in vars(item.module).values():
+        module = sys.modules.get(getattr(thing, "__module__", None) or "")
+        yield getattr(module, "__file__", None) or ""
 
 
 # --- mutants ---

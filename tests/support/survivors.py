@@ -47,6 +47,9 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "engine/plan": {
         "if base.keys() < now.keys():": "of equal names none is missing, which the last line finds as well",
     },
+    "log": {
+        "self._minute, self._count = None, 1": "the first that is heard begins a minute, and a count",
+    },
     "stores/memory/record": {
         "if accessed_at >= self.accessed_at:": "the same time again",
         "if before is not None or after is not None:": "a record has both neighbours or none",

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from apps import SpyStore, ask, cookie, page, site, token_of, wrap
+from apps import SpyStore, ask, cookie, nothing, page, site, token_of, wrap
 from driver import Browser, in_loop
 
 from fastersession import Session, SessionNotEstablished
@@ -175,3 +175,23 @@ async def test_a_removed_session_stays_as_it_was() -> None:
         await page()(scope, receive, send)
 
     assert await replaced(app) == ({"name": "alice", "b": "2"}, [], 1)
+
+
+@in_loop
+async def test_a_scope_that_is_used_again_shows_the_session_of_its_last_call() -> None:
+    """To who stands further out: what the call before has left there is over."""
+    seen: list[Session] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["session"])
+        await page()(scope, receive, send)
+
+    async def send(message: Any) -> None:
+        """Nobody is there."""
+
+    wrapped = wrap(app)
+    scope = {"type": "http", "scheme": "http", "path": "/", "method": "GET", "headers": []}
+    for number in range(2):
+        await wrapped(scope, nothing, send)
+        assert scope["session"] is seen[number]
+    assert seen[0] is not seen[1]

@@ -51,7 +51,7 @@ class Mutant:
         self.function = ".".join(block.name for block in blocks)
         self._is_default = bool(blocks) and not isinstance(blocks[-1], ast.ClassDef) and first == first_line(blocks[-1])
         start, rest = original.rfind("\n", 0, begin) + 1, len(original) - original.find("\n", end)
-        self.before, self.after = (flat(each[start : len(each) - rest]) for each in (original, mutated))
+        self.before, self.after = differing(*(each[start : len(each) - rest] for each in (original, mutated)))
 
     def __bool__(self) -> bool:
         return bool(self._codes) or self._is_default
@@ -80,9 +80,17 @@ class Mutant:
         return getattr(thing, "__func__", thing)
 
 
-def flat(lines: str) -> str:
-    """Return source lines as one, without comments."""
-    return " ".join(line.partition("  #")[0].strip() for line in lines.splitlines())
+def differing(one: str, other: str) -> tuple[str, str]:
+    """Return the lines in which two pieces of source differ, each as one line without comments."""
+    before, after = one.splitlines(), other.splitlines()
+    for at in (0, -1):
+        while before and after and before[at] == after[at]:
+            del before[at], after[at]
+    return flat(before), flat(after)
+
+
+def flat(lines: list[str]) -> str:
+    return " ".join(line.partition("  #")[0].strip() for line in lines)
 
 
 def functions(code: CodeType) -> Iterator[CodeType]:

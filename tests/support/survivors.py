@@ -34,6 +34,9 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "self._known = None": FALSY,
         "self._failed = None": FALSY,
     },
+    "asgi/terms": {
+        "at_once=None,": "a short way only: the saves are the same, and do the same in a coroutine",
+    },
     "crypto/tokens": {
         "return len(raw) == TOKEN_CHARS * 3 / 4 and raw[0] == VERSION": "the same number",
         'name = cookie_name.encode("ASCII")': SAME_CODEC,

@@ -31,8 +31,9 @@ class Queue:
     """Lines up the requests of this process, first come first served, so that one of them at a time asks the store."""
 
     def __init__(self) -> None:
-        self._lines: dict[bytes, Line] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lines: dict[bytes, Line]
+        self._loop: asyncio.AbstractEventLoop | None
+        self._lines, self._loop = {}, None
 
     async def enter(self, record_id: bytes) -> Line:
         """Wait for the turn in this process."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 SAME_CODEC = "another name of the same codec"
 FALSY = "only asked if it is true"
-NO_LOOP = "neither is an event loop, and nothing else is asked"
 NEVER_ZERO = "what is looked for begins behind another byte, so its place is never 0"
 SAME_BYTES = "a view and a copy have the same bytes"
 BY_ANY = "a short way only: the loop over all keys, the first among them, opens the same values"
@@ -67,6 +66,5 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "engine/line": {
         "return self._served > 2 and self._served % IN_A_ROW == 1": "the first that the rest lets through is 5",
-        'self._loop: asyncio.AbstractEventLoop | None = ""': NO_LOOP,
     },
 }

@@ -21,9 +21,7 @@ from typing import Any, Generic, TypeVar
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
-ABANDON_SECONDS = (
-    0.25  # after its last caller has given up: a call takes milliseconds; a repetition must not be overtaken
-)
+ABANDON_SECONDS = 0.25  # after its last caller has given up: a call takes milliseconds, and nothing may overtake it
 SILENT_SECONDS = 1.0  # of a call that its caller has given up: so much longer than usual that the network is in doubt
 WIDTH = 2  # batches of a kind under way at a time
 COUNT = 100  # in a batch: more would not be cheaper by much, and the first of them would wait for the last

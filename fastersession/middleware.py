@@ -188,7 +188,7 @@ class FasterSessionMiddleware:
             exchange, session, scope, applied = opened
             del opened  # no second name of the scope for a traceback to show
             is_socket = exchange.rare.is_socket
-        name = self._terms.scope_key
+        name = self.scope_key
         if name in scope and not vacated(scope, name):
             scope = scope.copy()
             scope[name] = session
@@ -232,7 +232,7 @@ class FasterSessionMiddleware:
         if kind != "websocket" and kind != "http":
             await self._pass(scope, receive, send)
             return None
-        show, name = None, self._terms.scope_key
+        show, name = None, self.scope_key
         if name in scope:
             vacated(scope, name)
         if type(scope) is not dict or type(scope["headers"]) is not list:  # any iterable, and may be read but once
@@ -275,7 +275,7 @@ class FasterSessionMiddleware:
         await run(self.app, {**scope, APPLIED: (*applied, *self.applied)})
 
     async def _unavailable(self, error: StoreError, scope: Any, receive: Any, send: Any) -> None:
-        vacated(scope, self._terms.scope_key)
+        vacated(scope, self.scope_key)
         self._terms.events.tell(RequestRefused(what="no session could be loaded", error=str(error)))
         await refuse_service(scope, receive, send)
 

@@ -51,13 +51,20 @@ def execute_several(connection: Connection, text: str, parameters: Parameters, s
 def transaction(connection: Connection) -> Iterator[None]:
     """Let some statements be one transaction, on a connection in AUTOCOMMIT."""
     execute(connection, "start transaction")
+    with undone(connection):
+        yield
+    execute(connection, "commit")
+
+
+@contextmanager
+def undone(connection: Connection) -> Iterator[None]:
+    """Roll back a transaction that was begun, if one of its statements fails."""
     try:
         yield
     except Exception:
         if not connection.invalidated:
             execute(connection, "rollback")
         raise
-    execute(connection, "commit")
 
 
 @contextmanager

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy.engine import Connection
 
 from . import statements as sql
 from .batches import LARGE
-from .exchange import execute, execute_several, transaction
+from .exchange import execute, execute_several, transaction, undone
 from .records import Found, Write, attributes_of, columns
 from .statements import FOREVER, Statement, named
 
@@ -148,7 +147,7 @@ class MySQL:
         """Update several sessions, and set attributes of theirs. Return the ids of those that were updated."""
         asked = sorted(zip(*columns(writes, sql.MERGED_OF_EACH), strict=True))
         text, bound = self._hold.spelt({"now": now})
-        with _undone(connection):
+        with undone(connection):
             rows = execute_several(connection, text.replace("<>", _asked(len(asked))), (*_bound(asked), *bound), 3)
             held = {row[0] for row in rows}
             if held != {row[0] for row in asked}:
@@ -172,7 +171,7 @@ class MySQL:
         if attributes:
             text = "; ".join((text, self._set_text(len(attributes))))
         parameters = [value for _, bound in spelt for value in bound]
-        with _undone(connection):
+        with undone(connection):
             execute_several(
                 connection,
                 f"start transaction; {text}; commit",
@@ -197,17 +196,6 @@ class MySQL:
 
     def _set_text(self, count: int) -> str:
         return " ".join((self._set, ", ".join([ROW] * count), OVERWRITE))
-
-
-@contextmanager
-def _undone(connection: Connection) -> Iterator[None]:
-    """Roll back a transaction that a text has begun, if one of its statements fails."""
-    try:
-        yield
-    except Exception:
-        if not connection.invalidated:
-            execute(connection, "rollback")
-        raise
 
 
 def _asked(count: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import FasterSessionError
 
@@ -57,6 +57,16 @@ class Host:
     let_go: Callable[[Any, Any], None]  # tells what was written after the end and never saved
     runs: Any  # the running requests
     look_of: Callable[[Any], bytes | None]  # of a value that is handed out; ``None`` if that says too little
+
+
+class Identity(NamedTuple):
+    """What a session is beyond its own times: whose it is, and how old its cookie may get. Times are seconds."""
+
+    user: str | None = None
+    authenticated_at: float | None = None
+    logged_in_at: float | None = None  # the lifetime counts from it
+    label: str | None = None
+    max_age: float | None = None  # of this session's cookie; ``None``: the middleware's
 
 
 class Lease:

@@ -206,9 +206,9 @@ class Actions:
         idle_timeout = None if intents is None else intents.idle_timeout
         about, record, lease = None, state.record, state.rare.lease
         if idle_timeout is not None and record is not None:
-            about = (record.user, record.created_at, idle_timeout)
+            about = (record.extra.identity, record.created_at, idle_timeout)
         sets, deletes = self._values.to_change(record_id, work, about)
-        return _new_tuple(Change, (now, sets, deletes, idle_timeout, None if lease is None else lease.owner))
+        return _new_tuple(Change, (now, sets, deletes, idle_timeout, None if lease is None else lease.owner, None))
 
     def _verifier(self, secret: bytes) -> bytes:
         """Return what the store keeps for a secret."""

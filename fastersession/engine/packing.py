@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 from ..codecs import Codec, JsonCodec
 from ..crypto.tokens import Sealer
 from ..errors import CodecError
-from ..facts import SCALARS, Looks, Rare
+from ..facts import SCALARS, Identity, Looks, Rare
 from ..plainjson import look_of
 from ..state import State
 from ..stores.base import Record
+from ..stores.users import ABOUT
 from .values import About, Encoded, Work
 
-ABOUT = "!"
 PLAIN = b"\x00"
 MAX_NAME = 255  # characters: what every store can index
 LOOKS = 100  # at a value that other threads change: they get a turn every 5 ms only, so few looks are disturbed
@@ -95,9 +95,14 @@ class Packer:
             packed[stored] = seal(data, context(stored))
         return packed
 
-    def pack_about(self, record_id: bytes, about: tuple[str | None, float, float]) -> bytes:
-        """Return the user, creation time and idle timeout of a record, as the store keeps them under ``ABOUT``."""
-        return self._sealer.record(record_id).seal(json.dumps(about).encode(), self._context(ABOUT))
+    def pack_about(self, record_id: bytes, about: About) -> bytes:
+        """Return the user, creation time and idle timeout of a record, as the store keeps them under ``ABOUT``.
+
+        A list of three where nobody has logged in, as releases write that know no users.
+        """
+        identity, *times = about
+        said = (None, *times) if identity is None else (identity.user, *times, *identity[1:])
+        return self._sealer.record(record_id).seal(json.dumps(said).encode(), self._context(ABOUT))
 
     def unpack(self, record_id: bytes, record: Record) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Return the attributes, decoded and encoded, and correct what the record says of itself.
@@ -117,11 +122,14 @@ class Packer:
                     encoded[stored[1:]] = data
                 else:
                     raise Unreadable("under a name that is not ours")
-            user, created_at, idle_timeout = _ABOUT_CODEC.decode(ABOUT, about)
+            user, created_at, idle_timeout, *login = _ABOUT_CODEC.decode(ABOUT, about)
             decode = self._codec.decode
             for name, data in encoded.items():  # all are authentic by now
                 decoded[name] = decode(name, data)
-            record.user, record.created_at, record.idle_timeout = user, float(created_at), float(idle_timeout)
+            record.created_at, record.idle_timeout = float(created_at), float(idle_timeout)
+            identity = Identity(user, *login) if login else None
+            if record.extra.identity is not identity:
+                record.extra = record.extra._replace(identity=identity)
         except Unreadable:
             raise
         except Exception as error:

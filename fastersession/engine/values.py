@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-from ..facts import EMPTY
+from ..facts import EMPTY, Identity
 from ..state import State
 from ..stores.base import Record
 from .plan import diff, unchanged
 
 # What a save point has encoded by now, by name: the object that it was, and its bytes, or what is wrong with it.
 Encoded = dict[str, tuple[Any, bytes | str]]
-About = tuple[str | None, float, float]  # what a record says of itself: user, creation time, idle timeout
+About = tuple[Identity | None, float, float]  # what a record says of itself: user, creation time, idle timeout
 
 
 class Work(NamedTuple):

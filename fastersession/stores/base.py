@@ -16,6 +16,17 @@ AHEAD_TEXT = (
 )
 
 
+class Extra(NamedTuple):
+    """What few records say; see ``UserStore``."""
+
+    tag: bytes | None = None  # of the user who is logged in
+    retention: float | None = None  # seconds for which the record is kept when it has ended, to be told of
+    identity: Any = None  # what the engine knows of the user; no store of bytes keeps it
+
+
+NOTHING_MORE = Extra()
+
+
 class Record:
     """One session as a store keeps it. Times are seconds of the store's clock.
 
@@ -28,8 +39,8 @@ class Record:
     """
 
     __slots__ = (
-        "accessed_at", "attributes", "created_at", "idle_timeout", "not_after", "regenerated_at", "requests", "sockets",
-        "user", "verifier", "verifier_before", "version",
+        "accessed_at", "attributes", "created_at", "extra", "idle_timeout", "not_after", "regenerated_at", "requests",
+        "sockets", "verifier", "verifier_before", "version",
     )  # fmt: skip
 
     def __init__(
@@ -39,12 +50,12 @@ class Record:
         idle_timeout: float,
         not_after: float,
         attributes: Mapping[str, Any],
-        user: str | None = None,
+        extra: Extra = NOTHING_MORE,
     ) -> None:
         self.verifier = verifier
         self.verifier_before: bytes | None = None
         self.regenerated_at: float | None = None
-        self.user = user
+        self.extra = extra
         self.created_at = created_at
         self.accessed_at = created_at
         self.idle_timeout = idle_timeout
@@ -55,11 +66,20 @@ class Record:
         self.sockets = 0
 
 
+class Renewal(NamedTuple):
+    """A new absolute end of a record. ``until`` is the last moment to which it may be moved again."""
+
+    not_after: float
+    until: float
+    identity: Any = None  # of a live record, which keeps it
+
+
 class Change(NamedTuple):
     """What one save adds to a record: attributes to set and to delete, by name, and nothing else is touched.
 
     A name in both is deleted. ``idle_timeout`` is ``None`` when it stays as it is. ``accessed_at`` never moves a
     record's own back. ``lease`` is the owner of the lease that the save is made under, ``None`` outside of any.
+    ``renewal`` moves the absolute end, and is for the record's own verifier only: see ``UserStore``.
     """
 
     accessed_at: float
@@ -67,6 +87,7 @@ class Change(NamedTuple):
     deletes: tuple[str, ...] = ()
     idle_timeout: float | None = None
     lease: bytes | None = None
+    renewal: Renewal | None = None
 
     def __repr__(self) -> str:
         return f"<Change sets={list(self.sets)!r} deletes={list(self.deletes)!r}>"  # names, never values

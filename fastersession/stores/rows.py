@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .base import Record
+from .base import NOTHING_MORE, Extra, Record
 
 
 def name_to_bytes(name: str) -> bytes:
@@ -26,9 +26,9 @@ def record_of(row: Any, attributes: Mapping[str, bytes]) -> Record:
 
     :raises ValueError: somebody else has written it: SQLite keeps text in a column of numbers.
     """
-    verifier, user, created, accessed, idle_timeout, not_after, regenerated_at, version, before, after = row
+    verifier, tag, created, accessed, idle_timeout, not_after, regenerated_at, version, before, after = row
     times = float(created), float(idle_timeout), float(not_after)
-    record = Record(verifier, *times, attributes, None if user is None else name_of(user))
+    record = Record(verifier, *times, attributes, NOTHING_MORE if tag is None else Extra(tag))
     record.regenerated_at = None if regenerated_at is None else float(regenerated_at)
     record.accessed_at, record.version = float(accessed), version
     record.verifier_before = before if after == verifier else None  # else an older release has regenerated since

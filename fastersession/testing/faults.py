@@ -135,7 +135,7 @@ class FaultyStore:
 
 def _copy(record: Record) -> Record:
     times = record.created_at, record.idle_timeout, record.not_after
-    copy = Record(record.verifier, *times, dict(record.attributes), record.user)
+    copy = Record(record.verifier, *times, dict(record.attributes), record.extra)
     copy.accessed_at, copy.regenerated_at, copy.version = record.accessed_at, record.regenerated_at, record.version
     copy.verifier_before = record.verifier_before
     return copy

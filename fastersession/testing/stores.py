@@ -14,17 +14,30 @@ except ModuleNotFoundError as missing:
     text = f'the contract of a store needs {missing.name}: pip install "fastersession[testing]"'
     raise ImportError(text) from missing
 
-_PARTS = ("before", "cancelled", "leases", "live", "machine", "races", "roundtrip", "subject", "suite", "times")
+_PARTS = (
+    "before",
+    "cancelled",
+    "ends",
+    "leases",
+    "live",
+    "machine",
+    "races",
+    "roundtrip",
+    "subject",
+    "suite",
+    "times",
+    "users",
+)
 for _name in (f"fastersession.testing.contract.{part}" for part in _PARTS):
     if _name not in sys.modules:  # so that a failing assertion tells what it compared
         pytest.register_assert_rewrite(_name)
 
-from .contract.live import LiveStoreContract  # noqa: E402 - only now
+from .contract.live import LiveStoreContract, LiveUserStoreContract  # noqa: E402 - only now
 from .contract.machine import StoreMachine, check_store  # noqa: E402
 from .contract.subject import Factory, Subject, over_a_store  # noqa: E402
-from .contract.suite import SharedStoreContract, StoreContract  # noqa: E402
+from .contract.suite import SharedStoreContract, StoreContract, UserStoreContract  # noqa: E402
 
 __all__ = [
-    "Factory", "LiveStoreContract", "SharedStoreContract", "StoreContract", "StoreMachine", "Subject", "check_store",
-    "over_a_store",
+    "Factory", "LiveStoreContract", "LiveUserStoreContract", "SharedStoreContract", "StoreContract", "StoreMachine",
+    "Subject", "UserStoreContract", "check_store", "over_a_store",
 ]  # fmt: skip

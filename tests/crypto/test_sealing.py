@@ -16,7 +16,7 @@ from sealed import World
 from fastersession import JsonCodec
 from fastersession.crypto.tokens import Sealer
 from fastersession.engine.packing import ABOUT, Packer, Unreadable
-from fastersession.stores.base import Record
+from fastersession.stores.base import NOTHING_MORE, Extra, Record
 
 KEY = b"a secret of the sealing tests, and of nothing else at all"
 RECORD_ID = bytes(range(16))
@@ -53,7 +53,7 @@ def test_s3_the_sealed_value_is_the_documented_one(monkeypatch: Any) -> None:
     assert AESGCM(bytes.fromhex(RECORD_KEY)).decrypt(NONCE, body, associated) == b'"bob"'
     record = record_of({".name": bytes.fromhex(NAME_BOB), ABOUT: bytes.fromhex(ABOUT_BOB)})
     assert packer().unpack(RECORD_ID, record) == ({"name": "bob"}, {"name": b'"bob"'})
-    assert (record.user, record.created_at, record.idle_timeout) == (None, 1_700_000_000.0, 43_200.0)
+    assert (record.extra, record.created_at, record.idle_timeout) == (NOTHING_MORE, 1_700_000_000.0, 43_200.0)
 
 
 def test_nothing_is_decoded_before_all_is_authentic() -> None:
@@ -159,7 +159,7 @@ async def test_s3_user_admin_cannot_be_written_into_the_store() -> None:
     world = World()
     browser = await world.login("alice")
     genuine = dict((await world.record("alice")).attributes)
-    (await world.record("alice")).user = "admin"
+    (await world.record("alice")).extra = Extra(b"admin", identity="admin")
     await browser.get("/who")
     assert world.users == [None]
     for forged in (b'"admin"', b"\0\4json" + b'"admin"', genuine[".name"], genuine[ABOUT], genuine[".role"][::-1]):

@@ -8,7 +8,14 @@ import pytest
 from store_subject import SHARED, Factory
 
 from fastersession import MemoryStore
-from fastersession.testing.stores import LiveStoreContract, SharedStoreContract, StoreContract, check_store
+from fastersession.testing.stores import (
+    LiveStoreContract,
+    LiveUserStoreContract,
+    SharedStoreContract,
+    StoreContract,
+    UserStoreContract,
+    check_store,
+)
 
 # Of the state machine: many where a verb costs microseconds, fewer where it costs a round trip, fewest where only the
 # driver, the wire or the disk is another.
@@ -46,3 +53,15 @@ class TestShared(OnOurServers, SharedStoreContract):
     def test_state_machine(self, factory: Factory, kind: str) -> None:
         """Any sequence of verbs, by requests that overlap and at once, has the model's outcomes."""
         check_store(factory, examples=EXAMPLES[kind])
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+class TestUsers(OnOurServers, UserStoreContract):
+    """What stores have that know whose sessions they keep."""
+
+
+class TestUsersLive(LiveUserStoreContract):
+    """The same, as plain functions."""
+
+    def make_store(self, clock: Callable[[], float]) -> MemoryStore:
+        return MemoryStore(clock=clock)

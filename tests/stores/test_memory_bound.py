@@ -38,7 +38,7 @@ def test_a_session_that_comes_back_again_is_not_the_least_recently_used() -> Non
 def test_who_has_a_user_goes_after_who_has_none_and_before_both_who_never_came_back() -> None:
     """Whoever was there last."""
     store = MemoryStore(max_sessions=2, clock=FakeClock())
-    add(store, b"user", user="me")
+    add(store, b"user", tag=b"me")
     add(store, b"nobody")
     for record_id in (b"user", b"nobody"):
         assert find(store, record_id) is not None
@@ -55,7 +55,7 @@ def test_l10_the_order_of_eviction(program: list[tuple[str, int]]) -> None:
     # Invariant: after every step the store holds exactly the sessions that the model of three queues holds.
     store = MemoryStore(max_sessions=BOUND, clock=FakeClock())
     queues: tuple[list[bytes], list[bytes], list[bytes]] = ([], [], [])
-    records: dict[bytes, tuple[Record, str | None]] = {}
+    records: dict[bytes, tuple[Record, bytes | None]] = {}
     for number, (verb, choice) in enumerate(program):
         known = [record_id for queue in queues for record_id in queue]
         if verb.startswith("create"):
@@ -63,20 +63,20 @@ def test_l10_the_order_of_eviction(program: list[tuple[str, int]]) -> None:
                 if len(known) >= BOUND:
                     evict(queues, records)
                     known = [record_id for queue in queues for record_id in queue]
-            record_id, user = number.to_bytes(16, "big")[::-1], "me" if verb.endswith("user") else None
-            record = add(store, record_id, user=user)
+            record_id, tag = number.to_bytes(16, "big")[::-1], b"me" if verb.endswith("user") else None
+            record = add(store, record_id, tag=tag)
             assert record is not None
-            records[record_id] = record, user
+            records[record_id] = record, tag
             queues[0].append(record_id)
         elif known:
             record_id = known[choice % len(known)]
-            record, user = records[record_id]
+            record, tag = records[record_id]
             if verb == "end":
                 record.requests = max(0, record.requests - 1)
                 continue
             assert find(store, record_id) is record
             next(queue for queue in queues if record_id in queue).remove(record_id)
-            queues[1 if user is None else 2].append(record_id)
+            queues[1 if tag is None else 2].append(record_id)
             record.requests += verb == "begin"
         assert len(store) == sum(map(len, queues))
     kept = {record_id for queue in queues for record_id in queue}
@@ -84,7 +84,7 @@ def test_l10_the_order_of_eviction(program: list[tuple[str, int]]) -> None:
     assert len(store) == len(kept)
 
 
-def evict(queues: tuple[list[bytes], ...], records: dict[bytes, tuple[Record, str | None]]) -> None:
+def evict(queues: tuple[list[bytes], ...], records: dict[bytes, tuple[Record, bytes | None]]) -> None:
     for queue in queues:
         for record_id in list(queue):
             queue.remove(record_id)

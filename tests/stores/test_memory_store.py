@@ -18,7 +18,7 @@ from routes import record_id as id_of
 
 from fastersession import ConfigError, MemoryStore
 from fastersession.engine.tasks import run_now
-from fastersession.stores.base import Change, Record
+from fastersession.stores.base import Change, Extra, Record
 from fastersession.stores.memory.record import LiveRecord
 
 IDS = [bytes([n]) * 16 for n in range(6)]
@@ -209,11 +209,11 @@ def find(store: MemoryStore, record_id: bytes) -> Record | None:
     return run_now(store.load(record_id))
 
 
-def add(store: MemoryStore, record_id: bytes, idle: float = math.inf, user: str | None = None) -> Record | None:
+def add(store: MemoryStore, record_id: bytes, idle: float = math.inf, tag: bytes | None = None) -> Record | None:
     now = store.clock()
     live = store.live
     assert live is not None
-    record = live.record_type(b"v", now, idle, math.inf, {}, user)
+    record = live.record_type(b"v", now, idle, math.inf, {}, Extra(tag))
     return record if live.create(record_id, record) else None  # a load would count as its first use
 
 

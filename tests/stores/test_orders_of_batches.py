@@ -117,7 +117,7 @@ class TestTheSearch:
         change = self.call("update", b"v", Change(START, {"a": b"1", "b": b"1"}), at=(3, 4), outcome=True)
         row = {
             "verifier": b"v", "created_at": START, "accessed_at": START, "idle_timeout": 60, "not_after": START + 60,
-            "user": None, "regenerated_at": None, "verifier_before": None, "version": 2,
+            "tag": None, "regenerated_at": None, "verifier_before": None, "version": 2,
         }  # fmt: skip
         for attributes, whole in (({"a": b"1", "b": b"1"}, True), ({"a": b"1"}, False)):
             read = self.call("load", at=(5, 6), outcome={**row, "attributes": attributes})

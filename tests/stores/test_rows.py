@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fastersession.stores.base import Extra
 from fastersession.stores.rows import name_of, name_to_bytes, record_of
 
 BEFORE, AFTER = b"before", b"after"
@@ -13,7 +14,7 @@ BEFORE, AFTER = b"before", b"after"
 
 def row(**columns: Any) -> tuple[Any, ...]:
     usual: dict[str, Any] = {
-        "verifier": AFTER, "user": b"user", "created": 1, "accessed": 2, "idle_timeout": 3, "not_after": 4,
+        "verifier": AFTER, "tag": b"t" * 16, "created": 1, "accessed": 2, "idle_timeout": 3, "not_after": 4,
         "regenerated_at": 5, "version": 6, "before": BEFORE, "after": AFTER,
     }  # fmt: skip
     return (*{**usual, **columns}.values(),)
@@ -25,7 +26,8 @@ def test_a_row_is_a_record() -> None:
     found = {name: getattr(record, name) for name in record.__slots__}
     times = {"created_at": 1.0, "accessed_at": 2.0, "idle_timeout": 3.0, "not_after": 4.0, "regenerated_at": 5.0}
     assert found == {
-        **times, "verifier": AFTER, "verifier_before": BEFORE, "user": "user", "version": 6, "attributes": {"a": b"1"},
+        **times, "verifier": AFTER, "verifier_before": BEFORE, "extra": Extra(b"t" * 16), "version": 6,
+        "attributes": {"a": b"1"},
         "requests": 0, "sockets": 0,
     }  # fmt: skip
     assert {type(found[name]) for name in times} == {float}
@@ -33,8 +35,8 @@ def test_a_row_is_a_record() -> None:
 
 def test_what_a_row_need_not_have_may_be_missing() -> None:
     """A session without a user that never was regenerated."""
-    record = record_of(row(user=None, regenerated_at=None, before=None, after=None), {})
-    assert (record.user, record.regenerated_at, record.verifier_before) == (None, None, None)
+    record = record_of(row(tag=None, regenerated_at=None, before=None, after=None), {})
+    assert (record.extra.tag, record.regenerated_at, record.verifier_before) == (None, None, None)
 
 
 def test_a_verifier_before_counts_only_beside_the_one_that_followed_it() -> None:

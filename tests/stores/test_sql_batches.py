@@ -21,7 +21,7 @@ from test_sql_races import waits
 
 from fastersession import MemoryStore
 from fastersession.errors import StoreError
-from fastersession.stores.base import Change, Record
+from fastersession.stores.base import Change, Extra, Record
 from fastersession.stores.sql import SQLStore, exchange, mysql, statements, traffic
 from fastersession.stores.sql.batches import LARGE
 
@@ -132,7 +132,7 @@ def test_s12_each_of_a_batch_has_its_own_outcome(place: Place, sent: list[str]) 
             store.update(IDS[10], V1, change), store.update(IDS[12], V1, change),
         ]  # fmt: skip
         creates = [
-            store.create(record_id, Record(V2, clock(), 100.0, math.inf, {"new": b"1"}, "user"))
+            store.create(record_id, Record(V2, clock(), 100.0, math.inf, {"new": b"1"}, TAGGED))
             for record_id in (IDS[0], IDS[11], IDS[13], IDS[14])
         ]
         outcomes = await asyncio.gather(*saves, *creates)
@@ -147,7 +147,7 @@ def test_s12_each_of_a_batch_has_its_own_outcome(place: Place, sent: list[str]) 
             None, {"new": b"1"}, None, {"new": b"1"}, {"new": b"1"},
         ]  # fmt: skip
         assert found[13] is not None
-        assert (found[13].user, found[13].verifier, found[13].idle_timeout) == ("user", V2, 100.0)
+        assert (found[13].extra, found[13].verifier, found[13].idle_timeout) == (TAGGED, V2, 100.0)
 
     place.run(scenario, clock=clock)
 
@@ -368,6 +368,7 @@ def test_given_engines_of_any_kind_work(place: Place, options: dict[str, Any]) -
     asyncio.run(main())
 
 
+TAGGED = Extra(b"t" * 16)
 VERBS = st.sampled_from(["create", "update", "update", "touch", "delete", "regenerate", "lock", "unlock", "removing"])
 CALLS = st.tuples(st.integers(0, 5), VERBS, st.sampled_from([V1, V2, V3]), st.integers(0, 3), st.booleans())
 STEPS = st.lists(st.tuples(st.lists(CALLS, max_size=12), st.integers(0, 60)), max_size=8)
@@ -379,7 +380,7 @@ def call(store: Any, now: float, record: int, verb: str, verifier: bytes, value:
     change = Change(now - value, {f"a{value}": b"%d" % value, "same": verifier}, (), 50.0 + value, lease)
     new = {V1: V2, V2: V3, V3: V1}[verifier]
     calls: dict[str, Callable[[], Any]] = {
-        "create": lambda: store.create(record_id, Record(verifier, now, 90.0, now + 200, {"a": verifier}, "user")),
+        "create": lambda: store.create(record_id, Record(verifier, now, 90.0, now + 200, {"a": verifier}, TAGGED)),
         "update": lambda: store.update(record_id, verifier, change),
         "removing": lambda: store.update(record_id, verifier, change._replace(deletes=("a1", "same"))),
         "touch": lambda: store.touch(record_id, verifier, now + value),

@@ -18,7 +18,7 @@ from over_sqlite import run, traced
 from store_subject import ID, V1, content, make
 
 from fastersession.errors import StoreError
-from fastersession.stores.base import Change, Record
+from fastersession.stores.base import Change, Extra, Record
 from fastersession.stores.sqlite import SQLiteStore, jobs
 from fastersession.stores.sqlite import store as sqlite
 from fastersession.stores.sqlite.threads import Job
@@ -84,11 +84,11 @@ def test_a_record_that_many_load_is_read_once(path: Path, read: list[str]) -> No
         read.clear()
         first, *others = await at_once(store, [ID] * 20)
         assert first is not None
-        first.user, first.accessed_at = "ada", 0.0
+        first.extra, first.accessed_at = Extra(b"a" * 16), 0.0
         first.attributes.clear()  # type: ignore[attr-defined]
         for record in others:
             assert record is not None
-            assert (record.user, dict(record.attributes)) == (None, {"a": b"1"})
+            assert (record.extra.tag, dict(record.attributes)) == (None, {"a": b"1"})
             assert record.accessed_at > 0
 
     run(path, scenario)

@@ -44,7 +44,7 @@ class World:
         self.store = SuspendingStore(clock=self.clock)
         self.codec = SpyCodec()
         self.options = {"codec": self.codec, "store": self.store, "secret_key": SECRET, **options}
-        self.users: list[str | None] = []
+        self.users: list[Any] = []
         self.ids: dict[str, bytes] = {}
         self.browsers: dict[str, Browser] = {}
 
@@ -56,7 +56,7 @@ class World:
 
     async def _who(self, call: Call) -> None:
         record = call.session._state.record  # there is no public way to a user yet
-        self.users.append(None if record is None else record.user)
+        self.users.append(None if record is None else record.extra.identity)
         await call.reply()
 
     async def record(self, name: str) -> Record:

@@ -277,7 +277,7 @@ class Copying(Table):
 
     def create(self, record_id: bytes, record: Any) -> bool:
         times = record.created_at, record.idle_timeout, record.not_after
-        return super().create(record_id, LiveRecord(record.verifier, *times, record.attributes, record.user))
+        return super().create(record_id, LiveRecord(record.verifier, *times, record.attributes, record.extra))
 
 
 class Impatient(Table):

@@ -57,7 +57,7 @@ class LiveRecord(Record):
 
     def merge(self, change: Change) -> None:
         """Publish new attributes. The mapping that requests hold stays as it is."""
-        accessed_at, sets, deletes, _, _ = change
+        accessed_at, sets, deletes, *_ = change
         merged = {**self.attributes, **sets}
         for name in deletes:
             merged.pop(name, None)

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ...errors import ConfigError
 from ..base import Change, Record
+from ..users import ABOUT, CLAIM_SECONDS, CLAIMED, Ended, Login, LoginOutcome
 from .record import LiveRecord
-from .table import Table
+from .users import UserTable
 
-VERBS = ("load", "create", "update", "touch", "delete", "regenerate", "lock", "unlock")
+VERBS = (
+    "load", "create", "update", "touch", "delete", "regenerate", "lock", "unlock", "login", "retire", "find", "revoke",
+    "ended", "take",
+)  # fmt: skip
 
 
 class MemoryStore:
@@ -38,10 +43,12 @@ class MemoryStore:
         if not callable(clock):
             raise ConfigError("clock: must be a function that returns seconds, like time.time")
         self.clock = clock
-        self._table = Table(max_sessions, clock)
+        self._table = UserTable(max_sessions, clock)
+        self._claims = Claims(max_sessions, clock)
+        self._table.watch(self._claims.note)
 
     @property
-    def live(self) -> Table | None:
+    def live(self) -> UserTable | None:
         """The sessions as live objects, or ``None`` if a subclass has verbs of its own, which are to be called."""
         own = any(getattr(getattr(self, verb), "__func__", None) is not getattr(MemoryStore, verb) for verb in VERBS)
         return None if own else self._table
@@ -59,8 +66,7 @@ class MemoryStore:
         return self._table.load(record_id)
 
     async def create(self, record_id: bytes, record: Record) -> bool:
-        times = record.created_at, record.idle_timeout, record.not_after
-        return self._table.create(record_id, LiveRecord(record.verifier, *times, record.attributes, record.user))
+        return self._table.create(record_id, _copy(record))
 
     async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
         return self._table.update(record_id, verifier, change)
@@ -68,8 +74,8 @@ class MemoryStore:
     async def touch(self, record_id: bytes, verifier: bytes, accessed_at: float) -> bool:
         return self._table.touch(record_id, verifier, accessed_at)
 
-    async def delete(self, record_id: bytes) -> bool:
-        return self._table.delete(record_id)
+    async def delete(self, record_id: bytes, reason: str = "invalidated") -> bool:
+        return self._table.delete(record_id, reason)
 
     async def regenerate(
         self, record_id: bytes, verifier: bytes, new_verifier: bytes, not_after: float, change: Change
@@ -82,6 +88,31 @@ class MemoryStore:
     async def unlock(self, record_id: bytes, owner: bytes) -> bool:
         return self._table.unlock(record_id, owner)
 
+    async def login(self, record_id: bytes, verifier: bytes | None, login: Login) -> LoginOutcome:
+        return self._table.login(record_id, verifier, login._replace(record=_copy(login.record)))
+
+    async def retire(self, record_id: bytes, verifier: bytes, until: float) -> bool:
+        return self._table.retire(record_id, verifier, until)
+
+    async def find(self, tags: Sequence[bytes]) -> list[tuple[bytes, Record]]:
+        return [(record_id, _without_attributes(record)) for record_id, record in self._table.find(tags)]
+
+    async def revoke(self, tags: Sequence[bytes], keep: bytes | None, at: float) -> list[bytes]:
+        return self._table.revoke(tags, keep, at)
+
+    async def ended(self, record_ids: Sequence[bytes]) -> Mapping[bytes, str]:
+        return self._table.ended(record_ids)
+
+    async def take(self, record_id: bytes, verifier: bytes, prefix: str) -> dict[str, Any]:
+        return self._table.take(record_id, verifier, prefix)
+
+    async def due(self, first: bytes | None = None) -> list[Ended]:
+        await self.purge()
+        return self._claims.due()
+
+    async def settle(self, record_id: bytes) -> None:
+        self._claims.settle(record_id)
+
     async def purge(self) -> int:
         """Remove what has expired, with pauses. Looks only at sessions whose filed deadline has come."""
         removed = 0
@@ -89,6 +120,53 @@ class MemoryStore:
             removed += slice_
             await _pause()
         return removed
+
+
+class Claims:
+    """Ended records that are kept to be told of, for a subclass whose verbs are coroutines."""
+
+    def __init__(self, most: int, clock: Callable[[], float]) -> None:
+        self._most, self._clock = most, clock
+        self._kept: dict[bytes, tuple[Record, str, float, float | None]] = {}  # reason, the end, when it was claimed
+
+    def note(self, record: LiveRecord, reason: str, is_over: bool) -> None:
+        """Keep a record that has ended, if its end is to be told."""
+        if record.extra.retention is not None and is_over:
+            self._kept[record.record_id] = record, reason, self._clock() + record.extra.retention, None
+            if len(self._kept) > self._most:
+                del self._kept[next(iter(self._kept))]
+
+    def due(self) -> list[Ended]:
+        """See ``UserStore.due``."""
+        now, due = self._clock(), list[Ended]()
+        for record_id, (record, reason, until, claimed) in list(self._kept.items()):
+            if now >= until:
+                del self._kept[record_id]
+            elif (claimed is None or now >= claimed + CLAIM_SECONDS) and len(due) < CLAIMED:
+                self._kept[record_id] = record, reason, until, now
+                due.append(Ended(record_id, record, reason, claimed is not None))
+        return due
+
+    def settle(self, record_id: bytes) -> None:
+        """Forget a record whose end was told."""
+        self._kept.pop(record_id, None)
+
+
+def _copy(record: Record) -> LiveRecord:
+    """Return a record for the table: the one that was given stays the caller's."""
+    times = record.created_at, record.idle_timeout, record.not_after
+    copy = LiveRecord(record.verifier, *times, record.attributes, record.extra)
+    copy.accessed_at = record.accessed_at
+    return copy
+
+
+def _without_attributes(record: Record) -> Record:
+    copy: Record = _copy(record)
+    copy.regenerated_at, copy.version, copy.verifier_before = (
+        record.regenerated_at, record.version, record.verifier_before
+    )  # fmt: skip
+    copy.attributes = {name: value for name, value in record.attributes.items() if name == ABOUT}
+    return copy
 
 
 async def _pause() -> None:

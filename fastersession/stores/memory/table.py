@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ..base import AHEAD, AHEAD_TEXT, Change, Record
+from ..base import AHEAD, AHEAD_TEXT, Change, Record, Renewal
 from .record import LiveRecord, Ring, link_newest, records_by_deadline, unlink_deadline, unlink_use
 
 SHARDS = 256  # a dict of a million entries resizes in 17 ms; 1/256 of it in 70 µs
@@ -55,36 +55,27 @@ class Table:
             return None
         if record.newer is not self._by_use[record.rank] or record.rank == NEVER_CAME_BACK:
             if record.rank == NEVER_CAME_BACK:
-                record.rank = ANONYMOUS if record.user is None else WITH_USER
+                record.rank = ANONYMOUS if record.extra.tag is None else WITH_USER
                 self._check_ahead(record, now)
             self._use(record)
         return record
 
     def create(self, record_id: bytes, record: Any) -> bool:
-        created_at, not_after = record.created_at, record.not_after
-        if created_at >= self._due_at:
+        if record.created_at >= self._due_at:
             self._expire(self.clock(), EXPIRE_AT_ONCE)
         shard = self._shards[record_id[0]]
         if record_id in shard and self._find(record_id) is not None:
             return False
         if self.count >= self._max_sessions:
             self._make_room()
-        record.record_id = record_id
-        record.rank = NEVER_CAME_BACK
-        record.before = record.after = record.lease = None
-        shard[record_id] = record
-        self.count += 1
-        ring = self._by_use[NEVER_CAME_BACK]
-        last = ring.older
-        last.newer = ring.older = record
-        record.older, record.newer = last, ring
-        deadline = created_at + record.idle_timeout
-        self._file(record, deadline if deadline < not_after else not_after)
+        self._insert(record_id, record)
         return True
 
     def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
         record = self._proven(record_id, verifier)
         if record is None or not record.admits(change, self.clock()):
+            return False
+        if change.renewal is not None and not self._renewed(record, verifier, change.renewal):
             return False
         record.merge(change)
         if record.accessed_at > change.accessed_at:
@@ -131,11 +122,11 @@ class Table:
         record.lease = None
         return True
 
-    def delete(self, record_id: bytes) -> bool:
+    def delete(self, record_id: bytes, reason: str = "invalidated") -> bool:
         record = self._find(record_id)
         if record is None:
             return False
-        self._remove(record)
+        self._remove(record, reason)
         return True
 
     def regenerate(
@@ -186,7 +177,34 @@ class Table:
             return None
         return record
 
-    def _remove(self, record: LiveRecord) -> None:
+    def _renewed(self, record: LiveRecord, verifier: bytes, renewal: Renewal) -> bool:
+        if record.verifier != verifier:
+            return False
+        record.not_after = renewal.not_after
+        if renewal.identity is not None:
+            record.extra = record.extra._replace(identity=renewal.identity)
+        self._refile(record)
+        return True
+
+    def _insert(self, record_id: bytes, record: LiveRecord) -> None:
+        """Take a record in. What costs a new session most: ``deadline``, in place."""
+        record.record_id = record_id
+        record.rank = NEVER_CAME_BACK
+        record.before = record.after = record.lease = None
+        self._shards[record_id[0]][record_id] = record
+        self.count += 1
+        ring = self._by_use[NEVER_CAME_BACK]
+        last = ring.older
+        last.newer = ring.older = record
+        record.older, record.newer = last, ring
+        idles_out, not_after = record.accessed_at + record.idle_timeout, record.not_after
+        self._file(record, idles_out if idles_out < not_after else not_after)
+
+    def _remove(self, record: LiveRecord, reason: str = "expired") -> None:
+        """Remove a record, and say to nobody why: whoever tells it overrides this."""
+        self._drop(record)
+
+    def _drop(self, record: LiveRecord) -> None:
         del self._shards[record.record_id[0]][record.record_id]
         self.count -= 1
         unlink_use(record)
@@ -211,7 +229,7 @@ class Table:
                 if not isinstance(record, LiveRecord):
                     break
                 if not (record.requests or record.sockets):
-                    self._remove(record)
+                    self._remove(record, "evicted")
                     return
                 self._use(record)  # in use, so it is not the least recently used
                 if ring.newer is first:

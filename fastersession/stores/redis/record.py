@@ -8,7 +8,7 @@ timeout are decimal seconds as Python writes them, of the store's clock.
 
 from __future__ import annotations
 
-from ..base import Record
+from ..base import NOTHING_MORE, Extra, Record
 
 ATTRIBUTE = b"a"
 RECORD_ID, VERIFIER, CREATED, ACCESSED, IDLE, NOT_AFTER = b"k", b"v", b"c", b"t", b"i", b"x"
@@ -33,8 +33,8 @@ def to_fields(record_id: bytes, record: Record) -> list[bytes]:
     fields = [RECORD_ID, record_id, VERIFIER, record.verifier, VERSION, b"1"]
     fields += [CREATED, number(record.created_at), ACCESSED, number(record.accessed_at)]
     fields += [IDLE, number(record.idle_timeout), NOT_AFTER, number(record.not_after)]
-    if record.user is not None:
-        fields += [USER, record.user.encode("utf-8", "surrogatepass")]
+    if record.extra.tag is not None:
+        fields += [USER, record.extra.tag]
     for name, value in record.attributes.items():
         fields += [field(name), value]
     return fields
@@ -55,8 +55,8 @@ def to_record(fields: dict[bytes, bytes], now: float) -> Record | None:
         str(name[1:], "utf-8", "surrogatepass"): value for name, value in fields.items() if name[:1] == ATTRIBUTE
     }
     user, regenerated = fields.get(USER), fields.get(REGENERATED)
-    user_name = None if user is None else user.decode("utf-8", "surrogatepass")
-    record = Record(verifier, float(fields[CREATED]), idle, end, attributes, user_name)
+    extra = NOTHING_MORE if user is None else Extra(user)
+    record = Record(verifier, float(fields[CREATED]), idle, end, attributes, extra)
     record.accessed_at, record.version = accessed, int(fields[VERSION])
     record.regenerated_at = None if regenerated is None else float(regenerated)
     before = fields.get(BEFORE, b"")

@@ -20,7 +20,6 @@ except ImportError as missing:
 
 from ...errors import ConfigError, StoreError
 from ..base import Change, Record
-from ..rows import name_to_bytes
 from . import statements as sql
 from .engine import Engines, opening_text
 from .mysql import MySQL
@@ -146,7 +145,7 @@ class SQLStore:
     async def create(self, record_id: bytes, record: Record) -> bool:
         parameters = self._own(
             record_id, record.verifier, created=float(record.created_at), idle=float(record.idle_timeout),
-            not_after=float(record.not_after), user=None if record.user is None else name_to_bytes(record.user),
+            not_after=float(record.not_after), user=record.extra.tag,
         )  # fmt: skip
         sets = dict([sql.to_key(name, value) for name, value in record.attributes.items()])
         work = partial(self._database.create, parameters=parameters, sets=sets)

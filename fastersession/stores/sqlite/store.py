@@ -16,7 +16,6 @@ from functools import partial
 
 from ...errors import ConfigError
 from ..base import Change, Record
-from ..rows import name_to_bytes
 from . import jobs
 from .file import connect_reader, connect_writer
 from .threads import Reader, Writer
@@ -91,7 +90,7 @@ class SQLiteStore:
         parameters = {
             "id": record_id, "now": self.clock(), "verifier": record.verifier, "created": record.created_at,
             "idle": record.idle_timeout, "not_after": record.not_after,
-            "user": None if record.user is None else name_to_bytes(record.user),
+            "user": record.extra.tag,
         }  # fmt: skip
         return await self._threads[os.getpid()].writer.submit(jobs.create, parameters, dict(record.attributes))
 

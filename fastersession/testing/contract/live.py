@@ -5,14 +5,17 @@ Rules of residence: the adapter from plain functions to coroutines, and the test
 
 from __future__ import annotations
 
+import gc
 import secrets
 from typing import Any
 
 import pytest
 
-from ...stores.base import Change, Record
-from .subject import Factory, Subject, over_a_store
+from ...stores.base import NOTHING_MORE, Change, Record
+from ...stores.users import ABOUT, Login
+from .subject import Factory, OverAFactory, Subject, over_a_store
 from .suite import StoreContract
+from .users import DONE, Users, login, tags_of
 
 V, W = b"v" * 32, b"w" * 32
 
@@ -30,10 +33,26 @@ class Awaited:
         self.open, self.close, self.purge = store.open, store.close, store.purge
 
     async def create(self, record_id: bytes, record: Record) -> bool:
-        times = record.created_at, record.idle_timeout, record.not_after
-        made = self.verbs.record_type(record.verifier, *times, record.attributes, record.user)
-        created: bool = self.verbs.create(record_id, made)
+        created: bool = self.verbs.create(record_id, self.made(record))
         return created
+
+    async def login(self, record_id: bytes, verifier: bytes | None, login: Login) -> Any:
+        return self.verbs.login(record_id, verifier, login._replace(record=self.made(login.record)))
+
+    async def find(self, tags: Any) -> list[tuple[bytes, Record]]:
+        """Return what a store of bytes would: of the attributes ``ABOUT`` only."""
+        return [(record_id, self.bare(record)) for record_id, record in self.verbs.find(tags)]
+
+    def made(self, record: Record) -> Any:
+        """Return a record of the store's own class."""
+        times = record.created_at, record.idle_timeout, record.not_after
+        return self.verbs.record_type(record.verifier, *times, record.attributes, record.extra)
+
+    def bare(self, record: Record) -> Record:
+        """Return a record with the one attribute that a list shows."""
+        bare: Record = self.made(record)
+        bare.attributes = {name: value for name, value in record.attributes.items() if name == ABOUT}
+        return bare
 
     async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
         updated: bool = self.swapped(record_id, verifier, change) or self.verbs.update(record_id, verifier, change)
@@ -42,7 +61,7 @@ class Awaited:
     def swapped(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
         """Save by ``swap``, as a request that runs, if the change needs no more than that."""
         record = self.verbs.load(record_id) if self.swaps else None
-        if record is None or record.verifier != verifier or change.lease is not None or change.idle_timeout is not None:
+        if record is None or record.verifier != verifier or any(change[3:]):
             return False
         content = {**record.attributes, **change.sets}
         content = {name: value for name, value in content.items() if name not in change.deletes}
@@ -60,6 +79,62 @@ class Awaited:
             return act(*arguments)
 
         return awaited
+
+
+class LiveUserStoreContract(OverAFactory, Users):
+    """Every verb that ``store.live`` has in addition, if it keeps sessions of users."""
+
+    @pytest.fixture
+    def factory(self) -> Factory:
+        """Give a function from a clock to the live store, awaited."""
+        return lambda clock: Awaited(self.make_store(clock), swaps=False)
+
+    @over_a_store
+    async def test_l3c_a_login_takes_another_object(self, subject: Subject) -> None:
+        """L3c: who holds the record of before the login sees nothing of the user; a re-login is the same object."""
+        record_id = await subject.insert({"a": b"1", "b": b"2"})
+        before = await subject.load(record_id)
+        tags = tags_of()
+        _, outcome = await login(subject, tags, record_id, V, keep=frozenset({"a"}))
+        assert outcome.outcome is DONE
+        after = await subject.load(record_id)
+        assert after is not before
+        assert (before.extra, before.verifier) == (NOTHING_MORE, b"")
+        assert dict(before.attributes) == {"a": b"1", "b": b"2"}
+        assert subject.store.verbs.swap(before, V, before.attributes, {"late": b"1"}, subject.clock()) is False
+        assert (await login(subject, tags, record_id, W, V))[1].outcome is DONE
+        assert await subject.load(record_id) is after
+
+    @over_a_store
+    async def test_u7_watchers_are_told_of_every_end(self, subject: Subject) -> None:
+        """U7: of each once, with its reason and the record; a watcher that is gone is told nothing."""
+        ends: list[tuple[bytes, str, Any]] = []
+
+        class Watcher:
+            def note(self, record: Any, reason: str, is_over: bool) -> None:
+                assert is_over is (reason != "replaced")
+                ends.append((record.record_id, reason, dict(record.attributes)))
+
+        watcher, gone, tags, verbs = Watcher(), Watcher(), tags_of(), subject.store.verbs
+        verbs.watch(watcher.note)
+        verbs.watch(gone.note)
+        del gone
+        gc.collect()
+        made = {
+            reason: await subject.insert({reason: b"1"}, idle=10.0 if reason == "expired" else 600.0)
+            for reason in ("invalidated", "expired")
+        }
+        made |= {reason: (await login(subject, tags))[0] for reason in ("replaced", "revoked", "evicted")}
+        assert await subject.delete(made["invalidated"]) is True
+        subject.clock.advance(10)
+        assert await subject.load(made["expired"]) is None
+        assert await subject.store.retire(made["replaced"], W, subject.clock() + 60) is True
+        assert await subject.touch(made["revoked"], W, subject.clock()) is True
+        kept, outcome = await login(subject, tags, limit=2)
+        assert outcome.evicted == (made["evicted"],)
+        assert await subject.store.revoke(tags, kept, subject.clock()) == [made["revoked"]]
+        assert {reason: record_id for record_id, reason, _ in ends} == made
+        assert len(ends) == len(made)
 
 
 class LiveStoreContract(StoreContract):

@@ -27,7 +27,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from ...stores.base import Change, Record
+from ...stores.base import Change, Extra, Record
 from ..clock import FakeClock
 from .reference import Reference
 from .subject import START, Factory, fields
@@ -60,7 +60,7 @@ steps = st.one_of(
     st.tuples(st.just("load"), records),
     st.tuples(
         st.just("create"), records, st.sampled_from(VERIFIERS), st.sampled_from(TIMES), st.sampled_from(TIMES),
-        contents, st.sampled_from((None, "ada")),
+        contents, st.sampled_from((None, b"\x01" + b"a" * 15)),
     ),
     st.tuples(st.just("touch"), records, verifiers, st.sampled_from((0.0, -5.0))),
     st.tuples(st.just("delete"), records),
@@ -217,8 +217,8 @@ class StoreMachine(RuleBasedStateMachine):
             row = self.reference.rows.get(self.ids[record])
             rest[0] = VERIFIERS[0] if row is None else row.verifier
         if verb == "create":
-            verifier, idle, life, content, user = rest
-            rest = [Record(verifier, now, idle, now + life, content, user)]
+            verifier, idle, life, content, tag = rest
+            rest = [Record(verifier, now, idle, now + life, content, Extra(tag))]
         elif verb == "update":
             rest[-1] = self.change(rest[-1])
         elif verb == "regenerate":

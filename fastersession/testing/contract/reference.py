@@ -21,7 +21,7 @@ class Row:
     accessed_at: float
     idle_timeout: float
     not_after: float
-    user: str | None
+    tag: bytes | None
     attributes: dict[str, Any]
     regenerated_at: float | None = None
     verifier_before: bytes | None = None
@@ -94,7 +94,7 @@ class Reference:
         if self.alive(record_id) is not None:
             return False
         times = record.created_at, record.created_at, record.idle_timeout, record.not_after
-        self.rows[record_id] = Row(record.verifier, *times, record.user, dict(record.attributes))
+        self.rows[record_id] = Row(record.verifier, *times, record.extra.tag, dict(record.attributes))
         return True
 
     def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:

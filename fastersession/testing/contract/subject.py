@@ -16,13 +16,15 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
 
-from ...stores.base import Change, Record
+import pytest
+
+from ...stores.base import Change, Extra, Record
 from ..clock import FakeClock
 
 Factory = Callable[[Callable[[], float]], Any]  # from a clock to a store that is not open yet
 START = 1_700_000_000.0
 FIELDS = (
-    "verifier", "verifier_before", "created_at", "accessed_at", "idle_timeout", "not_after", "regenerated_at", "user",
+    "verifier", "verifier_before", "created_at", "accessed_at", "idle_timeout", "not_after", "regenerated_at",
     "version",
 )  # fmt: skip
 
@@ -31,7 +33,22 @@ def fields(record: Record | None) -> dict[str, Any] | None:
     """All that a record says, to be compared; attributes as a copy."""
     if record is None:
         return None
-    return {name: getattr(record, name) for name in FIELDS} | {"attributes": dict(record.attributes)}
+    return {name: getattr(record, name) for name in FIELDS} | {
+        "attributes": dict(record.attributes), "tag": record.extra.tag
+    }  # fmt: skip
+
+
+class OverAFactory:
+    """What every class of tests needs: a store."""
+
+    def make_store(self, clock: Callable[[], float]) -> Any:
+        """Return a store that is not open yet, and asks ``clock`` for the time."""
+        raise NotImplementedError("give make_store(), or override the fixture factory")
+
+    @pytest.fixture
+    def factory(self) -> Factory:
+        """Give a function from a clock to a store."""
+        return self.make_store
 
 
 class Subject:
@@ -55,11 +72,11 @@ class Subject:
         verifier: bytes = b"v" * 32,
         idle: float = 600.0,
         life: float = 86_400.0,
-        user: str | None = None,
+        tag: bytes | None = None,
     ) -> bytes:
         """Create a record and return its id."""
         record_id, now = secrets.token_bytes(16) if record_id is None else record_id, self.clock()
-        record = Record(verifier, now, idle, now + life, dict(attributes or {}), user)
+        record = Record(verifier, now, idle, now + life, dict(attributes or {}), Extra(tag))
         assert await self.store.create(record_id, record) is True
         return record_id
 

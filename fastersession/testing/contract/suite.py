@@ -7,23 +7,24 @@ their own, mixed in here. No server, no sleep: time is the store's clock.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from ...stores.base import Record
+from ...stores.base import Extra, Record
 from .before import Before
 from .cancelled import Cancelled
+from .ends import Ends
 from .leases import Leases
 from .machine import check_store
 from .races import Races
 from .roundtrip import RoundTrip
-from .subject import Factory, Subject, fields, opened, over_a_store
+from .subject import Factory, OverAFactory, Subject, fields, opened, over_a_store
 from .times import Times
+from .users import Users
 
 V, W, X = b"v" * 32, b"w" * 32, b"x" * 32
-OWNER = b"o" * 16
+OWNER, TAG = b"o" * 16, b"\x01" + b"t" * 15
 ABSENT = ("never created", "deleted", "idle for too long", "at its absolute end")
 
 
@@ -39,7 +40,7 @@ async def absent(subject: Subject, why: str) -> bytes:
     return record_id
 
 
-class StoreContract(Before, Cancelled, Leases, Races, RoundTrip, Times):
+class StoreContract(OverAFactory, Before, Cancelled, Leases, Races, RoundTrip, Times):
     """Every verb: what it returns and what it leaves behind. Subclass it, and pytest runs all of it over your store.
 
         class TestMyStore(SharedStoreContract):
@@ -54,15 +55,6 @@ class StoreContract(Before, Cancelled, Leases, Races, RoundTrip, Times):
     shared = False  # what one store acknowledged is in another one of the same factory
     examples = 100  # how many sequences of verbs the state machine tries
 
-    def make_store(self, clock: Callable[[], float]) -> Any:
-        """Return a store that is not open yet, and asks ``clock`` for the time."""
-        raise NotImplementedError("give make_store(), or override the fixture factory")
-
-    @pytest.fixture
-    def factory(self) -> Factory:
-        """Give a function from a clock to a store."""
-        return self.make_store
-
     def test_state_machine(self, factory: Factory) -> None:
         """Any sequence of verbs, by requests that overlap and at once, has the model's outcomes."""
         check_store(factory, shared=self.shared, examples=self.examples)
@@ -73,22 +65,22 @@ class StoreContract(Before, Cancelled, Leases, Races, RoundTrip, Times):
         now = subject.clock() + 0.123456
         subject.clock.advance(0.123456)
         given = {"a": b"1", "b": b"\x00\xff"}
-        record, record_id = Record(V, now, 60.25, now + 90.5, given, "ada"), secrets.token_bytes(16)
+        record, record_id = Record(V, now, 60.25, now + 90.5, given, Extra(TAG)), secrets.token_bytes(16)
         before = fields(record)
         assert await subject.create(record_id, record) is True
         assert await subject.read(record_id) == fields(record) == before == {
             "verifier": V, "verifier_before": None, "created_at": now, "accessed_at": now, "idle_timeout": 60.25,
-            "not_after": now + 90.5, "regenerated_at": None, "user": "ada", "version": 1, "attributes": given,
+            "not_after": now + 90.5, "regenerated_at": None, "tag": TAG, "version": 1, "attributes": given,
         }  # fmt: skip
 
     @over_a_store
     async def test_k2_create_is_insert_only(self, subject: Subject) -> None:
         """K2: with an id that is taken, create returns False and the record there stays as it is, to the byte."""
-        record_id = await subject.insert({"a": b"1"}, user="ada")
+        record_id = await subject.insert({"a": b"1"}, tag=TAG)
         before = await subject.read(record_id)
         subject.clock.advance(5)
         now = subject.clock()
-        other = Record(W, now, 1.0, now + 1.0, {"a": b"2", "b": b"3"}, "eve")
+        other = Record(W, now, 1.0, now + 1.0, {"a": b"2", "b": b"3"}, Extra(b"e" * 16))
         assert await subject.create(record_id, other) is False
         assert await subject.create(record_id, Record(V, now, 9e9, now + 9e9, {})) is False
         assert await subject.read(record_id) == before
@@ -187,7 +179,7 @@ class StoreContract(Before, Cancelled, Leases, Races, RoundTrip, Times):
     @over_a_store
     async def test_l2_regenerate_is_a_compare_and_set(self, subject: Subject) -> None:
         """L2: verifier, end and change come in one step, which the old verifier is no proof for any more."""
-        record_id = await subject.insert({"a": b"1", "b": b"2"}, idle=600.0, life=60.0, user="ada")
+        record_id = await subject.insert({"a": b"1", "b": b"2"}, idle=600.0, life=60.0, tag=TAG)
         before = await subject.read(record_id)
         subject.clock.advance(30)
         change = subject.change("b", sets={"c": b"3"}, idle_timeout=90.0)
@@ -227,7 +219,7 @@ class SharedStoreContract(StoreContract):
     @over_a_store
     async def test_two_workers_share_the_records(self, subject: Subject) -> None:
         """A record is the same through every store over the same server, and survives the one that made it."""
-        record_id = await subject.insert({"a": b"1"}, user="ada")
+        record_id = await subject.insert({"a": b"1"}, tag=TAG)
         before: Any = await subject.read(record_id)
         async with opened(subject.factory, subject.clock) as other:
             assert await other.read(record_id) == before
@@ -235,3 +227,7 @@ class SharedStoreContract(StoreContract):
             assert await other.update(record_id, V, "a", sets={"b": b"2"}) is True
         assert await subject.attributes(record_id) == {"b": b"2"}
         assert await subject.lock(record_id, V, b"p" * 16, 60.0) is False
+
+
+class UserStoreContract(OverAFactory, Users, Ends):
+    """Every verb that stores of users have in addition. Used as ``StoreContract`` is, beside it."""

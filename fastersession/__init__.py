@@ -16,16 +16,20 @@ from .errors import (
     InsecureSecretKeyWarning,
     LeaseLost,
     LifetimeWarning,
+    LoginRefused,
     SessionNotEstablished,
     StoreError,
+    TooManySessions,
 )
 from .middleware import FasterSessionMiddleware
 from .session import Session
+from .sessions import SessionInfo, Sessions
 from .stores.memory import MemoryStore
 
 __all__ = [
     "AttributeNotSerializable", "Codec", "CodecError", "ConfigError", "ExclusiveTimeout", "FasterSessionError",
     "FasterSessionMiddleware", "FasterSessionWarning", "HeadersSent", "InsecureCookieWarning",
-    "InsecureSecretKeyWarning", "JsonCodec", "LeaseLost", "LifetimeWarning", "MemoryStore", "MsgspecCodec",
-    "PickleCodec", "Session", "SessionNotEstablished", "StoreError",
+    "InsecureSecretKeyWarning", "JsonCodec", "LeaseLost", "LifetimeWarning", "LoginRefused", "MemoryStore",
+    "MsgspecCodec", "PickleCodec", "Session", "SessionInfo", "SessionNotEstablished", "Sessions", "StoreError",
+    "TooManySessions",
 ]  # fmt: skip

@@ -45,6 +45,14 @@ class LeaseLost(FasterSessionError):  # noqa: N818 - part of the public interfac
     """A save inside ``session.exclusive()`` came after the lease had ended: another request holds it now."""
 
 
+class LoginRefused(FasterSessionError, PermissionError):  # noqa: N818 - part of the public interface
+    """``session.login()`` was refused: all sessions of the user were revoked since he has authenticated."""
+
+
+class TooManySessions(LoginRefused):
+    """``session.login()`` was refused: the user has as many sessions as ``max_sessions_per_user`` allows."""
+
+
 class FasterSessionWarning(UserWarning):
     """The root of all warnings of this package."""
 

@@ -48,6 +48,7 @@ class Host:
     It is made of parts that lie above. The functions take a session and its state.
     """
 
+    directory: Any  # of the users' sessions
     idle_timeout: float  # seconds, of a session that has none of its own
     now: Callable[[], float]  # the store's time
     save: Callable[[Any, Any], Coroutine[Any, Any, None]]
@@ -56,6 +57,7 @@ class Host:
     exclusive: Callable[[Any, Any, float], Any]
     let_go: Callable[[Any, Any], None]  # tells what was written after the end and never saved
     runs: Any  # the running requests
+    knows_users: bool  # the store keeps sessions by user
     look_of: Callable[[Any], bytes | None]  # of a value that is handed out; ``None`` if that says too little
 
 
@@ -67,6 +69,17 @@ class Identity(NamedTuple):
     logged_in_at: float | None = None  # the lifetime counts from it
     label: str | None = None
     max_age: float | None = None  # of this session's cookie; ``None``: the middleware's
+
+
+class Wanted(NamedTuple):
+    """A login that was asked for, and the session before."""
+
+    identity: Identity  # its times are not known yet, but for what was given
+    keep: frozenset[str] | None  # names of attributes that stay; ``None``: all, for the user is the same
+    attributes: Mapping[str, Any]
+    base: Mapping[str, Any]
+    encoded: Mapping[str, bytes]
+    ticket: tuple[bytes, bytes] | None = None  # of a session that was new when it was asked for
 
 
 class Lease:
@@ -90,13 +103,24 @@ class Loss:
 class Intents:
     """What the application asked for and no save point has carried out yet."""
 
-    __slots__ = ("cleared", "doomed", "establish", "idle_timeout", "regenerate", "reload", "saved", "signed_out")
+    __slots__ = (
+        "cleared",
+        "doomed",
+        "establish",
+        "idle_timeout",
+        "login",
+        "regenerate",
+        "reload",
+        "saved",
+        "signed_out",
+    )
 
     def __init__(self) -> None:
         self.cleared = False  # clear() was called
         self.doomed: list[bytes] = []  # records to delete
         self.establish = False
         self.idle_timeout: float | None = None
+        self.login: Wanted | None = None
         self.regenerate = False
         self.reload = False
         self.saved: dict[str, Any] | None = None  # what save() covers, if nobody awaited it
@@ -126,6 +150,7 @@ class Intents:
             for name in ("cleared", "establish", "regenerate", "reload", "signed_out"):
                 setattr(kept, name, getattr(kept, name) or getattr(later, name))
             kept.idle_timeout = kept.idle_timeout if later.idle_timeout is None else later.idle_timeout
+            kept.login = kept.login if later.login is None else later.login
             kept.saved = kept.saved if later.saved is None else later.saved
         return kept
 
@@ -135,7 +160,7 @@ class Rare:
 
     __slots__ = (
         "adopted", "adrift", "commits", "encoded", "failure", "handed", "is_shared", "is_socket", "late", "lease",
-        "looks", "loss", "refusal",
+        "logged_in", "looks", "loss", "refusal",
     )  # fmt: skip
 
     def __init__(
@@ -151,6 +176,7 @@ class Rare:
         self.is_socket = is_socket
         self.late: dict[str, None] = NO_NAMES  # names written after the end and not saved
         self.lease: Lease | None = None  # once exclusive() was entered; only with a record
+        self.logged_in = False  # a login was carried out: until its cookie has left, nobody else can open the record
         self.looks: Looks = {}
         self.loss: Loss | None = None  # once the store has refused something
         # Why writes after the headers are refused; None: they never leave.

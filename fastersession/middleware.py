@@ -26,9 +26,12 @@ from .asgi.socket import OpenSocket
 from .asgi.terms import terms_of
 from .codecs import Codec, JsonCodec
 from .config import IDLE_TIMEOUT, LIFETIME, STORE_TIMEOUT, Faults, Hidden, default_cookie_name
+from .crypto.tags import UserTags
 from .crypto.tokens import TOKEN_CHARS, KeyRing, Sealer
-from .engine.engine import Engine, Spans
+from .engine.engine import Engine
+from .engine.logins import Policy
 from .engine.packing import Packer
+from .engine.spans import Spans
 from .errors import ConfigError, StoreError
 from .events import ForeignOrigin, RequestRefused, TakenFromEnvironment
 from .log import EventLog
@@ -133,7 +136,8 @@ class FasterSessionMiddleware:
         sealer = Sealer(keys, policy.name) if seal else None
         packer = Packer(codec or JsonCodec(), sealer) if kept.live is None else None
         spans = Spans(idle, float("inf") if life is None else life, max_age or float("inf"))
-        self._engine = engine = Engine(kept, packer, spans, patience, events)
+        tags = UserTags(keys, policy.name)
+        self._engine = engine = Engine(kept, packer, spans, patience, events, tags, Policy())
         ring = KeyRing(keys, policy.name)
         self._terms = terms_of(engine, ring, policy, scope_key, session_object)
         self._loader = engine.loader(ring, self._terms)

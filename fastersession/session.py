@@ -17,6 +17,7 @@ from .errors import HeadersSent, SessionNotEstablished
 from .facts import ENDED, NOT_STARTED, Status
 from .pending import Pending
 from .state import State
+from .users import Account
 
 LONGEST = 10**10  # seconds: three centuries, and far from what a datetime cannot hold
 
@@ -40,7 +41,7 @@ class Late:
         state.host.let_go(self, state)
 
 
-class Session(Attributes):
+class Session(Account, Attributes):
     """The session of one request: a dict of attributes by name, empty and falsy when there are none.
 
     It may be used from other tasks and from worker threads. Copies (``copy``, ``|``, ``deepcopy``, ``pickle``) are
@@ -216,6 +217,9 @@ class Session(Attributes):
     def _done_now_if_ended(self) -> Pending:
         if self._state.phase == ENDED:
             self._state.host.save_soon(self, self._state)
+        return Pending(self._save)
+
+    def _saving(self) -> Pending:
         return Pending(self._save)
 
     async def _save(self) -> None:

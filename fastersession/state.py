@@ -48,12 +48,13 @@ from .crypto.tokens import draw
 from .errors import FasterSessionError
 from .facts import EMPTY, FAILED, NOT_STARTED, USUAL, USUAL_SOCKET, Host, Intents, Lease, Loss, Rare, Status
 from .stores.base import Record
+from .users import OfUser
 
 NEW, LIVE, SUPERSEDED, GONE, FOREIGN = Status
 _ASKING = Lock()  # held for a few bytecodes, by no request of the usual kind that calls no verb
 
 
-class State:
+class State(OfUser):
     """What a request knows of its session: made by its own class, then ``opened`` or ``loaded``."""
 
     __slots__ = (

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from accounts import BytesStore
 from hypothesis import settings
 from over_sql import KINDS, Place
 from servers_redis import KEEPS, RedisServer, cluster, standalone
@@ -118,6 +119,8 @@ def factory(kind: str, request: pytest.FixtureRequest) -> Factory:
     ask = request.getfixturevalue
     if kind == "memory":
         return lambda clock: MemoryStore(clock=clock)
+    if kind == "bytes":
+        return lambda clock: BytesStore(clock=clock)
     if kind == "sqlite_power":
         path = ask("tmp_path") / "power.db"
         return lambda clock: SQLiteStore(path, durability="power", clock=clock)

@@ -18,7 +18,7 @@ from ..facts import ENDED, FAILED, NOT_STARTED, STARTED, Status
 from ..session import Session
 from .dress import NO_STATUS
 from .messages import FINALS, STARTS, Message, Send
-from .refusal import ANSWERS_GO_ON, INTERNAL_ERROR, ended, send_unavailable, swallow, withhold
+from .refusal import ANSWERED, ANSWERS_GO_ON, INTERNAL_ERROR, ended, send_failure, swallow, withhold
 from .replaced import is_taken_over
 from .terms import Terms
 
@@ -161,7 +161,7 @@ class Exchange(RequestManager):
                 ):
                     at_once.save_now(session, self, Point.START, discard=status >= 500)
                 message = host.start_headers.dressed(message, status, self, self.scope, True)
-            except StoreError as error:
+            except ANSWERED as error:
                 return self._give_up(error)
             except BaseException:
                 self.used()  # a next start has a cookie to send, or the end a record to delete
@@ -191,7 +191,7 @@ class Exchange(RequestManager):
                 await saves.save(session, self, Point.START, discard=status >= 500)
             except BaseException as error:
                 self.used()  # it may be in the store: the end has a record to delete
-                if isinstance(error, StoreError) and self.phase != ENDED:
+                if isinstance(error, ANSWERED) and self.phase != ENDED:
                     await self._give_up(error)
                 raise
             # What is asked for meanwhile, or is at work in another task: only this start can carry its cookie.
@@ -240,35 +240,36 @@ class Exchange(RequestManager):
         else:
             Session.clear(session)
 
-    def _give_up(self, error: StoreError) -> Awaitable[None]:
-        """Answer 503 in the application's place, and unwind the application with the error."""
+    def _give_up(self, error: FasterSessionError) -> Awaitable[None]:
+        """Answer 503, or 409, in the application's place, and unwind the application with the error."""
         self.failed(error)
         return self._unwind(error, self._replaced(error))
 
-    async def _unwind(self, error: StoreError, send: Send) -> None:
-        await send_unavailable(self.scope, send)
+    async def _unwind(self, error: FasterSessionError, send: Send) -> None:
+        await send_failure(self.scope, send, error)
         try:
             raise error
         finally:
             del error  # the traceback holds this frame: together they would be a cycle
 
     async def answered(self, error: BaseException) -> bool:
-        """Return whether a failure was answered by 503; do so if a verb's, which was awaited, has left no answer."""
-        while isinstance(error, BaseExceptionGroup) and error.split(StoreError)[1] is None:
+        """Return whether a failure was answered; do so if a verb's, which was awaited, has left no answer."""
+        while isinstance(error, BaseExceptionGroup) and error.split(ANSWERED)[1] is None:
             error = error.exceptions[0]  # what a task group makes of it
         if error is self.rare.failure and self.send is swallow:
             return True
-        if self.phase != NOT_STARTED or not isinstance(error, StoreError):
+        if self.phase != NOT_STARTED or not isinstance(error, ANSWERED):
             return False
-        await send_unavailable(self.scope, self._replaced(error))
+        await send_failure(self.scope, self._replaced(error), error)
         return True
 
-    def _replaced(self, error: StoreError) -> Send:
+    def _replaced(self, error: FasterSessionError) -> Send:
         """Swallow from here on what the application sends; return the way to the client."""
         self.replaced()
         send = self.out
         self.out = self.send = swallow
-        self.host.events.tell(RequestRefused(self.record_id, "no session was saved", str(error)))
+        if isinstance(error, StoreError):
+            self.host.events.tell(RequestRefused(self.record_id, "no session was saved", str(error)))
         return send
 
     async def _on_final(self, message: Message) -> None:

@@ -1,4 +1,4 @@
-"""What a client gets where the application's answer cannot be given: the 503s, and their nearest on a WebSocket.
+"""What a client gets where the application's answer cannot be given: 503, 409, and their nearest on a WebSocket.
 
 Rules of residence: whole answers of ours, and the ends of ``send`` for what is not to leave. No session.
 """
@@ -8,10 +8,13 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from ..errors import FasterSessionError, LoginRefused, StoreError
 from .messages import Message, Send
 
 ANSWERS_GO_ON = "daphne.server" in sys.modules  # alone of all servers it does not end an answer where its call ends
+ANSWERED = (StoreError, LoginRefused)  # what the client is told of, before the answer has begun
 RETRY_AFTER = b"5"  # seconds: about what a store needs to come back
+POLICY_VIOLATION = 1008  # of RFC 6455 (7.4.1), for what no other code says
 TRY_AGAIN_LATER = 1013  # the WebSocket close code registered for it
 INTERNAL_ERROR = 1011  # the one of RFC 6455 (7.4.1) for a server that met an unexpected condition
 
@@ -25,20 +28,33 @@ async def refuse_service(scope: Any, receive: Any, send: Send) -> None:
 
 async def send_unavailable(scope: Any, send: Send) -> None:
     """Send that answer; a WebSocket's connect has been received."""
+    body = b"Service Unavailable: sessions cannot be reached\n"
+    await send_whole(scope, send, 503, body, TRY_AGAIN_LATER, (b"retry-after", RETRY_AFTER))
+
+
+async def send_failure(scope: Any, send: Send, error: FasterSessionError) -> None:
+    """Answer what could not be done: 409 where a login was refused, else 503."""
+    if isinstance(error, LoginRefused):
+        await send_whole(scope, send, 409, b"Conflict: the login was refused\n", POLICY_VIOLATION)
+    else:
+        await send_unavailable(scope, send)
+
+
+async def send_whole(scope: Any, send: Send, status: int, body: bytes, code: int, *more: tuple[bytes, bytes]) -> None:
+    """Send an answer of ours; where a handshake cannot be denied so, close the WebSocket with a code."""
     kind = "http.response"
     if scope["type"] == "websocket":
         if "websocket.http.response" not in (scope.get("extensions") or {}):
-            await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": ""})
+            await send({"type": "websocket.close", "code": code, "reason": ""})
             return
         kind = "websocket.http.response"
-    body = b"Service Unavailable: sessions cannot be reached\n"
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", str(len(body)).encode()),
-        (b"retry-after", RETRY_AFTER),
+        *more,
         (b"cache-control", b"no-store"),
     ]
-    await send({"type": f"{kind}.start", "status": 503, "headers": headers})
+    await send({"type": f"{kind}.start", "status": status, "headers": headers})
     await send({"type": f"{kind}.body", "body": body})
 
 

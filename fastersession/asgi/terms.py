@@ -41,6 +41,7 @@ def terms_of(engine: Engine, keys: KeyRing, policy: CookiePolicy, scope_key: str
     before_token, after_token = policy.template()
     saves, events = engine.saves, engine.events
     return Terms(
+        directory=engine.directory,
         idle_timeout=engine.spans.idle,
         now=engine.calls.clock,
         save=saves.save_awaited,
@@ -48,6 +49,7 @@ def terms_of(engine: Engine, keys: KeyRing, policy: CookiePolicy, scope_key: str
         save_soon=saves.save_soon,
         exclusive=engine.turns.exclusive,
         let_go=engine.runs.let_go,
+        knows_users=engine.calls.knows_users,
         look_of=engine.values.look_of,
         runs=engine.runs,
         saves=saves,

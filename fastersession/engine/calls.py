@@ -17,6 +17,7 @@ from .tasks import on_asyncio
 
 T = TypeVar("T")
 
+USER_VERBS = ("login", "retire", "find", "revoke", "ended", "take")
 TICKS = 20  # in which a time limit is counted
 STORE_SECONDS = 2.0  # of one call, times the patience: a user waits no longer, and the stores' own bounds are below it
 OPEN_SECONDS = 10.0  # bound on opening and closing the store
@@ -89,6 +90,7 @@ class Calls:
         self.live: LiveStore | None = store.live
         self.verbs: Any = self.live or store
         self.clock: Callable[[], float] = store.clock
+        self.knows_users = all(hasattr(self.verbs, verb) for verb in USER_VERBS)
         self.call = self._call if self.live is None else self._call_live
         self._events = events
         self._limit = TimeLimit(STORE_SECONDS * patience)

@@ -20,6 +20,7 @@ from ..state import State
 from ..stores.base import Change, Record
 from .calls import Calls
 from .plan import Action
+from .spans import Spans
 from .values import Encoded, Values, Work
 
 CREATE_TRIES = 3  # a taken id is a broken random generator, not bad luck
@@ -32,21 +33,16 @@ LIVE = Status.LIVE
 
 
 class Actions:
-    """What can be done to a session's record.
+    """What can be done to a session's record."""
 
-    :param lifetime: seconds from creation to the absolute end of a session; infinity for none.
-    :param max_age: seconds from the issue of a cookie to the absolute end; infinity for none.
-    """
-
-    def __init__(self, calls: Calls, values: Values, events: EventLog, lifetime: float, max_age: float) -> None:
+    def __init__(self, calls: Calls, values: Values, events: EventLog, spans: Spans) -> None:
         self._call = calls.call
         self._verbs = calls.verbs
         self._values = values
         self._events = events
         self._is_live = calls.live is not None
         self._record_type: type[Record] = Record if calls.live is None else calls.live.record_type
-        self._lifetime = lifetime
-        self._max_age = max_age
+        self._spans = spans
 
     async def reload(self, session: Session, state: State, once: Encoded | None = None) -> None:
         """Take the store's state, and put the unsaved changes on top.
@@ -77,6 +73,7 @@ class Actions:
         dict.clear(session)
         dict.update(session, fresh)
         state.reloaded(record)
+        state.reloaded_beside_login(session, state.intents)
         if state.record_id is not record_id:
             state.disowned()
             for name, value in fresh.items():
@@ -93,7 +90,7 @@ class Actions:
         for _ in range(CREATE_TRIES):
             record_id, secret = state.ticket()
             attributes = self._values.to_create(record_id, work, (None, now, idle))
-            record = self._record_type(self._verifier(secret), now, idle, self._not_after(now, now), attributes)
+            record = self._record_type(self._verifier(secret), now, idle, self._spans.not_after(now, now), attributes)
             created = await self._call(self._verbs.create, record_id, record)
             if state.record_id is not record_id:  # invalidated while the store worked
                 state.wishes().doomed.append(record_id)
@@ -127,7 +124,8 @@ class Actions:
         _, secret = draw()
         new_verifier = self._verifier(secret)
         record = state.record  # read once: another thread may invalidate the session at any time
-        not_after = self._not_after(now if record is None else record.created_at, now)
+        created_at, own = (now, None) if record is None else (record.created_at, record.extra.identity)
+        not_after = self._spans.not_after(created_at, now, own)
         won = await self._call(self._verbs.regenerate, record_id, verifier, new_verifier, not_after, change)
         if state.record_id is not record_id:  # invalidated while the store worked
             return
@@ -213,10 +211,6 @@ class Actions:
     def _verifier(self, secret: bytes) -> bytes:
         """Return what the store keeps for a secret."""
         return secret if self._is_live else verifier_of(secret)
-
-    def _not_after(self, created_at: float, issued_at: float) -> float:
-        absolute, by_cookie = created_at + self._lifetime, issued_at + self._max_age
-        return absolute if absolute < by_cookie else by_cookie
 
 
 def _proves(verifier: bytes, record: Record) -> bool:

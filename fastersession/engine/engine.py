@@ -6,43 +6,44 @@ Rules of residence: composition only.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, NamedTuple
+from typing import Any
 
+from ..crypto.tags import UserTags
 from ..crypto.tokens import KeyRing
 from ..facts import Host
 from ..log import EventLog
 from ..stores.base import Store
 from .at_once import AtOnce
 from .calls import Calls
+from .directory import Directory
 from .exclusive import Turns
 from .line import Queue
 from .load import Loader
+from .logins import Logins, Policy
 from .packing import PackedValues, Packer
 from .patience import Patient
 from .running import Repeats, Running
 from .save import Saver
+from .spans import Spans
 from .values import LiveValues
-
-
-class Spans(NamedTuple):
-    """How long sessions live, in seconds; infinity for no end."""
-
-    idle: float  # since the last request
-    lifetime: float  # since creation
-    max_age: float  # since the cookie was issued
 
 
 class Engine:
     """The parts behind one middleware, from the store up. They are used directly; this only makes them."""
 
-    def __init__(self, store: Store, packer: Packer | None, spans: Spans, patience: float, events: EventLog) -> None:
+    def __init__(
+        self, store: Store, packer: Packer | None, spans: Spans, patience: float, events: EventLog, tags: UserTags,
+        policy: Policy,
+    ) -> None:  # fmt: skip
         tasks: set[asyncio.Task[Any]] = set()
         repeats = Repeats(tasks)
         self.events = events
         self.spans = spans
         self.calls = calls = Calls(store, events, patience)
         self.values: LiveValues | PackedValues = LiveValues() if packer is None else PackedValues(packer)
-        self.saver = Saver(calls, self.values, events, spans.lifetime, spans.max_age)
+        self.logins = Logins(calls, self.values, spans, tags, policy) if calls.knows_users else None
+        self.directory = Directory(calls, packer, tags)
+        self.saver = Saver(calls, self.values, events, spans, self.logins)
         self.at_once = None if calls.live is None else AtOnce(self.saver, tasks)
         self.saves = self.at_once or Patient(self.saver, tasks, patience)
         self.turns = Turns(calls, self.saves, Queue(), repeats)
@@ -50,4 +51,4 @@ class Engine:
 
     def loader(self, keys: KeyRing, host: Host) -> Loader:
         """Return what opens sessions for this host."""
-        return Loader(self.calls, keys, self.values, host, self.spans.lifetime, self.events)
+        return Loader(self.calls, keys, self.values, host, self.spans, self.events)

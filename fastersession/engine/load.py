@@ -32,6 +32,7 @@ from ..state import State
 from ..stores.base import AHEAD, Record
 from .calls import Calls
 from .packing import Unreadable
+from .spans import Spans
 from .tasks import run_now
 from .values import Values
 
@@ -41,19 +42,14 @@ SUPERSEDED_SECONDS = 60  # how long requests sent before a regeneration may stil
 
 
 class Loader:
-    """Opens the sessions of one middleware.
+    """Opens the sessions of one middleware."""
 
-    :param lifetime: seconds from creation to the absolute end of a session; infinity for none.
-    """
-
-    def __init__(
-        self, calls: Calls, keys: KeyRing, values: Values, host: Host, lifetime: float, events: EventLog
-    ) -> None:
+    def __init__(self, calls: Calls, keys: KeyRing, values: Values, host: Host, spans: Spans, events: EventLog) -> None:
         self.calls = calls
         self._keys = keys
         self._values = values
         self._host = host
-        self._lifetime = lifetime
+        self._spans = spans
         self._events = events
         self._verifier_of = verifier_of if calls.live is None else bytes
         self._load_live: Callable[[bytes], Record | None] = calls.verbs.load
@@ -163,7 +159,8 @@ class Loader:
                 now = calls.clock()
                 if record.accessed_at - now > AHEAD:
                     self._events.tell(ClockAhead())
-                ends = min(record.created_at + self._lifetime, record.accessed_at + record.idle_timeout)
+                absolute = self._spans.end_of(record.created_at, record.extra.identity)
+                ends = min(absolute, record.accessed_at + record.idle_timeout)
                 if now < ends or calls.live is not None:
                     found.append((ticket.record_id, record, base, Rare(encoded) if encoded else USUAL))
             elif record.regenerated_at is not None and calls.clock() - record.regenerated_at < SUPERSEDED_SECONDS:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ..codecs import Codec, JsonCodec
 from ..crypto.tokens import Sealer
 from ..errors import CodecError
-from ..facts import SCALARS, Identity, Looks, Rare
+from ..facts import EMPTY, SCALARS, USUAL, Identity, Looks, Rare
 from ..plainjson import look_of
 from ..state import State
 from ..stores.base import Record
@@ -127,7 +127,7 @@ class Packer:
             for name, data in encoded.items():  # all are authentic by now
                 decoded[name] = decode(name, data)
             record.created_at, record.idle_timeout = float(created_at), float(idle_timeout)
-            identity = Identity(user, *login) if login else None
+            identity = _identity(user, *login) if login else None
             if record.extra.identity is not identity:
                 record.extra = record.extra._replace(identity=identity)
         except Unreadable:
@@ -231,6 +231,13 @@ class PackedValues:
             sets[ABOUT] = self._packer.pack_about(record_id, about)
         return sets, tuple([f".{name}" for name in work.deletes]) if work.deletes else ()
 
+    def whole(self, content: Mapping[str, Any]) -> Work:
+        sets, _, faults = self._packer.delta(content, EMPTY, USUAL)
+        return Work(content, sets, (), faults)
+
+    def stored_name(self, name: str) -> str:
+        return f".{name}"
+
     def settle(self, state: State, work: Work) -> None:
         encoded = {**state.rare.encoded, **work.sets}
         for name in work.deletes:
@@ -242,6 +249,13 @@ def _context(codec: bytes, stored_name: str) -> bytes:
     """Return what a sealed value is bound to: the codec's name and the stored one, each after its length."""
     encoded = b"" if stored_name == ABOUT else stored_name.encode()
     return codec + len(encoded).to_bytes(4, "big") + encoded
+
+
+def _identity(user: str | None, *said: Any) -> Identity:
+    """Return what was said of a user. Raises whatever, if it is something else."""
+    authenticated_at, logged_in_at, label, max_age = said
+    times = [None if time is None else float(time) for time in (authenticated_at, logged_in_at, max_age)]
+    return Identity(user, times[0], times[1], label, times[2])
 
 
 def _no_look(value: object) -> None:

@@ -40,12 +40,13 @@ class Action(Enum):
     TOUCH = auto()
     DELETE = auto()
     REGENERATE = auto()
+    LOGIN = auto()
     DROP = auto()  # forget the changes, with an event
     REFUSE = auto()  # raise SessionNotEstablished: no cookie can leave any more
 
 
 # Bound once: looking up a member of an Enum class costs more than the decision.
-NOTHING, CREATE, UPDATE, TOUCH, DELETE, REGENERATE, DROP, REFUSE = Action
+NOTHING, CREATE, UPDATE, TOUCH, DELETE, REGENERATE, LOGIN, DROP, REFUSE = Action
 NEW, LIVE, FOREIGN = Status.NEW, Status.LIVE, Status.FOREIGN
 
 
@@ -55,7 +56,7 @@ class Situation(NamedTuple):
     ``empty`` and ``dirty`` (differs from what was loaded or saved last) speak of the content that this save point may
     store. ``started``: the headers have left. ``discard``: the request failed before it streamed anything, so its
     changes of attributes are not kept. ``due``: the last access should be recorded again. ``created``: this request
-    created the record.
+    created the record, or has logged in on it, so without a start nobody has its cookie.
     """
 
     status: Status
@@ -69,6 +70,7 @@ class Situation(NamedTuple):
     regenerate: bool = False
     due: bool = False
     created: bool = False
+    login: bool = False
 
 
 def situation(
@@ -76,14 +78,14 @@ def situation(
 ) -> Situation:
     """Return what a decision depends on, now."""
     record = state.record
-    created = record is not None and state.is_new
+    created = record is not None and (state.is_new or (state.secret is not None and state.rare.logged_in))
     due = not dirty and record is not None and touch_due(record, now)
-    wishes = (False, False, False)
+    wishes, login = (False, False, False), False
     if intents is not None:
         dirty = dirty or intents.idle_timeout is not None
-        wishes = intents.cleared, intents.establish, intents.regenerate
+        wishes, login = (intents.cleared, intents.establish, intents.regenerate), intents.login is not None
     started = state.phase != NOT_STARTED
-    fields = (state.status, at, empty, dirty, started, discard, *wishes, due, created)
+    fields = (state.status, at, empty, dirty, started, discard, *wishes, due, created, login)
     return _new_tuple(Situation, fields)
 
 
@@ -94,8 +96,10 @@ def touch_due(record: Record, now: float) -> bool:
 
 def plan(at: Situation) -> Action:
     """Decide one save point. Never answers CREATE unless the status is NEW: nothing revives a lost record."""
-    status, point, empty, dirty, started, discard, cleared, establish, regenerate, due, created = at
+    status, point, empty, dirty, started, discard, cleared, establish, regenerate, due, created, login = at
     keep = dirty and not discard
+    if login and not started and not discard and point in (Point.START, Point.NOW):
+        return LOGIN
     if status is LIVE:
         if (cleared and empty and not discard) or (created and point is Point.END and not started):
             return DELETE  # the latter: no start came, so nobody has its cookie

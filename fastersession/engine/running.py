@@ -18,6 +18,7 @@ from ..noting import keep_watch
 from ..session import Session, state_of
 from ..state import State
 from ..stores.base import Record
+from .directory import Directory
 from .patience import Saves, shielded
 from .plan import TOUCH_FRACTION, Point
 
@@ -119,6 +120,12 @@ class RequestManager(State):
     def get_session_id(self) -> str:
         """Return the session's public id, 32 hex digits."""
         return self.get_session().id
+
+    @property
+    def sessions(self) -> Directory:
+        """What lists and ends sessions by user. See ``Sessions``, whose methods it has."""
+        directory: Directory = self.host.directory
+        return directory
 
     def save_session(self) -> None:
         """Save the attributes as they are now. See ``Session.save``."""

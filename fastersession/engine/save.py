@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Coroutine, Mapping
 from typing import Any, NamedTuple
 
-from ..errors import AttributeNotSerializable, FasterSessionError, StoreError
+from ..errors import AttributeNotSerializable, FasterSessionError, LoginRefused, StoreError
 from ..events import TouchFailed
 from ..facts import FAILED, Intents, Status
 from ..log import EventLog
@@ -17,7 +17,9 @@ from ..session import Session
 from ..state import State
 from .calls import Calls
 from .carry_out import CARRY_OUT, Actions
+from .logins import Logins
 from .plan import Action, Point, plan, situation
+from .spans import Spans
 from .values import Encoded, Values, Work
 
 LIVE, NEW = Status.LIVE, Status.NEW
@@ -66,18 +68,18 @@ class Tries:
 class Saver:
     """Carries out save points.
 
-    :param lifetime: seconds from creation to the absolute end of a session; infinity for none.
-    :param max_age: seconds from the issue of a cookie to the absolute end; infinity for none.
+    :param logins: ``None`` if the store keeps no sessions by user.
     """
 
-    def __init__(self, calls: Calls, values: Values, events: EventLog, lifetime: float, max_age: float) -> None:
+    def __init__(self, calls: Calls, values: Values, events: EventLog, spans: Spans, logins: Logins | None) -> None:
         self.events = events
-        self.reload = (actions := Actions(calls, values, events, lifetime, max_age)).reload
+        self.reload = (actions := Actions(calls, values, events, spans)).reload
+        self._logins = logins
         self._actions = actions
         self._verbs = calls.verbs
         self._clock = calls.clock
         self._values = values
-        self._longest = min(lifetime, max_age)  # of a session whose cookie is issued only once
+        self._longest = min(spans.lifetime, spans.max_age)  # of a session whose cookie is issued only once
 
     # --- the start, on a live store ---
 
@@ -154,7 +156,10 @@ class Saver:
         return self._carry_out(action, state, work, None)
 
     async def _carry_out(self, action: Action, state: State, work: Work, intents: Intents | None) -> None:
-        if action is not Action.NOTHING:
+        if action is Action.LOGIN and intents is not None and intents.login is not None and self._logins is not None:
+            await self._logins.login(state, work, intents, intents.login, self._clock())
+            intents.login, intents.regenerate = None, False
+        elif action is not Action.NOTHING:
             await CARRY_OUT[action](self._actions, state, work, intents, self._clock())
         if work.faults:
             what = "; ".join(work.faults.values())
@@ -174,8 +179,14 @@ class Saver:
         except AttributeNotSerializable:
             is_done = True  # all but the attributes that it names
             raise
+        except LoginRefused:
+            if state.record_id is not record_id:  # it has cost the record
+                dict.clear(session)
+            raise
         finally:
             same_session = state.record_id is record_id
+            if intents.login is not None and same_session:
+                state.not_logged_in(session, intents)
             if not is_done:
                 state.put_back(intents, same_session=same_session)
             elif same_session:
@@ -195,6 +206,7 @@ class Saver:
         """Carry out what comes before any comparison: reload, and the deletions of ``invalidate()``."""
         if intents.reload:
             await self._actions.reload(session, state, None if tries is None else tries.encoded(state))
+            state.reloaded_beside_login(session, intents)
             if tries is not None:
                 tries.reloaded(state)
         await self._actions.delete_doomed(intents)

@@ -42,6 +42,12 @@ class Values(Protocol):
     def to_change(self, record_id: bytes, work: Work, about: About | None) -> tuple[Mapping[str, Any], tuple[str, ...]]:
         """Return what an update sets and deletes; ``about`` only if it has changed."""
 
+    def whole(self, content: Mapping[str, Any]) -> Work:
+        """Return the work of storing all of it where there is nothing yet."""
+
+    def stored_name(self, name: str) -> str:
+        """Return under which name the store has an attribute."""
+
     def settle(self, state: State, work: Work) -> None:
         """Note that this work is no change any more."""
 
@@ -72,6 +78,12 @@ class LiveValues:
 
     def to_change(self, record_id: bytes, work: Work, about: About | None) -> tuple[Mapping[str, Any], tuple[str, ...]]:
         return work.sets, work.deletes
+
+    def whole(self, content: Mapping[str, Any]) -> Work:
+        return Work(content, content)
+
+    def stored_name(self, name: str) -> str:
+        return name
 
     def settle(self, state: State, work: Work) -> None:
         state.settled(work.content, EMPTY)

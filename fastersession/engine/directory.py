@@ -1,0 +1,128 @@
+"""The sessions of users: listed, and ended.
+
+Rules of residence: what is asked of many sessions at once, outside of any. Nothing here returns what could log in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ..crypto.tags import UserTags
+from ..errors import ConfigError
+from ..facts import Identity
+from ..stores.base import Record
+from .calls import Calls
+from .packing import Packer, Unreadable
+
+ID_DIGITS = 32
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """A session as lists show it. Times are in UTC. ``id`` is ``session.id``: public, nobody can log in with it."""
+
+    id: str
+    user: str
+    label: str | None
+    created_at: datetime
+    last_accessed_at: datetime
+    expires_at: datetime | None  # if it is not used again; ``None`` for never
+    authenticated_at: datetime | None
+
+
+class Directory:
+    """Finds and ends the sessions of one middleware's users.
+
+    :param packer: ``None`` for a live store.
+    """
+
+    def __init__(self, calls: Calls, packer: Packer | None, tags: UserTags) -> None:
+        self._calls = calls
+        self._packer = packer
+        self._tags = tags
+
+    async def of(self, user: str) -> list[SessionInfo]:
+        """Return the live sessions of a user, the last used first, at most a thousand.
+
+        :raises StoreError: the store failed.
+        """
+        found = await self._call("find", self._tags.of(user))
+        shown = [(record_id, record, self._identity(record_id, record)) for record_id, record in found]
+        return [
+            _info(record_id, record, own) for record_id, record, own in shown if own is not None and own.user == user
+        ]
+
+    async def revoke(self, session_id: str, user: str | None = None) -> bool:
+        """End a session; return whether it was alive, and the user's if one is given.
+
+        :raises StoreError: the store failed.
+        """
+        record_id = _bytes(session_id)
+        if record_id is None:
+            return False
+        if user is not None:
+            record = await self._call("load", record_id)
+            own = None if record is None else self._identity(record_id, record)
+            if own is None or own.user != user:
+                return False
+        ended: bool = await self._call("delete", record_id, "revoked")
+        return ended
+
+    async def revoke_user(self, user: str, keep: str | None = None) -> int:
+        """End all sessions of a user but one; return how many that were.
+
+        :raises StoreError: the store failed: call it again, it goes on where it stopped.
+        """
+        at = self._calls.clock()
+        kept = None if keep is None else _bytes(keep)
+        return len(await self._call("revoke", self._tags.of(user), kept, at))
+
+    async def _call(self, verb: str, *arguments: Any) -> Any:
+        if not self._calls.knows_users:
+            raise ConfigError("the store keeps no sessions by user; it lacks the verbs of UserStore")
+        return await self._calls.call(getattr(self._calls.verbs, verb), *arguments)
+
+    def _identity(self, record_id: bytes, record: Record) -> Identity | None:
+        """Return whose a record is; ``None`` for what is not ours."""
+        if self._packer is not None:
+            try:
+                self._packer.unpack(record_id, record)
+            except Unreadable:
+                return None
+        own: Identity | None = record.extra.identity
+        return own
+
+
+def _info(record_id: bytes, record: Record, own: Identity) -> SessionInfo:
+    return SessionInfo(
+        id=record_id.hex(),
+        user=str(own.user),
+        label=own.label,
+        created_at=_time(record.created_at),
+        last_accessed_at=_time(record.accessed_at),
+        expires_at=_end(min(record.accessed_at + record.idle_timeout, record.not_after)),
+        authenticated_at=None if own.authenticated_at is None else _time(own.authenticated_at),
+    )
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _end(seconds: float) -> datetime | None:
+    try:
+        return _time(seconds)
+    except (OverflowError, ValueError):  # infinite, or beyond what a datetime holds
+        return None
+
+
+def _bytes(session_id: str) -> bytes | None:
+    """Return an id as stores have it; ``None`` for what is none, for ids come from clients, too."""
+    if not isinstance(session_id, str) or len(session_id) != ID_DIGITS:
+        return None
+    try:
+        return bytes.fromhex(session_id)
+    except ValueError:
+        return None

@@ -1,0 +1,196 @@
+"""A login, carried out: bound to a record, confirmed in the user's index, and only then its cookie may leave.
+
+Rules of residence: which record a login takes, and what the store's outcome means for the state. What a store does for
+it is the contract's (``stores.users``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ..crypto.tags import UserTags
+from ..crypto.tokens import draw, same, verifier_of
+from ..errors import LeaseLost, LoginRefused, StoreError, TooManySessions
+from ..facts import Identity, Intents, Status, Wanted
+from ..state import State
+from ..stores.base import Extra, Record
+from ..stores.users import Login, LoginOutcome, NotConfirmed, Outcome
+from .calls import Calls
+from .spans import Spans
+from .values import Values, Work
+
+REPLACED_SECONDS = 60.0  # for which the session of the user before is superseded, as after a regeneration
+REVOKED = "all sessions of this user were revoked since he has authenticated: authenticate anew"
+FULL = "this user has as many sessions as are allowed: end one of them first"
+
+
+class Policy(NamedTuple):
+    """What a middleware allows its users."""
+
+    limit: int | None = None  # of sessions of one user
+    evicts: bool = True  # at the limit the least recently used ends; else the login is refused
+    retention: float | None = None  # seconds for which an ended record is kept to be told of
+
+
+class Logins:
+    """The logins of one middleware."""
+
+    def __init__(self, calls: Calls, values: Values, spans: Spans, tags: UserTags, policy: Policy) -> None:
+        self._call = calls.call
+        self._verbs = calls.verbs
+        self._values = values
+        self._spans = spans
+        self._tags = tags
+        self._policy = policy
+        self._is_live = calls.live is not None
+        self._record_type: type[Record] = Record if calls.live is None else calls.live.record_type
+
+    async def login(self, state: State, work: Work, intents: Intents, wanted: Wanted, now: float) -> None:
+        """Carry out a login.
+
+        :raises LoginRefused: the user's sessions were revoked since; or ``TooManySessions``.
+        :raises StoreError: the store failed.
+        """
+        identity = _dated(wanted.identity, now)
+        proof = state.proof() if state.status is Status.LIVE else None
+        owner = state.owner()
+        if proof is not None and (owner is None or owner == identity.user):
+            outcome = await self._bind(state, work, intents, wanted, identity, proof, now)
+            if outcome is None or outcome.outcome is Outcome.DONE:
+                return
+            if outcome.outcome is not Outcome.ABSENT:
+                self._refuse(state, outcome)
+            await self._check_lease(state, proof)
+        await self._begin(state, work, intents, wanted, identity, proof, now)
+        if proof is not None and owner is not None and owner != identity.user:
+            await self._retire(state, *proof, now)
+
+    async def _retire(self, state: State, record_id: bytes, verifier: bytes, now: float) -> None:
+        """End the session of the user before. If that fails, the end of the request deletes it: the login stands."""
+        try:
+            await self._call(self._verbs.retire, record_id, verifier, now + REPLACED_SECONDS)
+        except StoreError:
+            state.wishes().doomed.append(record_id)
+
+    # --- on the record that is there ---
+
+    async def _bind(
+        self, state: State, work: Work, intents: Intents, wanted: Wanted, identity: Identity,
+        proof: tuple[bytes, bytes], now: float,
+    ) -> LoginOutcome | None:  # fmt: skip
+        """Make the request's record the user's; ``None`` if another thread has invalidated the session meanwhile."""
+        record_id, verifier = proof
+        record = state.record
+        if record is None:
+            return None
+        idle = self._spans.idle_of(intents.idle_timeout or record.idle_timeout, identity)
+        secret = wanted.ticket[1] if wanted.ticket is not None else draw()[1]
+        sets, deletes = self._values.to_change(record_id, work, (identity, record.created_at, idle))
+        bound = self._record(secret, now, idle, identity, sets)
+        bound.created_at = record.created_at
+        keep = None if wanted.keep is None else frozenset(map(self._values.stored_name, wanted.keep))
+        lease = state.rare.lease
+        login = self._login(bound, wanted, identity, now, keep, deletes)
+        if lease is not None:
+            login = login._replace(lease=lease.owner)
+        outcome = await self._ask(state, record_id, verifier, login)
+        if state.record_id is not record_id:
+            state.wishes().doomed.append(record_id)
+            return None
+        if outcome.outcome is Outcome.DONE:
+            self._values.settle(state, work)
+            kept = bound if wanted.keep is not None or not self._is_live else record
+            state.logged_in(record_id, kept, secret, is_new=state.is_new)
+        return outcome
+
+    async def _check_lease(self, state: State, proof: tuple[bytes, bytes]) -> None:
+        """Raise if it was the lease that the store missed."""
+        lease = state.rare.lease
+        if lease is not None and lease.owner is not None:
+            record = await self._call(self._verbs.load, proof[0])
+            if record is not None and same(record.verifier, proof[1]):
+                raise LeaseLost("the lease of session.exclusive() ended before this login: another request may hold it")
+
+    # --- on a new one ---
+
+    async def _begin(
+        self, state: State, work: Work, intents: Intents, wanted: Wanted, identity: Identity,
+        proof: tuple[bytes, bytes] | None, now: float,
+    ) -> None:  # fmt: skip
+        """Begin a session for the user: there was none, or it is another user's, or was regenerated meanwhile."""
+        before = state.record_id
+        record_id, secret = wanted.ticket if wanted.ticket is not None and proof is None else draw()
+        idle = self._spans.idle_of(intents.idle_timeout or self._spans.idle, identity)
+        whole = self._values.whole(work.content)
+        record = self._record(
+            secret, now, idle, identity, self._values.to_create(record_id, whole, (identity, now, idle))
+        )
+        outcome = await self._ask(state, record_id, None, self._login(record, wanted, identity, now, frozenset(), ()))
+        if state.record_id is not before:  # invalidated while the store worked
+            state.wishes().doomed.append(record_id)
+            return
+        if outcome.outcome is Outcome.ABSENT:
+            raise StoreError("a new record id was taken: the random generator is broken")
+        if outcome.outcome is not Outcome.DONE:
+            self._refuse(state, outcome)
+        self._values.settle(state, whole)
+        state.logged_in(record_id, record, secret, is_new=True)
+
+    # --- both ---
+
+    def _record(
+        self, secret: bytes, now: float, idle: float, identity: Identity, attributes: Mapping[str, Any]
+    ) -> Record:
+        not_after = self._spans.not_after(now, now, identity)
+        extra = Extra(self._tags.of(str(identity.user))[0], self._policy.retention, identity)
+        return self._record_type(
+            secret if self._is_live else verifier_of(secret), now, idle, not_after, attributes, extra
+        )
+
+    def _login(
+        self, record: Record, wanted: Wanted, identity: Identity, now: float, keep: frozenset[str] | None,
+        deletes: tuple[str, ...],
+    ) -> Login:  # fmt: skip
+        return Login(
+            record=record,
+            tags=self._tags.of(str(identity.user)),
+            authenticated_at=now if identity.authenticated_at is None else identity.authenticated_at,
+            strictly=wanted.identity.authenticated_at is not None,
+            until=self._spans.end_of(now, identity),
+            keep=keep,
+            deletes=deletes,
+            limit=self._policy.limit,
+            evicts=self._policy.evicts,
+        )
+
+    async def _ask(self, state: State, record_id: bytes, verifier: bytes | None, login: Login) -> LoginOutcome:
+        try:
+            outcome: LoginOutcome = await self._call(self._verbs.login, record_id, verifier, login)
+        except StoreError as error:
+            if _is_unconfirmed(error):
+                state.wishes().doomed.append(record_id)
+            raise
+        return outcome
+
+    def _refuse(self, state: State, outcome: LoginOutcome) -> None:
+        if outcome.record_is_gone:
+            state.forgotten()
+        if outcome.outcome is Outcome.FULL:
+            raise TooManySessions(FULL)
+        raise LoginRefused(REVOKED)
+
+
+def _dated(identity: Identity, now: float) -> Identity:
+    """Return an identity with its times; one in the future counts as now."""
+    at = now if identity.authenticated_at is None else min(identity.authenticated_at, now)
+    return identity._replace(authenticated_at=at, logged_in_at=now)
+
+
+def _is_unconfirmed(error: BaseException) -> bool:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, NotConfirmed):
+            return True
+        cause = cause.__cause__
+    return False

@@ -1,0 +1,256 @@
+"""Whose a session is: what the application calls, and what its state makes of it.
+
+Rules of residence: a part of ``Session`` and a part of ``State``. No store, no cookie, no ASGI. The design is that of
+Django's and Flask-Login's ``login``; OWASP ASVS 5.0, chapter 7, asks for what it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigError, LoginRefused, SessionNotEstablished
+from .facts import Identity, Intents, Rare, Status, Wanted
+
+if TYPE_CHECKING:
+    from .pending import Pending
+    from .stores.base import Record
+
+LABEL_CHARACTERS = 256
+OLDEST = (
+    30 * 86400.0
+)  # seconds: what was authenticated before cannot be compared with a mark, which is kept for 31 days
+
+
+class OfUser:
+    """A part of ``State``: whose the session is, and the transitions of a login.
+
+    A login that is asked for shows at once: the attributes are those that it leaves, ``base`` is what of them the store
+    has. If it is not carried out, all is as it was before (``not_logged_in``).
+    """
+
+    __slots__ = ()
+
+    def identity(self: Any) -> Identity | None:
+        """Return whose the session is: as was asked for, or as the record says."""
+        intents, record = self.intents, self.record  # read once: another thread may take them at any time
+        if intents is not None and intents.login is not None:
+            asked: Identity = intents.login.identity
+            return asked
+        return None if record is None else record.extra.identity
+
+    def owner(self: Any) -> str | None:
+        """Return the user whose the record is, ``None`` if it is nobody's."""
+        record = self.record
+        own = None if record is None or self.status is not Status.LIVE else record.extra.identity
+        return None if own is None else own.user
+
+    def logging_in(self: Any, session: dict[str, Any], wanted: Wanted) -> None:
+        """Ask for a login. The last one asked for counts, and what was before the first."""
+        intents = self.wishes()
+        before = intents.login
+        if before is not None:
+            wanted = wanted._replace(attributes=before.attributes, base=before.base, encoded=before.encoded)
+        if self.status is Status.NEW:
+            wanted = wanted._replace(ticket=self.ticket())
+        intents.login = wanted
+        self.kept(session, wanted)
+
+    def kept(self: Any, session: dict[str, Any], wanted: Wanted) -> None:
+        """Take what the login does not keep from the session, and from what the store is known to have."""
+        if wanted.keep is None:
+            return
+        for name in [name for name in dict.keys(session) if name not in wanted.keep]:
+            dict.pop(session, name, None)
+        for name in wanted.keep & wanted.attributes.keys():
+            dict.setdefault(session, name, wanted.attributes[name])
+        self._settle_kept(wanted.keep)
+
+    def reloaded_beside_login(self: Any, session: dict[str, Any], intents: Intents | None) -> None:
+        """Take from what was loaded anew what a login that is asked for does not keep."""
+        wanted = None if intents is None else intents.login
+        if intents is None or wanted is None or wanted.keep is None:
+            return
+        base = self.base
+        going = {n: v for n, v in base.items() if n not in wanted.keep and dict.get(session, n) is v}
+        before = {**wanted.attributes, **going}
+        intents.login = wanted._replace(attributes=before, base=base, encoded=self.rare.encoded)
+        for name in going:
+            dict.pop(session, name, None)
+        self._settle_kept(wanted.keep)
+
+    def _settle_kept(self: Any, keep: frozenset[str]) -> None:
+        encoded = {name: data for name, data in self.rare.encoded.items() if name in keep}
+        self.settled({name: value for name, value in self.base.items() if name in keep}, encoded)
+        self.accessed = True
+
+    def logged_in(self: Any, record_id: bytes, record: Record, secret: bytes, *, is_new: bool) -> None:
+        """Note that the store has the login; the secret leaves with the start."""
+        state: Any = self  # or the type checker takes what is written here for declarations
+        state.record_id, state.record, state.verifier = record_id, record, record.verifier
+        state.status, state.secret, state.is_new = Status.LIVE, secret, is_new
+        rare: Rare = state.rarely()
+        rare.logged_in, rare.loss = True, None
+        if is_new:
+            rare.lease = None
+        state.hold()
+
+    def not_logged_in(self: Any, session: dict[str, Any], intents: Intents) -> None:
+        """Note that a login is not carried out, and will not be: the session is as it was before."""
+        wanted, intents.login = intents.login, None
+        if wanted is None or wanted.keep is None:
+            return
+        for name, value in wanted.attributes.items():
+            dict.setdefault(session, name, value)
+        self.settled(wanted.base, wanted.encoded)
+        self.accessed = True
+
+
+class Account:
+    """A part of ``Session``: the login."""
+
+    __slots__ = ()
+
+    @property
+    def user(self: Any) -> str | None:
+        """Who is logged in, as given to ``login()``; ``None`` for a guest."""
+        own = self._own()
+        return None if own is None else own.user
+
+    @property
+    def label(self: Any) -> str | None:
+        """What the application has called this session at the login, say the device."""
+        own = self._own()
+        return None if own is None else own.label
+
+    @property
+    def authenticated_at(self: Any) -> datetime | None:
+        """When the user has proved who he is, in UTC; ``None`` for a guest."""
+        own = self._own()
+        if own is None or own.user is None:
+            return None
+        return datetime.fromtimestamp(
+            self._state.host.now() if own.authenticated_at is None else own.authenticated_at, UTC
+        )
+
+    def is_fresh(self: Any, within: float | timedelta) -> bool:
+        """Return whether the user has authenticated within so many seconds: before what must not be done by a thief.
+
+        (RFC 9470, ``max_age``; OWASP ASVS 5.0, 7.5.) A guest's session is never fresh.
+        """
+        seconds = within.total_seconds() if isinstance(within, timedelta) else within
+        at = self.authenticated_at
+        return at is not None and self._state.host.now() - at.timestamp() <= seconds
+
+    def login(
+        self: Any,
+        user: str,
+        keep: Iterable[str] = (),
+        label: str | None = None,
+        authenticated_at: float | datetime | None = None,
+        max_age: float | timedelta | None = None,
+    ) -> Pending:
+        """Log a user in: a new secret and cookie, and of the attributes only those in ``keep`` stay.
+
+        A guest's session keeps its id; that of another user ends, and a new one begins; where the same user is logged
+        in already, all attributes stay. What requests that loaded the session before write is dropped, with a warning;
+        those of the same user may finish. The absolute lifetime counts from here. (OWASP ASVS 5.0, 7.2.4.)
+
+        Carried out with the start of the response, and not at all if its status is 500 or above. Awaited, it is carried
+        out at once, and stands.
+
+        :param user: compared byte by byte, not empty.
+        :param keep: names of attributes that stay.
+        :param label: the application's own words for this session, at most 256 characters.
+        :param authenticated_at: when the credentials were checked, as seconds since the epoch or an aware
+            ``datetime``: taken before the check of a password, or the ``auth_time`` of an ID token. A login is refused
+            if all sessions of the user were revoked since. Not given: now.
+        :param max_age: see the attribute of this name.
+        :raises LoginRefused: (awaited) all sessions of the user were revoked since he has authenticated. Only marked,
+            it replaces the answer by a 409.
+        :raises TooManySessions: (awaited) the user has as many sessions as are allowed.
+        :raises StoreError: (awaited) the store failed; the session is as it was before.
+        :raises HeadersSent: the headers have left.
+        :raises SessionNotEstablished: a WebSocket from a foreign origin cannot have a session.
+        :raises ConfigError: the store does not keep sessions by user.
+        """
+        state = self._state
+        identity = Identity(_name(user), _time(authenticated_at), None, _label(label), _age(max_age))
+        names = _names(keep)
+        if not state.host.knows_users:
+            raise ConfigError("login(): the store keeps no sessions by user; it lacks the verbs of UserStore")
+        if identity.authenticated_at is not None and identity.authenticated_at < state.host.now() - OLDEST:
+            raise LoginRefused("authenticated_at is more than 30 days ago: authenticate anew")
+        if state.status is Status.FOREIGN:
+            raise SessionNotEstablished(state.refusal_of_writes())
+        self._before_headers("login()")
+        state.renewed()
+        if state.status is Status.GONE:
+            state.forgotten()
+        same_user = state.owner() == identity.user
+        before = dict(dict.items(self)), state.base, state.rare.encoded
+        state.logging_in(self, Wanted(identity, None if same_user else names, *before))
+        pending: Pending = self._saving()
+        return pending
+
+    def logout(self: Any) -> Pending:
+        """Log out: what ``invalidate()`` does."""
+        pending: Pending = self.invalidate()
+        return pending
+
+    def _own(self: Any) -> Identity | None:
+        self._state.accessed = True
+        own: Identity | None = self._state.identity()
+        return own
+
+
+def _name(user: object) -> str:
+    if not isinstance(user, str):
+        raise TypeError(f"login(): user must be a str, not {type(user).__name__}")
+    if not user:
+        raise ValueError("login(): user must not be empty")
+    user.encode()  # what is no text is nobody's name: UnicodeEncodeError is a ValueError
+    return user
+
+
+def _names(keep: Iterable[str]) -> frozenset[str]:
+    if isinstance(keep, str):
+        raise TypeError("login(): keep must be names of attributes, not one str: write keep=('cart',)")
+    names = frozenset(keep)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError("login(): keep must be names of attributes")
+    return names
+
+
+def _time(at: object) -> float | None:
+    if isinstance(at, datetime):
+        if at.tzinfo is None:
+            raise ValueError("login(): authenticated_at must be aware of its time zone: datetime.now(UTC)")
+        return at.timestamp()
+    if at is None:
+        return None
+    if isinstance(at, bool) or not isinstance(at, int | float) or not 0 <= at < 1e12:
+        raise ValueError("login(): authenticated_at must be seconds since the epoch, or an aware datetime")
+    return float(at)
+
+
+def _label(label: object) -> str | None:
+    if label is None:
+        return None
+    if not isinstance(label, str):
+        raise TypeError(f"login(): label must be a str, not {type(label).__name__}")
+    if len(label) > LABEL_CHARACTERS:
+        raise ValueError(f"login(): label must have at most {LABEL_CHARACTERS} characters")
+    label.encode()
+    return label
+
+
+def _age(max_age: object) -> float | None:
+    if isinstance(max_age, timedelta):
+        max_age = max_age.total_seconds()
+    if max_age is None:
+        return None
+    if isinstance(max_age, bool) or not isinstance(max_age, int | float) or not 0 <= max_age < 10**10:
+        raise ValueError("max_age: must be seconds or a timedelta, 0 or more (0: as long as the browser is open)")
+    return float(int(max_age))

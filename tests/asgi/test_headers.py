@@ -8,8 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fastersession.asgi.headers import foreign_origin, has_content_length, with_cookie, with_vary
-from fastersession.config import normal_origin
+from fastersession.asgi.headers import foreign_origin, has_content_length, normal_origin, with_cookie, with_vary
 
 NAMES = st.sampled_from([b"vary", b"Vary", b"cache-control", b"Cache-Control", b"set-cookie", b"x", b"content-length"])
 VALUES = st.one_of(

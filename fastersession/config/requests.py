@@ -1,0 +1,65 @@
+"""Which requests get no session, and which origins count as one's own.
+
+Rules of residence: what tells requests apart, by path, header or origin.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..asgi.headers import normal_origin
+from .faults import Collector
+
+HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.1
+
+
+class Requests(Collector):
+    """Checks what names requests."""
+
+    def skip_headers(self, given: object) -> tuple[tuple[bytes, bytes | None], ...]:
+        """Accept a dict or list of dicts with ``header_name`` and ``header_value``; ``"*"`` becomes ``None``."""
+        entries = [] if given is None else [given] if isinstance(given, Mapping) else given
+        if not isinstance(entries, list | tuple) or not all(map(_is_skip_entry, entries)):
+            form = '{"header_name": "...", "header_value": "..."}'
+            self.add(f"skip_session_header: must be a dict {form} with an RFC 9110 field name, or a list of them")
+            return ()
+        return tuple(
+            (entry["header_name"].lower().encode(),
+             None if entry["header_value"] == "*" else entry["header_value"].encode("latin-1"))
+            for entry in entries
+        )  # fmt: skip
+
+    def exclude(self, given: object) -> tuple[frozenset[str], tuple[str, ...]]:
+        """Accept paths, and prefixes that end in ``*``; return (paths, prefixes)."""
+        listed = isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping)
+        paths: list[Any] = list(given) if listed else [given]  # type: ignore[call-overload]
+        if not all(isinstance(path, str) and path.startswith("/") and "*" not in path[:-1] for path in paths):
+            self.add("exclude: must be a sequence of paths that start with '/', '*' standing only at the end")
+            return frozenset(), ()
+        return (
+            frozenset(path for path in paths if not path.endswith("*")),
+            tuple(path[:-1] for path in paths if path.endswith("*")),
+        )
+
+    def origins(self, given: object) -> frozenset[tuple[str, str]]:
+        """Accept exact origins, ``scheme://host[:port]``."""
+        origins = list(given) if isinstance(given, Iterable) and not isinstance(given, str | bytes) else [given]
+        normal = [normal_origin(origin) if isinstance(origin, str) else None for origin in origins]
+        if None in normal:
+            self.add("allowed_origins: must be a sequence of exact origins like 'https://app.example.org'")
+        return frozenset(origin for origin in normal if origin is not None)
+
+
+def _is_skip_entry(entry: Any) -> bool:
+    if not isinstance(entry, Mapping) or set(entry) != {"header_name", "header_value"}:
+        return False
+    name, value = entry["header_name"], entry["header_value"]
+    return (
+        isinstance(name, str)
+        and HEADER_NAME.fullmatch(name) is not None
+        and isinstance(value, str)
+        and value.isprintable()
+        and value.isascii()
+    )

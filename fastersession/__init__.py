@@ -21,15 +21,23 @@ from .errors import (
     StoreError,
     TooManySessions,
 )
+from .listeners import (
+    DestroyedEvent,
+    IdChangedEvent,
+    LoginEvent,
+    SessionEvent,
+    SessionListener,
+    SuspiciousEvent,
+)
 from .middleware import FasterSessionMiddleware
 from .session import Session
 from .sessions import SessionInfo, Sessions
 from .stores.memory import MemoryStore
 
 __all__ = [
-    "AttributeNotSerializable", "Codec", "CodecError", "ConfigError", "ExclusiveTimeout", "FasterSessionError",
-    "FasterSessionMiddleware", "FasterSessionWarning", "HeadersSent", "InsecureCookieWarning",
-    "InsecureSecretKeyWarning", "JsonCodec", "LeaseLost", "LifetimeWarning", "LoginRefused", "MemoryStore",
-    "MsgspecCodec", "PickleCodec", "Session", "SessionInfo", "SessionNotEstablished", "Sessions", "StoreError",
-    "TooManySessions",
+    "AttributeNotSerializable", "Codec", "CodecError", "ConfigError", "DestroyedEvent", "ExclusiveTimeout",
+    "FasterSessionError", "FasterSessionMiddleware", "FasterSessionWarning", "HeadersSent", "IdChangedEvent",
+    "InsecureCookieWarning", "InsecureSecretKeyWarning", "JsonCodec", "LeaseLost", "LifetimeWarning", "LoginEvent",
+    "LoginRefused", "MemoryStore", "MsgspecCodec", "PickleCodec", "Session", "SessionEvent", "SessionInfo",
+    "SessionListener", "SessionNotEstablished", "Sessions", "StoreError", "SuspiciousEvent", "TooManySessions",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ attribute. Who hears them is elsewhere: see ``log``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from logging import DEBUG, ERROR, INFO, WARNING
 from typing import ClassVar, dataclass_transform
 
@@ -33,6 +33,10 @@ class Event(_Told):
     hostile: ClassVar[bool] = False  # anybody on the network can cause it: a few a minute are told
 
     record_id: bytes | None = None  # of the session, if there is one
+
+    def said(self) -> str:
+        """Return the text."""
+        return self.text % asdict(self)
 
 
 class _Once(Event, level=WARNING):
@@ -239,3 +243,28 @@ class SessionReplaced(_Once, name="session.replaced"):
     )
     what: str = ""
     outcome: str = ""
+
+
+# --- listeners ---
+
+
+class ListenerFailed(Event, name="listener.failed", level=ERROR):
+    """A listener has raised, or did not finish in time."""
+
+    text = "%(listener)s.%(method)s has failed: %(error)s"
+    listener: str = ""
+    method: str = ""
+    error: str = ""
+
+
+class ListenersOverrun(_Once, name="listener.overrun", level=ERROR):
+    """Listeners are slower than what they are told of."""
+
+    text = "more than a thousand events wait for the listeners: what happens meanwhile is not told to them"
+
+
+class SweepFailed(Event, name="listener.sweep_failed", level=WARNING):
+    """The store could not be asked for ended sessions."""
+
+    text = "listeners are not told of ended sessions until the store can be asked again: %(error)s"
+    error: str = ""

@@ -25,17 +25,24 @@ class EventLog:
         self._logger = logger
         self._clock = clock
         self._told: set[str] = set()  # of what is told once
+        self._listener: Callable[[Event], None] | None = None
         self._minute: float | None
         self._minute, self._count = None, 0  # how much hostile networks have caused in that minute
 
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """Give events to a function, too, within the same limits. Whether anybody logs them does not matter to it."""
+        self._listener = listener
+
     def tell(self, event: Event) -> None:
         """Tell one event. Safe in any thread, as logging is."""
-        if event.hostile and not (self._logger.isEnabledFor(logging.DEBUG) and self._is_heard()):
+        if event.hostile and not ((self._listener or self._logger.isEnabledFor(logging.DEBUG)) and self._is_heard()):
             return
         if event.once:
             if event.name in self._told:
                 return
             self._told.add(event.name)
+        if self._listener is not None:
+            self._listener(event)
         session_id = None if event.record_id is None else event.record_id.hex()
         extra = {"event": event.name, "session_id": session_id}
         self._logger.log(event.level, event.text, asdict(event), extra=extra)

@@ -25,7 +25,7 @@ from .asgi.replaced import vacated
 from .asgi.socket import OpenSocket
 from .asgi.terms import terms_of
 from .codecs import Codec, JsonCodec
-from .config import IDLE_TIMEOUT, LIFETIME, STORE_TIMEOUT, Faults, Hidden, default_cookie_name
+from .config import IDLE_TIMEOUT, LIFETIME, RETENTION, STORE_TIMEOUT, Faults, Hidden, default_cookie_name
 from .crypto.tags import UserTags
 from .crypto.tokens import TOKEN_CHARS, KeyRing, Sealer
 from .engine.engine import Engine
@@ -34,6 +34,7 @@ from .engine.packing import Packer
 from .engine.spans import Spans
 from .errors import ConfigError, StoreError
 from .events import ForeignOrigin, RequestRefused, TakenFromEnvironment
+from .listeners import SessionListener
 from .log import EventLog
 from .session import Session, give_state
 from .stores.base import Store
@@ -76,6 +77,11 @@ class FasterSessionMiddleware:
     :param seal: encrypt and authenticate what such a store gets.
     :param store_timeout: seconds or ``timedelta`` that one call of a store outside the process may take; a save after
         the headers may take 2.5 times that, retries included.
+    :param listeners: are told of sessions: instances of :class:`SessionListener`. Needs asyncio.
+    :param max_sessions_per_user: how many sessions a user may be logged in with; ``None`` for any number.
+    :param on_max_sessions: what happens at a login beyond that: ``"evict"`` ends his least recently used session,
+        ``"deny"`` refuses the login (``TooManySessions``).
+    :param retention: seconds or ``timedelta`` for which an ended session is kept until ``destroyed`` was told.
     :param logger: gets the events, as records with ``event`` and ``session_id``.
     :raises ConfigError: arguments that cannot work, all named in one text.
 
@@ -107,6 +113,10 @@ class FasterSessionMiddleware:
         codec: Codec | None = None,
         seal: bool = True,
         store_timeout: float | timedelta = STORE_TIMEOUT,
+        listeners: Iterable[SessionListener] = (),
+        max_sessions_per_user: int | None = None,
+        on_max_sessions: str = "evict",
+        retention: float | timedelta = RETENTION,
     ) -> None:
         faults = Faults()
         keys = faults.secret_keys(secret_key)
@@ -128,6 +138,10 @@ class FasterSessionMiddleware:
         del store  # it may be a URL with a password
         faults.codec(codec, seal)
         patience = faults.store_timeout(store_timeout) / STORE_TIMEOUT
+        told = faults.listeners(listeners)
+        limit, evicts = faults.limit(max_sessions_per_user, on_max_sessions)
+        allowed = Policy(limit, evicts, faults.retention(retention, told))
+        faults.can(given, told, limit)
         faults.settle()
         for argument, variable in faults.taken:
             events.tell(TakenFromEnvironment(argument=argument, variable=variable))
@@ -137,7 +151,7 @@ class FasterSessionMiddleware:
         packer = Packer(codec or JsonCodec(), sealer) if kept.live is None else None
         spans = Spans(idle, float("inf") if life is None else life, max_age or float("inf"))
         tags = UserTags(keys, policy.name)
-        self._engine = engine = Engine(kept, packer, spans, patience, events, tags, Policy())
+        self._engine = engine = Engine(kept, packer, spans, patience, events, tags, allowed, told)
         ring = KeyRing(keys, policy.name)
         self._terms = terms_of(engine, ring, policy, scope_key, session_object)
         self._loader = engine.loader(ring, self._terms)
@@ -145,7 +159,7 @@ class FasterSessionMiddleware:
         self._find = CookieFinder(policy.name, TOKEN_CHARS).find
         self.scope_key, self.session_cookie, self.path = scope_key, policy.name, path
         self.exclusion = exclusion if any(exclusion) else None
-        self._plain = kept.live is not None and self.exclusion is None
+        self._plain = kept.live is not None and self.exclusion is None and engine.listening is None
         self.applied: Applied = ((policy.name, scope_key),)
         self._refuse_twin(app)
 
@@ -236,6 +250,8 @@ class FasterSessionMiddleware:
         if kind != "websocket" and kind != "http":
             await self._pass(scope, receive, send)
             return None
+        if self._engine.listening is not None:
+            self._engine.listening.start()
         show, name = None, self.scope_key
         if name in scope:
             vacated(scope, name)
@@ -275,6 +291,8 @@ class FasterSessionMiddleware:
             await self.app(scope, receive, send)
             return
         self._refuse_overlap(applied := scope.get(APPLIED, ()))
+        if self._engine.listening is not None:
+            self._engine.listening.start()
         run = Lifespan(self._engine.calls, self._engine.runs, self._terms.events, receive, send).run
         await run(self.app, {**scope, APPLIED: (*applied, *self.applied)})
 

@@ -13,11 +13,11 @@ from ..errors import ConfigError, FasterSessionError, StoreError
 from ..events import StoreNotClosed
 from ..log import EventLog
 from ..stores.base import LiveStore, Store
+from ..stores.users import USER_VERBS
 from .tasks import on_asyncio
 
 T = TypeVar("T")
 
-USER_VERBS = ("login", "retire", "find", "revoke", "ended", "take")
 TICKS = 20  # in which a time limit is counted
 STORE_SECONDS = 2.0  # of one call, times the patience: a user waits no longer, and the stores' own bounds are below it
 OPEN_SECONDS = 10.0  # bound on opening and closing the store
@@ -92,6 +92,7 @@ class Calls:
         self.clock: Callable[[], float] = store.clock
         self.knows_users = all(hasattr(self.verbs, verb) for verb in USER_VERBS)
         self.call = self._call if self.live is None else self._call_live
+        self.on_end: list[Callable[[bytes, str], None]] = []  # are told of what this process ends, and why
         self._events = events
         self._limit = TimeLimit(STORE_SECONDS * patience)
         self._opening: asyncio.Task[None] | None = None
@@ -122,6 +123,11 @@ class Calls:
             raise
         except Exception as error:
             raise StoreError(f"the store failed: {type(error).__name__}") from error
+
+    def ended(self, record_id: bytes, reason: str) -> None:
+        """Tell that this process has ended a session. A live store tells it itself, to whoever watches it."""
+        for told in self.on_end if self.live is None else ():
+            told(record_id, reason)
 
     def check_loop(self) -> None:
         """Refuse what is no event loop of asyncio.

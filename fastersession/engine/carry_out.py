@@ -17,8 +17,9 @@ from ..facts import LEFT_WITHOUT_COOKIE, Intents, Loss, Status
 from ..log import EventLog
 from ..session import Session
 from ..state import State
-from ..stores.base import Change, Record
+from ..stores.base import Change, Extra, Record
 from .calls import Calls
+from .listening import Listening
 from .plan import Action
 from .spans import Spans
 from .values import Encoded, Values, Work
@@ -35,8 +36,13 @@ LIVE = Status.LIVE
 class Actions:
     """What can be done to a session's record."""
 
-    def __init__(self, calls: Calls, values: Values, events: EventLog, spans: Spans) -> None:
+    def __init__(
+        self, calls: Calls, values: Values, events: EventLog, spans: Spans, extra: Extra, listening: Listening | None
+    ) -> None:
         self._call = calls.call
+        self._ended = calls.ended
+        self._extra = extra
+        self._listening = listening
         self._verbs = calls.verbs
         self._values = values
         self._events = events
@@ -82,15 +88,19 @@ class Actions:
 
     async def delete_doomed(self, intents: Intents) -> None:
         while intents.doomed:
-            await self._call(self._verbs.delete, intents.doomed[-1])
-            intents.doomed.pop()
+            record_id = intents.doomed[-1]
+            await self._call(self._verbs.delete, record_id)
+            self._ended(record_id, "invalidated")
+            intents.doomed.remove(record_id)
 
     async def create(self, state: State, work: Work, intents: Intents | None, now: float) -> None:
         idle = state.idle_seconds() if intents is None or intents.idle_timeout is None else intents.idle_timeout
         for _ in range(CREATE_TRIES):
             record_id, secret = state.ticket()
             attributes = self._values.to_create(record_id, work, (None, now, idle))
-            record = self._record_type(self._verifier(secret), now, idle, self._spans.not_after(now, now), attributes)
+            record = self._record_type(
+                self._verifier(secret), now, idle, self._spans.not_after(now, now), attributes, self._extra
+            )
             created = await self._call(self._verbs.create, record_id, record)
             if state.record_id is not record_id:  # invalidated while the store worked
                 state.wishes().doomed.append(record_id)
@@ -101,6 +111,8 @@ class Actions:
                 if intents is not None:
                     intents.regenerate = False  # the secret is new anyway
                 state.hold()
+                if self._listening is not None:
+                    self._listening.created(record_id)
                 return
             state.taken()
         raise StoreError(f"{CREATE_TRIES} new record ids in a row were taken: the random generator is broken")

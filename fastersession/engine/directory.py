@@ -68,6 +68,8 @@ class Directory:
             if own is None or own.user != user:
                 return False
         ended: bool = await self._call("delete", record_id, "revoked")
+        if ended:
+            self._calls.ended(record_id, "revoked")
         return ended
 
     async def revoke_user(self, user: str, keep: str | None = None) -> int:
@@ -77,7 +79,10 @@ class Directory:
         """
         at = self._calls.clock()
         kept = None if keep is None else _bytes(keep)
-        return len(await self._call("revoke", self._tags.of(user), kept, at))
+        ended = await self._call("revoke", self._tags.of(user), kept, at)
+        for record_id in ended:
+            self._calls.ended(record_id, "revoked")
+        return len(ended)
 
     async def _call(self, verb: str, *arguments: Any) -> Any:
         if not self._calls.knows_users:

@@ -11,18 +11,21 @@ from typing import Any
 from ..crypto.tags import UserTags
 from ..crypto.tokens import KeyRing
 from ..facts import Host
+from ..listeners import SessionListener
 from ..log import EventLog
-from ..stores.base import Store
+from ..stores.base import NOTHING_MORE, Extra, Store
 from .at_once import AtOnce
 from .calls import Calls
 from .directory import Directory
 from .exclusive import Turns
 from .line import Queue
+from .listening import Listening
 from .load import Loader
 from .logins import Logins, Policy
 from .packing import PackedValues, Packer
 from .patience import Patient
-from .running import Repeats, Running
+from .repeats import Repeats
+from .running import Running
 from .save import Saver
 from .spans import Spans
 from .values import LiveValues
@@ -33,7 +36,7 @@ class Engine:
 
     def __init__(
         self, store: Store, packer: Packer | None, spans: Spans, patience: float, events: EventLog, tags: UserTags,
-        policy: Policy,
+        policy: Policy, listeners: tuple[SessionListener, ...],
     ) -> None:  # fmt: skip
         tasks: set[asyncio.Task[Any]] = set()
         repeats = Repeats(tasks)
@@ -41,14 +44,21 @@ class Engine:
         self.spans = spans
         self.calls = calls = Calls(store, events, patience)
         self.values: LiveValues | PackedValues = LiveValues() if packer is None else PackedValues(packer)
-        self.logins = Logins(calls, self.values, spans, tags, policy) if calls.knows_users else None
+        self.listening = Listening(listeners, calls, packer, events, repeats, tasks) if listeners else None
+        logins = Logins(calls, self.values, spans, tags, policy, self.listening) if calls.knows_users else None
         self.directory = Directory(calls, packer, tags)
-        self.saver = Saver(calls, self.values, events, spans, self.logins)
+        self.saver = Saver(calls, self.values, events, spans, logins, _extra(policy), self.listening)
         self.at_once = None if calls.live is None else AtOnce(self.saver, tasks)
         self.saves = self.at_once or Patient(self.saver, tasks, patience)
         self.turns = Turns(calls, self.saves, Queue(), repeats)
         self.runs = Running(self.saves, repeats, live=calls.live is not None)
+        self.runs.sweeper = self.listening
 
     def loader(self, keys: KeyRing, host: Host) -> Loader:
         """Return what opens sessions for this host."""
         return Loader(self.calls, keys, self.values, host, self.spans, self.events)
+
+
+def _extra(policy: Policy) -> Extra:
+    """Return what a new record says besides."""
+    return NOTHING_MORE if policy.retention is None else Extra(retention=policy.retention)

@@ -23,7 +23,7 @@ from .calls import Calls
 from .line import Line, Queue
 from .patience import Saves, shielded
 from .plan import Point
-from .running import Repeat, Repeats
+from .repeats import Repeat, Repeats
 from .tasks import on_asyncio, run_now
 
 LEASE_SECONDS = 10.0  # how long a crash holds up the next turn; renewed at a third of it

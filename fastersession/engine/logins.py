@@ -17,6 +17,7 @@ from ..state import State
 from ..stores.base import Extra, Record
 from ..stores.users import Login, LoginOutcome, NotConfirmed, Outcome
 from .calls import Calls
+from .listening import Listening
 from .spans import Spans
 from .values import Values, Work
 
@@ -36,13 +37,17 @@ class Policy(NamedTuple):
 class Logins:
     """The logins of one middleware."""
 
-    def __init__(self, calls: Calls, values: Values, spans: Spans, tags: UserTags, policy: Policy) -> None:
+    def __init__(
+        self, calls: Calls, values: Values, spans: Spans, tags: UserTags, policy: Policy, listening: Listening | None
+    ) -> None:
         self._call = calls.call
+        self._ended = calls.ended
         self._verbs = calls.verbs
         self._values = values
         self._spans = spans
         self._tags = tags
         self._policy = policy
+        self._listening = listening
         self._is_live = calls.live is not None
         self._record_type: type[Record] = Record if calls.live is None else calls.live.record_type
 
@@ -70,6 +75,7 @@ class Logins:
         """End the session of the user before. If that fails, the end of the request deletes it: the login stands."""
         try:
             await self._call(self._verbs.retire, record_id, verifier, now + REPLACED_SECONDS)
+            self._ended(record_id, "replaced")
         except StoreError:
             state.wishes().doomed.append(record_id)
 
@@ -102,6 +108,7 @@ class Logins:
             self._values.settle(state, work)
             kept = bound if wanted.keep is not None or not self._is_live else record
             state.logged_in(record_id, kept, secret, is_new=state.is_new)
+            self._tell(record_id, identity, None, is_new=False)
         return outcome
 
     async def _check_lease(self, state: State, proof: tuple[bytes, bytes]) -> None:
@@ -136,6 +143,7 @@ class Logins:
             self._refuse(state, outcome)
         self._values.settle(state, whole)
         state.logged_in(record_id, record, secret, is_new=True)
+        self._tell(record_id, identity, None if proof is None else proof[0], is_new=True)
 
     # --- both ---
 
@@ -171,7 +179,16 @@ class Logins:
             if _is_unconfirmed(error):
                 state.wishes().doomed.append(record_id)
             raise
+        for evicted in outcome.evicted:
+            self._ended(evicted, "evicted")
         return outcome
+
+    def _tell(self, record_id: bytes, identity: Identity, old_id: bytes | None, *, is_new: bool) -> None:
+        listening = self._listening
+        if listening is not None:
+            if is_new:
+                listening.created(record_id, identity.user)
+            listening.logged_in(record_id, identity.user, identity.label, old_id)
 
     def _refuse(self, state: State, outcome: LoginOutcome) -> None:
         if outcome.record_is_gone:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Coroutine
 from sys import getrefcount
-from typing import Any, Protocol
+from typing import Any
 
 from ..errors import FasterSessionError
 from ..facts import ENDED, FAILED, STARTED
@@ -21,6 +20,7 @@ from ..stores.base import Record
 from .directory import Directory
 from .patience import Saves, shielded
 from .plan import TOUCH_FRACTION, Point
+from .repeats import Repeated, Repeats
 
 DRAIN_SECONDS = 10.0  # bound on the drain at shutdown
 # To a session when its request ends: in the middleware's frame, in the exchange, in our scope and in the one that was
@@ -28,73 +28,6 @@ DRAIN_SECONDS = 10.0  # bound on the drain at shutdown
 OWN_REFERENCES = 5
 NOTHING_HANDED: set[object] = set()
 LATE_BYTES = 64 * 1024  # of a value that is encoded when a session is let go: that may be in a garbage collection
-
-
-class Repeated(Protocol):
-    """What ``Repeats`` calls again and again."""
-
-    def pause(self) -> float:
-        """Return the seconds until the next call."""
-
-    def again(self) -> Coroutine[Any, Any, Any]:
-        """Return the work."""
-
-
-@dataclass(eq=False, slots=True)
-class Repeat:
-    """Two functions that are repeated."""
-
-    pause: Callable[[], float]
-    again: Callable[[], Coroutine[Any, Any, Any]]
-
-
-class Repeats:
-    """Calls work again and again, in tasks of the running loop, with one timer for all: most are over before.
-
-    :param tasks: where the tasks stand while they run.
-    """
-
-    __slots__ = ("_all", "_due", "_loop", "_tasks", "_timer")
-
-    def __init__(self, tasks: set[asyncio.Task[Any]]) -> None:
-        self._tasks = tasks
-        self._all: dict[Repeated, float] = {}  # and the loop's time when it is due
-        self._due = 0.0  # when the timer is: uvloop returns one without when() for a time that has come
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    def add(self, repeated: Repeated, seconds: float) -> None:
-        """Call this after so many seconds, and then after each of its pauses, until it is removed."""
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            self._loop, self._timer = loop, None
-            self._all.clear()  # of a loop that is gone
-        self._all[repeated] = due = loop.time() + seconds
-        if self._timer is None or due < self._due:
-            self._set(loop, due)
-
-    def remove(self, repeated: Repeated) -> None:
-        """Call this no more; nothing where it is not called."""
-        self._all.pop(repeated, None)
-
-    def _set(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._due = due
-        self._timer = loop.call_at(due, self._fire, loop, due)
-
-    def _fire(self, loop: asyncio.AbstractEventLoop, time: float) -> None:
-        if self._loop is not loop:
-            return
-        self._timer = None
-        time = max(time, loop.time())  # all that a busy loop is late with: one a turn would never catch up
-        for repeated in [repeated for repeated, due in self._all.items() if due <= time]:
-            task = loop.create_task(repeated.again())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            self._all[repeated] = loop.time() + repeated.pause()
-        if self._all:
-            self._set(loop, min(self._all.values()))
 
 
 class RequestManager(State):
@@ -196,6 +129,7 @@ class Running:
         self.saves = saves
         self._watched: dict[int, weakref.ref[Session]] = {}  # of ended requests; sessions have no hash
         self._draining: asyncio.Task[None] | None = None
+        self.sweeper: Repeated | None = None  # looks for ended sessions until the shutdown
 
     async def flush_now(self, request: RequestManager) -> FasterSessionError | None:
         """Save what a running request has, and return the error, which the request's end raises, too."""
@@ -234,6 +168,8 @@ class Running:
 
     async def drain(self) -> None:
         """Save what streams still hold, and wait for the saves in flight, for at most ``DRAIN_SECONDS``."""
+        if self.sweeper is not None:
+            self.repeats.remove(self.sweeper)
         streaming = [request for request in self.requests if request.phase in (STARTED, FAILED)]
         if self.live:
             for request in streaming:

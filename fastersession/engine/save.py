@@ -15,8 +15,10 @@ from ..facts import FAILED, Intents, Status
 from ..log import EventLog
 from ..session import Session
 from ..state import State
+from ..stores.base import Extra
 from .calls import Calls
 from .carry_out import CARRY_OUT, Actions
+from .listening import Listening
 from .logins import Logins
 from .plan import Action, Point, plan, situation
 from .spans import Spans
@@ -69,12 +71,18 @@ class Saver:
     """Carries out save points.
 
     :param logins: ``None`` if the store keeps no sessions by user.
+    :param extra: what new records say besides.
     """
 
-    def __init__(self, calls: Calls, values: Values, events: EventLog, spans: Spans, logins: Logins | None) -> None:
+    def __init__(
+        self, calls: Calls, values: Values, events: EventLog, spans: Spans, logins: Logins | None, extra: Extra,
+        listening: Listening | None,
+    ) -> None:  # fmt: skip
         self.events = events
-        self.reload = (actions := Actions(calls, values, events, spans)).reload
+        self.reload = (actions := Actions(calls, values, events, spans, extra, listening)).reload
         self._logins = logins
+        self._extra = extra
+        self._listening = listening
         self._actions = actions
         self._verbs = calls.verbs
         self._clock = calls.clock
@@ -109,11 +117,15 @@ class Saver:
 
     def _create_now(self, state: State, content: dict[str, Any], now: float) -> bool:
         record_id, secret = state.ticket()
-        record = self._verbs.record_type(secret, now, state.host.idle_timeout, now + self._longest, content)
+        record = self._verbs.record_type(
+            secret, now, state.host.idle_timeout, now + self._longest, content, self._extra
+        )
         if not self._verbs.create(record_id, record):  # taken: the slow way mints another
             return False
         state.created(record_id, record)
         state.hold()
+        if self._listening is not None:
+            self._listening.created(record_id)
         return True
 
     # --- any save point ---

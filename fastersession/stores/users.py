@@ -23,8 +23,12 @@ from .base import LiveStore, Record, Store
 ABOUT = "!"  # the attribute that says whose a record is; it stays at a login, and is all that ``find`` reads
 FOUND = 1000  # sessions of one user that are listed, the last used
 MARK_SECONDS = 31 * 86400  # for which a mark is kept: a login whose ``authenticated_at`` is older is refused elsewhere
-CLAIMED = 100  # ended records that one ``due`` claims
+CLAIMED = 10  # ended records that one ``due`` claims: as many as are told of at once, or a claim could run out
 CLAIM_SECONDS = 60.0  # after which a claim that was not settled is another's
+
+
+USER_VERBS = ("login", "retire", "find", "revoke", "ended", "take")
+END_VERBS = ("due", "settle")
 
 
 class Login(NamedTuple):

@@ -38,6 +38,7 @@ FLOOR_OF = {
     "": "public",
     "attributes": "session",
     "facts": "session",
+    "listeners": "session",
     "log": "events",
     "noting": "session",
     "pending": "session",
@@ -77,7 +78,7 @@ RESERVED: dict[str, set[str]] = {
     "hashlib": {"crypto", "stores.redis.scripts", "stores.sql.statements"},
     "hmac": {"crypto"},
     "secrets": {"crypto", "engine.exclusive"},
-    "random": {"engine.exclusive"},
+    "random": {"engine.exclusive", "engine.listening"},
     "uuid": {"tagged"},
     "pickle": {"codecs"},
     "marshal": {"plainjson"},
@@ -321,7 +322,8 @@ def test_the_public_names_are_exactly_these() -> None:
     raised = {name for name, value in vars(errors).items() if isinstance(value, type)}
     assert raised <= public
     codecs = {"Codec", "JsonCodec", "MsgspecCodec", "PickleCodec"}
-    own = {"FasterSessionMiddleware", "MemoryStore", "Session", "SessionInfo", "Sessions"}
+    own = {"FasterSessionMiddleware", "MemoryStore", "Session", "SessionInfo", "SessionListener", "Sessions"}
+    own |= {"DestroyedEvent", "IdChangedEvent", "LoginEvent", "SessionEvent", "SuspiciousEvent"}
     assert own | codecs == public - raised
 
 

@@ -297,23 +297,56 @@ async def test_login_and_logout(load: Load) -> None:
     app = load("login.py").app
     browser, other, stranger = Browser(app), Browser(app), Browser(app)
     assert (await browser.post("/login", data=LOGIN | {"password": "guessed"})).status == 401
+    for path in ("/devices", "/who"):
+        assert (await browser.get(path)).status == (401 if path == "/devices" else 200)
     for each in (browser, other, stranger):
         async with session_of(each) as session:
-            session["seen"] = True
+            session["cart"], session["seen"] = ["tea"], True
     planted = browser.tab()
     for each in (browser, other):
         await each.post("/login", data=LOGIN)
         assert (await each.get("/who")).json() == "ada"
     await stranger.post("/login", data=LOGIN | {"name": "bob"})
     assert await contents(planted) == {}
-    assert (await contents(browser))["seen"] is True
+    assert await contents(browser) == {"cart": ["tea"]}
+    devices = [device["id"] for device in (await browser.get("/devices")).json()]
+    assert len(devices) == 2
+    (bobs,) = [device["id"] for device in (await stranger.get("/devices")).json()]
+    assert (await browser.post("/logout-device", data={"device": bobs})).json() is False
     tab = browser.tab()
     await browser.post("/logout")
     assert (await tab.get("/who")).json() is None
     assert (await other.get("/who")).json() == "ada"
     await browser.post("/login", data=LOGIN)
-    await other.post("/logout-everywhere")
+    mine = [device["id"] for device in (await browser.get("/devices")).json() if device["id"] not in devices]
+    assert (await other.post("/logout-device", data={"device": mine[0]})).json() is True
+    assert [(await each.get("/who")).json() for each in (browser, other)] == [None, "ada"]
+    await browser.post("/login", data=LOGIN)
+    assert (await other.post("/logout-everywhere")).json() == 2
     assert [(await each.get("/who")).json() for each in (browser, other, stranger)] == [None, None, "bob"]
+
+
+@in_loop
+async def test_what_listeners_hear_and_jobs_end(load: Load, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both examples share a store: a job revokes, and the listener of a worker hears of it."""
+
+    async def login(scope: Any, receive: Any, send: Any) -> None:
+        scope["session"]["chat"] = "hello"
+        scope["session"].login("ada", keep=("chat",), label="phone")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    app = load("listening.py").app_with_listeners(login)
+    browser = Browser(app)
+    await browser.get("/")
+    assert await load("revoking.py").revoke_all("ada") == 1
+    said = ""
+    async with asyncio.timeout(20):
+        while "has ended" not in said:
+            await asyncio.sleep(0.01)
+            said += capsys.readouterr().out
+    assert "ada is there, on phone" in said
+    assert "has ended: revoked {'chat': 'hello'}" in said
 
 
 @in_loop

@@ -20,7 +20,10 @@ from ..stores.base import LiveStore, Record
 from ..stores.memory import MemoryStore
 
 FAULTS = ("raise", "hang", "lose", "slow")
-VERBS = ("open", "close", "load", "create", "update", "touch", "delete", "regenerate", "lock", "unlock", "purge")
+VERBS = (
+    "open", "close", "load", "create", "update", "touch", "delete", "regenerate", "lock", "unlock", "purge", "login",
+    "retire", "find", "revoke", "ended", "take", "due", "settle",
+)  # fmt: skip
 
 
 class InjectedError(ConnectionError):
@@ -62,7 +65,8 @@ class FaultyStore:
     """
 
     live: LiveStore | None = None
-    open, close, load, create, update, touch, delete, regenerate, lock, unlock, purge = map(_verb, VERBS)
+    open, close, load, create, update, touch, delete, regenerate, lock, unlock, purge = map(_verb, VERBS[:11])
+    login, retire, find, revoke, ended, take, due, settle = map(_verb, VERBS[11:])
 
     def __init__(self, inner: Any = None, calls: list[str] | None = None, **options: Any) -> None:
         self.inner: Any = MemoryStore(**options) if inner is None else inner

@@ -154,7 +154,8 @@ class Account:
         """Log a user in: a new secret and cookie, and of the attributes only those in ``keep`` stay.
 
         A guest's session keeps its id; that of another user ends, and a new one begins; where the same user is logged
-        in already, all attributes stay. What requests that loaded the session before write is dropped, with a warning;
+        in already, all attributes stay, and label and max_age if they are not given. What requests that loaded the
+        session before write is dropped, with a warning;
         those of the same user may finish. The absolute lifetime counts from here. (OWASP ASVS 5.0, 7.2.4.)
 
         Carried out with the start of the response, and not at all if its status is 500 or above. Awaited, it is carried
@@ -189,6 +190,12 @@ class Account:
         if state.status is Status.GONE:
             state.forgotten()
         same_user = state.owner() == identity.user
+        if same_user:
+            own = state.record.extra.identity
+            identity = identity._replace(
+                label=own.label if label is None else identity.label,
+                max_age=own.max_age if max_age is None else identity.max_age,
+            )
         before = dict(dict.items(self)), state.base, state.rare.encoded
         state.logging_in(self, Wanted(identity, None if same_user else names, *before))
         pending: Pending = self._saving()

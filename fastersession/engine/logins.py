@@ -90,26 +90,56 @@ class Logins:
         record = state.record
         if record is None:
             return None
-        idle = self._spans.idle_of(intents.idle_timeout or record.idle_timeout, identity)
         secret = wanted.ticket[1] if wanted.ticket is not None else draw()[1]
-        sets, deletes = self._values.to_change(record_id, work, (identity, record.created_at, idle))
-        bound = self._record(secret, now, idle, identity, sets)
-        bound.created_at = record.created_at
-        keep = None if wanted.keep is None else frozenset(map(self._values.stored_name, wanted.keep))
-        lease = state.rare.lease
-        login = self._login(bound, wanted, identity, now, keep, deletes)
-        if lease is not None:
-            login = login._replace(lease=lease.owner)
+        login = self._on_record(state, record, record_id, work, intents, wanted, identity, secret, now)
         outcome = await self._ask(state, record_id, verifier, login)
         if state.record_id is not record_id:
             state.wishes().doomed.append(record_id)
             return None
         if outcome.outcome is Outcome.DONE:
             self._values.settle(state, work)
-            kept = bound if wanted.keep is not None or not self._is_live else record
+            kept = login.record if wanted.keep is not None or not self._is_live else record
             state.logged_in(record_id, kept, secret, is_new=state.is_new)
             self._tell(record_id, identity, None, is_new=False)
         return outcome
+
+    def _on_record(
+        self, state: State, record: Record, record_id: bytes, work: Work, intents: Intents, wanted: Wanted,
+        identity: Identity, secret: bytes, now: float,
+    ) -> Login:  # fmt: skip
+        """Return what the store is asked for: this record is to become the user's."""
+        idle = self._spans.idle_of(intents.idle_timeout or record.idle_timeout, identity)
+        sets, deletes = self._values.to_change(record_id, work, (identity, record.created_at, idle))
+        bound = self._record(secret, now, idle, identity, sets)
+        bound.created_at = record.created_at
+        bound.not_after = self._spans.not_after(record.created_at, now, identity)
+        keep = None if wanted.keep is None else frozenset(map(self._values.stored_name, wanted.keep))
+        login, lease = self._login(bound, wanted, identity, now, keep, deletes), state.rare.lease
+        return login if lease is None else login._replace(lease=lease.owner)
+
+    # --- a user's session whose tag is of another key than the first ---
+
+    def is_stale(self, state: State) -> bool:
+        """Return whether the index names the session's user by a key that is not the first any more."""
+        record, owner = state.record, state.owner()
+        return record is not None and owner is not None and record.extra.tag != self._tags.of(owner)[0]
+
+    async def renew(self, state: State, work: Work, intents: Intents, now: float) -> bool:
+        """Regenerate such a session, or it would be in no list once its key is dropped. ``False`` if it cannot be."""
+        record, proof = state.record, state.proof()
+        own = None if record is None else record.extra.identity
+        if record is None or proof is None or own is None:
+            return False
+        secret, nothing = draw()[1], Wanted(own, None, {}, {}, {})
+        login = self._on_record(state, record, proof[0], work, intents, nothing, own, secret, now)
+        outcome = await self._ask(state, *proof, login._replace(strictly=False, limit=None))
+        if state.record_id is not proof[0] or outcome.outcome is not Outcome.DONE:
+            return False
+        self._values.settle(state, work)
+        state.regenerated(secret, login.record.verifier)
+        if not self._is_live:
+            record.extra = login.record.extra
+        return True
 
     async def _check_lease(self, state: State, proof: tuple[bytes, bytes]) -> None:
         """Raise if it was the lease that the store missed."""

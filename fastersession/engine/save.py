@@ -171,11 +171,17 @@ class Saver:
         if action is Action.LOGIN and intents is not None and intents.login is not None and self._logins is not None:
             await self._logins.login(state, work, intents, intents.login, self._clock())
             intents.login, intents.regenerate = None, False
+        elif action is Action.REGENERATE and intents is not None and self._is_stale(state):
+            if self._logins is not None and not await self._logins.renew(state, work, intents, self._clock()):
+                await self._actions.update(state, work, intents, self._clock())
         elif action is not Action.NOTHING:
             await CARRY_OUT[action](self._actions, state, work, intents, self._clock())
         if work.faults:
             what = "; ".join(work.faults.values())
             raise AttributeNotSerializable(f"session attributes that cannot come back as they were: {what}")
+
+    def _is_stale(self, state: State) -> bool:
+        return self._logins is not None and self._logins.is_stale(state)
 
     async def _commit_intents(
         self, session: Session, state: State, at: Point, discard: bool, tries: Tries | None

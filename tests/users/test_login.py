@@ -6,9 +6,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from accounts import USERS, said, site
+from accounts import ROUTES, USERS, said, site
 from driver import Browser, in_loop
-from routes import Call, events, record_id, secret_of, tab
+from routes import Call, events, record_id, secret_of, serve, tab
 from store_subject import Factory
 
 from fastersession import HeadersSent, LoginRefused
@@ -351,3 +351,34 @@ async def test_an_authentication_of_long_ago_is_refused(factory: Factory) -> Non
 
     async with site(factory, {"/old": old}) as (app, _):
         assert (await Browser(app).get("/old")).status == 200
+
+
+@in_loop
+async def test_a_regeneration_brings_a_session_under_the_first_key(factory: Factory) -> None:
+    """While keys are swapped: once the old key is dropped, a list and a revocation still find the session.
+
+    Unsealed, for what is sealed under a key goes with it.
+    """
+    seal = False
+    old, new = "the key of before, which goes in a moment or two", "the key that comes, and stays for a while"
+
+    async def again(call: Call) -> None:
+        call.session["b"] = 2
+        call.session.regenerate_id()
+        await call.reply()
+
+    async with site(factory, secret_key=old, seal=seal) as (app, subject):
+        browser = Browser(app)
+        await browser.get("/in?user=ada&label=phone")
+        first = record_id(browser)
+        browser.app = serve({**ROUTES, "/again": again}, store=subject.store, secret_key=[new, old], seal=seal)
+        at = (await said(browser))["at"]
+        subject.clock.advance(5)
+        assert len((await browser.get("/again")).cookies) == 1
+        assert record_id(browser) == first
+        browser.app = serve(ROUTES, store=subject.store, secret_key=new, seal=seal)
+        found = await said(browser)
+        assert (found["user"], found["label"], found["at"]) == ("ada", "phone", at)
+        assert found["has"] == {"after": "ada", "b": 2}
+        await Browser(browser.app).get("/everyone")
+        assert (await said(browser))["user"] is None

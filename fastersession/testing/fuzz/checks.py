@@ -86,6 +86,8 @@ def cookies(request: ClientRequest, name: str) -> Iterator[Violation]:
 
 def ended_sessions(request: ClientRequest) -> Iterator[Violation]:
     """No session that has ended comes back, and a cookie that is not genuine leads to no session."""
+    if request.call.user is not None and (request.had_ended or not request.genuine):
+        yield "nobody is logged in", f"{request.call.user!r} is"
     if request.call.before and (request.had_ended or not request.genuine):
         why = "the session of this cookie has ended" if request.had_ended else "no cookie of the request is genuine"
         yield f"an empty session: {why}", short(request.call.before)
@@ -94,7 +96,7 @@ def ended_sessions(request: ClientRequest) -> Iterator[Violation]:
 def leaks(request: ClientRequest, others: Iterable[Client]) -> Iterator[Violation]:
     """Nothing that only one browser knows reaches another, neither in its session nor in an answer to it."""
     out = b"\n".join(part for message in request.answer.messages for part in _bytes(message))
-    within = repr((request.call.before, request.call.after))
+    within = repr((request.call.user, request.call.before, request.call.after))
     for other in others:
         for word in other.secrets():
             what = "the cookie" if word != other.canary else f"{word!r}"

@@ -36,6 +36,7 @@ class Driver:
     :param cookie: the name of the session cookie.
     :param clock: is advanced by ``Wait``, which does nothing if it is ``None``.
     :param extra: goes into each scope.
+    :param sessions: a ``Sessions``, by which they are revoked; ``None``: that step does nothing.
     :param patience: seconds that a browser waits for the next message before it leaves.
     """
 
@@ -49,7 +50,9 @@ class Driver:
         patience: float = 1.0,
         state: dict[str, Any] | None = None,
         extra: dict[str, Any] | None = None,
+        sessions: Any = None,
     ) -> None:
+        self.sessions = sessions
         self.cookie, self.clock, self.idle_timeout, self.patience = cookie, clock, idle_timeout, patience
         mark = next(MARKS)
         self.clients = {

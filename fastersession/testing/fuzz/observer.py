@@ -31,6 +31,7 @@ class Call:
         self.view = view
         self.reached = False
         self.session: Any = None
+        self.user: str | None = None  # who is logged in, at the request's begin
         self.before: dict[str, Any] | None = None
         self.after: dict[str, Any] | None = None
         self.sent: list[Message] = []
@@ -72,6 +73,7 @@ class Observer:
 
         session = call.session = scope.get(self.scope_key)
         call.reached, call.before = True, content(session)
+        call.user = getattr(session, "user", None)
         try:
             if call.view is None:
                 await self.app(scope, receive, recording)

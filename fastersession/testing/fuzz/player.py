@@ -21,8 +21,10 @@ from .scenario import (  # fmt: skip
     OddScope,
     Open,
     ReadOn,
+    Regenerate,
     Replay,
     Respond,
+    Revoke,
     Step,
     Target,
     Visit,
@@ -30,7 +32,7 @@ from .scenario import (  # fmt: skip
     Write,
     WrongCookies,
 )
-from .views import login, logout, probe, respond, write
+from .views import login, logout, probe, regenerate, respond, write
 
 MOST_TABS = 3
 
@@ -74,7 +76,11 @@ class Player(Driver):
                 data = {**step.data, "canary": client.canary}
                 await self._run_view(client, f"writes {data!r} into its session", functools.partial(write, data))
             case Login():
-                await self._run_view(client, "has regenerate_id() called", login, if_live=True)
+                await self._run_view(client, "logs in", functools.partial(login, client.canary))
+            case Regenerate():
+                await self._run_view(client, "has regenerate_id() called", regenerate, if_live=True)
+            case Revoke():
+                await self._revoke(client)
             case Logout():
                 await self._run_view(client, "has its session ended", logout, if_live=True)
             case Wait():
@@ -172,6 +178,23 @@ class Player(Driver):
         await self.end(request)
         if view is logout and request.call.before and client.value(self.cookie) == request.carried:
             self.fail("the cookie of the ended session is removed", "the browser still has it")
+
+    async def _revoke(self, client: Client) -> None:
+        """End the user's sessions, of which this browser has one at most that was not replaced."""
+        value, seen = client.value(self.cookie), self.begin(client, None, view=probe)
+        await self.stop(seen)
+        if self.sessions is None or value is None or seen.call.user != client.canary:
+            return
+        ended = await self.sessions.revoke_user(client.canary)
+        self.report.append(f"all sessions of browser {client.name}'s user are revoked: {ended}")
+        for request in client.tabs:
+            request.unsure = True
+        client.end(value)
+        violation = await self.revived(client, value)
+        if not ended:
+            self.fail("the session that the user is logged in with is ended", "none was")
+        if violation is not None:
+            self.fail(*violation)
 
     async def _wait(self, step: Wait) -> None:
         if self.clock is None:

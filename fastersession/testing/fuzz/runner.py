@@ -15,7 +15,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Flaky, HypothesisWarning
 
-from ... import FasterSessionMiddleware, MemoryStore
+from ... import FasterSessionMiddleware, MemoryStore, Sessions
 from ..browser.connection import Connection
 from ..browser.jar import Jar
 from ..browser.sessions import middleware_of
@@ -43,8 +43,8 @@ def check_app(
 ) -> None:
     """Run scenarios of browsers against an ASGI application within the middleware; raise the shortest that fails.
 
-    A scenario has two browsers. They open tabs, log in and out, reload, leave streams, send old and wrong cookies and
-    odd scopes, and let time pass. Every request is checked:
+    A scenario has two browsers. They open tabs, log in and out, are logged out everywhere, reload, leave streams, send
+    old and wrong cookies and odd scopes, and let time pass. Every request is checked:
 
     - no exception comes out that the application did not raise;
     - the application's messages arrive as it sent them;
@@ -77,6 +77,10 @@ def check_app(
     def within(store: Any) -> FasterSessionMiddleware:
         return FasterSessionMiddleware(observed(), **{**options, "store": store})
 
+    def sessions_of(store: Any) -> Sessions:
+        kept = {key: options[key] for key in ("secret_key", "codec", "seal") if key in options}
+        return Sessions(store, **kept, session_cookie=name)
+
     name = session_cookie or within(MemoryStore()).session_cookie
 
     async def play(scenario: Sequence[Any], state: dict[str, Any]) -> None:
@@ -90,6 +94,7 @@ def check_app(
             patience=patience,
             state=state,
             extra=extra,
+            sessions=None if wrap is not None else sessions_of(store),
         )
         try:
             await player.play(scenario)

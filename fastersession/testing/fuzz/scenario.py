@@ -114,7 +114,17 @@ class Write(Step):
 
 @dataclass(frozen=True)
 class Login(Step):
+    """Call ``login()`` with a user of the browser's own."""
+
+
+@dataclass(frozen=True)
+class Regenerate(Step):
     """Call ``regenerate_id()``."""
+
+
+@dataclass(frozen=True)
+class Revoke(Step):
+    """End all sessions of the browser's user, from outside of any request."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +172,8 @@ def clients(
         st.builds(Leave, who, tab, st.sampled_from(WAYS)),
         st.builds(Login, who),
         st.builds(Logout, who),
+        st.builds(Regenerate, who),
+        st.builds(Revoke, who),
         st.builds(Replay, who, st.integers(0, 5), target),
         st.builds(Wait, who, st.sampled_from((0.5, 1.1))),
         st.builds(WrongCookies, who, wrong, target),
@@ -178,11 +190,20 @@ def fixed_scenarios(targets: Sequence[Target]) -> Iterator[Sequence[Step]]:
     yield from ([Visit(a, one)] for one in targets)
     yield [written, Wait(a, 1.1)]
     yield [written, Logout(a)]
+    yield [written, Login(a), Revoke(a)]
     for one in targets:
         visit, opened = Visit(a, one), Open(a, one)
         yield [visit, Login(a), Replay(a, 0, one)]
         yield [visit, Logout(a), Replay(a, 0, one)]
-        for disturbance in (Logout(a), Login(a), written, *(Leave(a, 0, way) for way in WAYS)):
+        yield [Login(a), visit, Revoke(a), Replay(a, 0, one)]
+        for disturbance in (
+            Logout(a),
+            Login(a),
+            Regenerate(a),
+            Revoke(a),
+            written,
+            *(Leave(a, 0, way) for way in WAYS),
+        ):
             yield [opened, disturbance]
             yield [written, opened, disturbance]
     for one, other in itertools.product(targets, targets):

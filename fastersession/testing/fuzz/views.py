@@ -26,7 +26,14 @@ async def write(data: dict[str, Any], session: Any, send: Any) -> None:
     await _answer(send)
 
 
-async def login(session: Any, send: Any) -> None:
+async def login(user: str, session: Any, send: Any) -> None:
+    """Log a user in, who keeps his canary."""
+    with contextlib.suppress(AttributeError):  # not every middleware can
+        session.login(user, keep=("canary",))
+    await _answer(send)
+
+
+async def regenerate(session: Any, send: Any) -> None:
     """Regenerate the session's secret."""
     with contextlib.suppress(AttributeError):  # not every middleware can
         session.regenerate_id()

@@ -136,9 +136,40 @@ def test_a_leak_between_users_is_reported_step_by_step() -> None:
     ]
 
 
+class Sparing(MemoryStore):
+    """Its revocations end nothing, and say that they did."""
+
+    async def revoke(self, tags: Any, keep: Any, at: float) -> list[bytes]:
+        return [record_id for record_id, _ in await self.find(tags)]
+
+
+class Unlisting(MemoryStore):
+    """Its index has lost what it was given."""
+
+    async def find(self, tags: Any) -> list[Any]:
+        return []
+
+    async def revoke(self, tags: Any, keep: Any, at: float) -> list[bytes]:
+        return []
+
+
+class Unbinding(MemoryStore):
+    """Its logins leave the old secret alive."""
+
+    async def login(self, record_id: bytes, verifier: bytes | None, login: Any) -> Any:
+        outcome = await super().login(record_id, verifier, login)
+        record: Any = await self.load(record_id)
+        if verifier is not None and record is not None:
+            record.verifier = verifier
+        return outcome
+
+
 @pytest.mark.parametrize(
     ("mutant", "reported"),
     [
+        (Sparing, "nobody is logged in"),
+        (Unlisting, "the session that the user is logged in with is ended"),
+        (Unbinding, "Browser A logs in"),
         (Upserting, "the session of this cookie has ended"),
         (Forgetful, "the session of this cookie has ended"),
         (Eternal, "1.1 of the idle timeout pass"),

@@ -18,6 +18,8 @@ from importlib import metadata
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from fastersession.administration import add_commands, run
+
 if TYPE_CHECKING:
     from fastersession.demo.model import Model
     from fastersession.stores.base import Store
@@ -31,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.command == "keygen":
         return _keygen()
+    if options.command == "sessions":
+        return run(options)
     if (options.upstream is None) != (options.model is None):
         parser.error("--upstream URL and --model NAME go together")
     try:
@@ -48,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastersession {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("keygen", help="print a new secret key", description="Print a new secret key, and only that.")
+    add_commands(commands)
     demo = commands.add_parser(
         "demo",
         help="run a streaming chat that remembers",

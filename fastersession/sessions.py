@@ -6,9 +6,9 @@ Rules of residence: arguments and composition. What it does is in ``engine.direc
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .codecs import Codec, JsonCodec
 from .config import Faults, Hidden
@@ -75,6 +75,30 @@ class Sessions:
         :raises StoreError: the store failed.
         """
         return await self._directory.of(user)
+
+    async def get(self, session_id: str) -> SessionInfo | None:
+        """Return a session, a guest's too; ``None`` if there is none, or it cannot be read.
+
+        :raises StoreError: the store failed.
+        """
+        return await self._directory.get(session_id)
+
+    async def attributes(self, session_id: str) -> Mapping[str, Any] | None:
+        """Return what is in a session; ``None`` if there is none, or it cannot be read.
+
+        :raises StoreError: the store failed.
+        """
+        return await self._directory.attributes(session_id)
+
+    async def page(self, after: bytes | None = None, count: int = 100) -> tuple[list[SessionInfo], bytes | None]:
+        """Return live sessions, anybody's, about ``count``, and where the next page begins, ``None`` at the end.
+
+        Each session that lives through all pages is on one at least. A guest's ``user`` is ``None``.
+
+        :param after: where the page before has ended.
+        :raises StoreError: the store failed.
+        """
+        return await self._directory.page(after, count)
 
     async def revoke(self, session_id: str, user: str | None = None) -> bool:
         """End a session. Return whether it was alive, and the user's if one is given.

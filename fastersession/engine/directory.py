@@ -5,6 +5,7 @@ Rules of residence: what is asked of many sessions at once, outside of any. Noth
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +17,7 @@ from ..stores.base import Record
 from .calls import Calls
 from .packing import Packer, Unreadable
 
+GUEST = Identity()
 ID_DIGITS = 32
 
 
@@ -24,7 +26,7 @@ class SessionInfo:
     """A session as lists show it. Times are in UTC. ``id`` is ``session.id``: public, nobody can log in with it."""
 
     id: str
-    user: str
+    user: str | None
     label: str | None
     created_at: datetime
     last_accessed_at: datetime
@@ -54,6 +56,39 @@ class Directory:
             _info(record_id, record, own) for record_id, record, own in shown if own is not None and own.user == user
         ]
 
+    async def get(self, session_id: str) -> SessionInfo | None:
+        """Return a session, a guest's too; ``None`` if there is none, or it cannot be read.
+
+        :raises StoreError: the store failed.
+        """
+        found = await self._load(session_id)
+        return None if found is None else _info(bytes.fromhex(session_id), *found)
+
+    async def attributes(self, session_id: str) -> Mapping[str, Any] | None:
+        """Return what is in a session; ``None`` as above.
+
+        :raises StoreError: the store failed.
+        """
+        record_id = _bytes(session_id)
+        record = None if record_id is None else await self._call("load", record_id)
+        if record is None or record_id is None:
+            return None
+        if self._packer is None:
+            return dict(record.attributes)
+        try:
+            return self._packer.unpack(record_id, record)[0]
+        except Unreadable:
+            return None
+
+    async def page(self, after: bytes | None = None, count: int = 100) -> tuple[list[SessionInfo], bytes | None]:
+        """Return live sessions, anybody's, about ``count``, and where to go on; there ``None`` is the end.
+
+        :raises StoreError: the store failed.
+        """
+        found, more = await self._call("page", after, count)
+        shown = [(record_id, record, self._identity(record_id, record)) for record_id, record in found]
+        return [_info(record_id, record, own) for record_id, record, own in shown], more
+
     async def revoke(self, session_id: str, user: str | None = None) -> bool:
         """End a session; return whether it was alive, and the user's if one is given.
 
@@ -63,9 +98,8 @@ class Directory:
         if record_id is None:
             return False
         if user is not None:
-            record = await self._call("load", record_id)
-            own = None if record is None else self._identity(record_id, record)
-            if own is None or own.user != user:
+            found = await self._load(session_id)
+            if found is None or found[1] is None or found[1].user != user:
                 return False
         ended: bool = await self._call("delete", record_id, "revoked")
         if ended:
@@ -89,6 +123,13 @@ class Directory:
             raise ConfigError("the store keeps no sessions by user; it lacks the verbs of UserStore")
         return await self._calls.call(getattr(self._calls.verbs, verb), *arguments)
 
+    async def _load(self, session_id: str) -> tuple[Record, Identity | None] | None:
+        record_id = _bytes(session_id)
+        record = None if record_id is None else await self._call("load", record_id)
+        if record is None or record_id is None:
+            return None
+        return record, self._identity(record_id, record)
+
     def _identity(self, record_id: bytes, record: Record) -> Identity | None:
         """Return whose a record is; ``None`` for what is not ours."""
         if self._packer is not None:
@@ -100,10 +141,11 @@ class Directory:
         return own
 
 
-def _info(record_id: bytes, record: Record, own: Identity) -> SessionInfo:
+def _info(record_id: bytes, record: Record, own: Identity | None) -> SessionInfo:
+    own = own or GUEST
     return SessionInfo(
         id=record_id.hex(),
-        user=str(own.user),
+        user=own.user,
         label=own.label,
         created_at=_time(record.created_at),
         last_accessed_at=_time(record.accessed_at),

@@ -122,7 +122,7 @@ class Logins:
     def is_stale(self, state: State) -> bool:
         """Return whether the index names the session's user by a key that is not the first any more."""
         record, owner = state.record, state.owner()
-        return record is not None and owner is not None and record.extra.tag != self._tags.of(owner)[0]
+        return record is not None and owner is not None and not same(record.extra.tag or b"", self._tags.of(owner)[0])
 
     async def renew(self, state: State, work: Work, intents: Intents, now: float) -> bool:
         """Regenerate such a session, or it would be in no list once its key is dropped. ``False`` if it cannot be."""

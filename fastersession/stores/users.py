@@ -146,6 +146,13 @@ class UserStore(Store, Protocol):
         With the record's own verifier or the one before; nothing otherwise. The version grows if there were any.
         """
 
+    async def page(self, after: bytes | None, count: int) -> tuple[list[tuple[bytes, Record]], bytes | None]:
+        """Return live sessions, anybody's, about ``count`` of them, and where to go on; there ``None`` is the end.
+
+        For administrators. Of the attributes only ``ABOUT`` is there. Each session that lives through all pages is on
+        one at least; a page may be empty, or have a few more. What follows is asked for with ``after``.
+        """
+
     async def due(self, first: bytes | None = None) -> list[Ended]:
         """Claim up to ``CLAIMED`` ended records (deleted, revoked, evicted, retired or expired) that have a retention.
 
@@ -172,6 +179,8 @@ class LiveUserStore(LiveStore, Protocol):
     def revoke(self, tags: Sequence[bytes], keep: bytes | None, at: float) -> list[bytes]: ...
     def ended(self, record_ids: Sequence[bytes]) -> Mapping[bytes, str]: ...
     def take(self, record_id: bytes, verifier: bytes, prefix: str) -> dict[str, Any]: ...
+
+    def page(self, after: bytes | None, count: int) -> tuple[list[tuple[bytes, Record]], bytes | None]: ...
 
     def watch(self, watcher: Any) -> None:
         """Call a method ``watcher(record, reason, is_over)`` for each record that ends, until its object is collected.

@@ -22,7 +22,7 @@ from ..stores.memory import MemoryStore
 FAULTS = ("raise", "hang", "lose", "slow")
 VERBS = (
     "open", "close", "load", "create", "update", "touch", "delete", "regenerate", "lock", "unlock", "purge", "login",
-    "retire", "find", "revoke", "ended", "take", "due", "settle",
+    "retire", "find", "revoke", "ended", "take", "due", "settle", "page",
 )  # fmt: skip
 
 
@@ -66,7 +66,7 @@ class FaultyStore:
 
     live: LiveStore | None = None
     open, close, load, create, update, touch, delete, regenerate, lock, unlock, purge = map(_verb, VERBS[:11])
-    login, retire, find, revoke, ended, take, due, settle = map(_verb, VERBS[11:])
+    login, retire, find, revoke, ended, take, due, settle, page = map(_verb, VERBS[11:])
 
     def __init__(self, inner: Any = None, calls: list[str] | None = None, **options: Any) -> None:
         self.inner: Any = MemoryStore(**options) if inner is None else inner

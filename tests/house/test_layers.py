@@ -50,7 +50,7 @@ FLOOR_OF = {
     "stores.users": "contract",
     "plainjson": "codecs",
     "tagged": "codecs",
-    **dict.fromkeys(("demo", "integrations", "testing", "__main__"), "outside"),
+    **dict.fromkeys(("administration", "demo", "integrations", "testing", "__main__"), "outside"),
 }
 
 # Third parties, each with the only parts of the package that may import them.
@@ -65,6 +65,7 @@ DRIVERS: dict[str, set[str]] = {
     "quart": {"integrations.quart"},
     "starlette": {"integrations.starlette"},
     "h11": {"demo.upstream"},
+    "rich": {"administration"},
     "uvicorn": {"__main__"},
     "msgspec": {"codecs", "plainjson"},
     "markupsafe": {"tagged"},
@@ -89,9 +90,9 @@ RESERVED: dict[str, set[str]] = {
     "time": {"asgi.socket", "log", "stores"},
     "warnings": {"config"},
     "logging": {"config", "sessions", "events", "log", "middleware", "stores.memory"},
-    "json": {"engine.packing", "plainjson", "tagged"},
+    "json": {"administration", "engine.packing", "plainjson", "tagged"},
 }
-OUTSIDE = ("demo", "integrations", "testing", "__main__")  # nothing of the core imports these
+OUTSIDE = ("administration", "demo", "integrations", "testing", "__main__")  # nothing of the core imports these
 PUBLIC = {"", "stores", "stores.base", "stores.memory", "stores.users"}  # of what users may import, what these need
 
 

@@ -18,7 +18,7 @@ from .users import UserTable
 
 VERBS = (
     "load", "create", "update", "touch", "delete", "regenerate", "lock", "unlock", "login", "retire", "find", "revoke",
-    "ended", "take",
+    "ended", "take", "page",
 )  # fmt: skip
 
 
@@ -105,6 +105,10 @@ class MemoryStore:
 
     async def take(self, record_id: bytes, verifier: bytes, prefix: str) -> dict[str, Any]:
         return self._table.take(record_id, verifier, prefix)
+
+    async def page(self, after: bytes | None, count: int) -> tuple[list[tuple[bytes, Record]], bytes | None]:
+        found, more = self._table.page(after, count)
+        return [(record_id, _without_attributes(record)) for record_id, record in found], more
 
     async def due(self, first: bytes | None = None) -> list[Ended]:
         await self.purge()

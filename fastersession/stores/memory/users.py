@@ -84,6 +84,14 @@ class UserTable(Table):
             record.version += 1
         return taken
 
+    def page(self, after: bytes | None, count: int) -> tuple[list[tuple[bytes, Record]], bytes | None]:
+        found: list[tuple[bytes, Record]] = []
+        for shard in range(0 if after is None else after[0], len(self._shards)):
+            if len(found) >= count:
+                return found, bytes((shard,))
+            found += [(key, record) for key in list(self._shards[shard]) if (record := self._find(key)) is not None]
+        return found, None
+
     def watch(self, watcher: Watcher) -> None:
         self._watchers = [known for known in self._watchers if known() is not None]
         self._watchers.append(weakref.WeakMethod(watcher))

@@ -43,6 +43,11 @@ class Awaited:
         """Return what a store of bytes would: of the attributes ``ABOUT`` only."""
         return [(record_id, self.bare(record)) for record_id, record in self.verbs.find(tags)]
 
+    async def page(self, after: bytes | None, count: int) -> tuple[list[tuple[bytes, Record]], bytes | None]:
+        """Return what a store of bytes would."""
+        found, more = self.verbs.page(after, count)
+        return [(record_id, self.bare(record)) for record_id, record in found], more
+
     def made(self, record: Record) -> Any:
         """Return a record of the store's own class."""
         times = record.created_at, record.idle_timeout, record.not_after

@@ -422,6 +422,28 @@ class Users:
         assert {*await subject.store.ended([alive, *many])} == {*many}
 
     @over_a_store
+    async def test_pages_have_every_session(self, subject: Subject) -> None:
+        """U3: each that is alive, whoever's, with what it says of itself; none that is dead; to the end."""
+        tags = tags_of()
+        made = [await logged_in(subject, tags, attributes={"secret": b"1"}) for _ in range(25)]
+        made += [await subject.insert({ABOUT: b"about", "secret": b"1"}) for _ in range(25)]
+        gone, old = await subject.insert({}), await subject.insert({}, idle=10.0)
+        await subject.delete(gone)
+        subject.clock.advance(10)
+        for count in (1, 7, 1000):
+            found: dict[bytes, Record] = {}
+            after, pages = None, 0
+            while pages == 0 or after is not None:
+                page, after = await subject.store.page(after, count)
+                found.update(page)
+                pages += 1
+                assert pages < 100_000
+            assert {*made} <= {*found}
+            assert not {gone, old} & {*found}
+            assert all(dict(found[record_id].attributes) == {ABOUT: b"about"} for record_id in made)
+            assert {found[record_id].extra.tag for record_id in made} == {tags[0], None}
+
+    @over_a_store
     async def test_u11_what_is_taken_is_taken_once(self, subject: Subject) -> None:
         """U11: each of the attributes with that prefix is given to one caller, and no other attribute is touched."""
         record_id = await subject.insert({"~1": b"1", "~2": b"2", "a": b"3", "-~": b"4"})

@@ -104,12 +104,14 @@ async def test_every_access_is_marked(name: str) -> None:
     assert (await browser.get("/act")).header("vary") == b"Cookie"
 
 
+@pytest.mark.parametrize("make", [MemoryStore, SuspendingStore])
 @pytest.mark.parametrize("name", [*READS, *WRITES])
 @in_loop
-async def test_every_method_answers_as_a_dict_does(name: str) -> None:
+async def test_every_method_answers_as_a_dict_does(name: str, make: Any) -> None:
     """Same result, same content, on the session and on a plain dict."""
     act, seen = (READS | WRITES)[name], []
-    browser = await with_two(two_and(lambda call: seen.append((act(call.session), dict(call.session)))))
+    do = two_and(lambda call: seen.append((act(call.session), dict(call.session))), store=make())
+    browser = await with_two(do)
     await browser.get("/act")
     plain: dict[str, Any] = {"a": 1, "b": [2]}
     assert seen == [(act(plain), plain)]

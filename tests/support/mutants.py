@@ -8,6 +8,7 @@ an edit is ``mutated``.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 
 import libcst
 from libcst.metadata import MetadataWrapper, PositionProvider
+from mutated import Block, whereabouts
 from mutmut.mutation.file_mutation import MutationVisitor
 from mutmut.mutation.mutators import mutation_operators
 from mutmut.mutation.pragma_handling import IgnoredCode
@@ -42,14 +44,29 @@ def edits(path: str) -> Iterator[dict[str, Any]]:
     module = wrapper.visit(visitor)
     places = wrapper.resolve(PositionProvider)
     begins = [0, *accumulate(map(len, text.splitlines(keepends=True)))]
+    tree = ast.parse(text)
     for mutation in visitor.mutations:
-        if not isinstance(mutation.contained_by_top_level_function, libcst.FunctionDef):
-            continue  # it was done when the module was imported
         place = places[mutation.original_node]
+        if is_done_at_import(tree, place.start.line):
+            continue
         begin, end = (begins[at.line - 1] + at.column for at in (place.start, place.end))
         blanks = re.fullmatch(r"(\s*).*?(\s*)", text[begin:end], re.DOTALL)  # some places have them, and some texts
         mutated = module.code_for_node(mutation.mutated_node).strip().join(blanks.groups())
         yield {"path": path, "begin": begin, "end": end, "text": mutated}
+
+
+def is_done_at_import(tree: ast.Module, line: int) -> bool:
+    """Return whether a line belongs to the module itself, to a class, or to a function that makes parts of them."""
+    blocks, *_ = whereabouts(tree, line)
+    names = [block.name for block in blocks if not isinstance(block, ast.ClassDef)]
+    return not names or (len(names) == 1 and names[0] in called_at_import(tree))
+
+
+def called_at_import(tree: ast.Module) -> set[str]:
+    """Return the names that the module's own statements call."""
+    own = [statement for statement in tree.body if not isinstance(statement, Block)]
+    calls = [node.func for statement in own for node in ast.walk(statement) if isinstance(node, ast.Call)]
+    return {function.id for function in calls if isinstance(function, ast.Name)}
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ class Mutant:
         pairs = zip(
             functions(compile(original, self.file, "exec", dont_inherit=True)), functions(self._code), strict=True
         )
-        self._codes = [(old, new) for old, new in pairs if not alike(old, new)]
+        self._codes = [both for pair in pairs for both in nested(*pair) if not alike(*both)]
         self.line = original.count("\n", 0, begin) + 1
         blocks, first, last = whereabouts(tree, self.line)
         self.reached_by = range(first, last + 1)  # lines: tests that run none of them cannot tell
@@ -59,7 +59,7 @@ class Mutant:
     def install(self, known: Functions) -> None:
         """Let the functions of this process be the mutant's."""
         for old, new in self._codes:
-            for function in known[place_of(old)]:
+            for function in known.get(place_of(old), ()):  # of a nested one, those that were made at the import
                 function.__code__ = new
         if self._is_default:
             made = self._made()
@@ -101,6 +101,16 @@ def functions(code: CodeType) -> Iterator[CodeType]:
                 yield constant
             else:
                 yield from functions(constant)
+
+
+def nested(old: CodeType, new: CodeType) -> Iterator[tuple[CodeType, CodeType]]:
+    """Yield the code of a function before and after an edit, and so of the functions in it that are still the same."""
+    yield old, new
+    inner = {each.co_qualname: each for each in new.co_consts if isinstance(each, CodeType)}
+    for each in old.co_consts:
+        other = inner.get(each.co_qualname) if isinstance(each, CodeType) else None
+        if other is not None and each.co_freevars == other.co_freevars:
+            yield from nested(each, other)
 
 
 def alike(one: object, other: object) -> bool:

@@ -36,6 +36,9 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "asgi/terms": {
         "at_once=None,": "a short way only: the saves are the same, and do the same in a coroutine",
     },
+    "attributes": {
+        "names = list(dict.keys(self)) if (self._state.guarded) or True else ()": "they are looked at under guard only",
+    },
     "crypto/tokens": {
         "return len(raw) == TOKEN_CHARS * 3 / 4 and raw[0] == VERSION": "the same number",
         'name = cookie_name.encode("ASCII")': SAME_CODEC,

@@ -11,6 +11,7 @@ Rules of residence: running mutants, and what that needs to know of tests. What 
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import resource
@@ -64,7 +65,9 @@ def params_of(item: Any) -> list[str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Find all functions, before a conftest hides them from the collector."""
+    """Find all functions, before a conftest hides them from the collector; of a module that is imported late, too."""
+    for path in {edit["path"] for edit in edits_of(session)}:
+        importlib.import_module(path.removesuffix(".py").replace("/", "."))
     session.stash[KNOWN] = known = {}
     for thing in gc.get_objects():
         if type(thing) is FunctionType:  # isinstance would wake lazy proxies
@@ -73,7 +76,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool:
-    edits = json.loads(Path(session.config.option.mutants).read_text())
+    edits = edits_of(session)
     files = {str(ROOT / edit["path"]) for edit in edits}
     run = Run(session, forked(lambda: [reach(item, files) for item in session.items]))
     failing = set(forked(lambda: [item.nodeid for item in run.items if fails(item)]))
@@ -84,6 +87,11 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
             told = {name: getattr(mutant, name) for name in ("path", "line", "function", "before", "after")}
             print(json.dumps({**told, "outcome": outcome}), file=out, flush=True)
     return True
+
+
+def edits_of(session: pytest.Session) -> list[dict[str, Any]]:
+    edits: list[dict[str, Any]] = json.loads(Path(session.config.option.mutants).read_text())
+    return edits
 
 
 def forked(work: Callable[[], Any]) -> Any:

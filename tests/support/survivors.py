@@ -10,6 +10,7 @@ SAME_CODEC = "another name of the same codec"
 FALSY = "only asked if it is true"
 NEVER_ZERO = "what is looked for begins behind another byte, so its place is never 0"
 SAME_BYTES = "a view and a copy have the same bytes"
+OWN_ALREADY = "a short way only: of an object of the request's own it returns that"
 BY_ANY = "a short way only: the loop over all keys, the first among them, opens the same values"
 
 
@@ -54,6 +55,11 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "log": {
         "self._minute, self._count = None, 1": "the first that is heard begins a minute, and a count",
+    },
+    "state": {
+        "((self.rarely() if (rare.is_shared) or True else rare)).encoded = encoded": OWN_ALREADY,
+        "((self.rarely() if (rare.is_shared) or True else rare)).commits = lock, loop": OWN_ALREADY,
+        "intents = None": "it is read again under the lock",
     },
     "stores/memory/record": {
         "if accessed_at >= self.accessed_at:": "the same time again",

@@ -34,8 +34,18 @@ LEAST = 0.95
 # Which tests find the mutants of a module. Those of modules that every request goes through are found by narrow ones:
 # thousands of tests reach them, and a survivor would be asked all.
 NARROW: dict[tuple[str, ...], tuple[str, ...]] = {
-    ("attributes", "facts", "noting"): ("session/test_attributes.py", "session/test_facts.py"),
-}
+    ("attributes", "engine/packing", "engine/values", "facts", "noting", "state"): (
+        "engine/test_packer.py", "session/test_attributes.py", "session/test_facts.py", "session/test_transitions.py",
+    ),
+    ("codecs", "plainjson", "tagged"): (
+        "engine/test_codecs.py", "engine/test_codecs_typed.py", "engine/test_plain_json.py",
+        "engine/test_tagged_values.py",
+    ),
+    ("stores/memory/table",): (
+        "stores/test_contract.py::TestMemoryLive", "stores/test_memory_bound.py", "stores/test_memory_expiry.py",
+        "stores/test_memory_record.py", "stores/test_memory_table.py",
+    ),
+}  # fmt: skip
 FLOORS = ("asgi", "crypto", "engine", "middleware", "session")
 OF_STORES = (
     "test_clock_set_back", "test_contract", "test_every_store", "test_every_store_failing", "test_every_store_sealed",
@@ -48,6 +58,7 @@ LEFT_OUT = (
     "middleware/test_cli.py",
     "asgi/test_cookies.py::test_p2_hostile_cookie_corpora_are_linear",
     "asgi/test_cache_control.py::test_h1_a_long_cache_control_is_read_in_linear_time",
+    "stores/test_contract.py::TestMemoryLive::test_state_machine",
     "stores/test_store_words.py::test_no_error_of_a_url_shows_its_password",
 )
 

@@ -12,20 +12,25 @@ from fastersession.facts import (
     LEFT_WITHOUT_COOKIE,
     USUAL,
     USUAL_SOCKET,
+    Identity,
     Intents,
     Loss,
     Rare,
+    Wanted,
 )  # fmt: skip
 
 NOTHING: dict[str, Any] = {
-    "cleared": False, "doomed": [], "establish": False, "idle_timeout": None, "regenerate": False, "reload": False,
-    "saved": None, "signed_out": False,
+    "cleared": False, "doomed": [], "establish": False, "idle_timeout": None, "login": None,
+    "regenerate": False, "reload": False, "saved": None, "signed_out": False,
 }  # fmt: skip
 USUALLY: dict[str, Any] = {
     "adopted": False, "adrift": False, "commits": None, "encoded": {}, "failure": None, "handed": set(),
-    "is_shared": False, "is_socket": False, "late": {}, "lease": None, "looks": {}, "loss": None,
-    "refusal": LEFT_WITHOUT_COOKIE,
+    "is_shared": False, "is_socket": False, "late": {}, "lease": None, "logged_in": False, "looks": {},
+    "loss": None, "refusal": LEFT_WITHOUT_COOKIE,
 }  # fmt: skip
+
+
+WANTED = Wanted(Identity("me"), None, {}, {}, {})
 
 
 def facts_of(thing: Any) -> dict[str, Any]:
@@ -43,6 +48,7 @@ wishes = st.fixed_dictionaries({
     **dict.fromkeys(("cleared", "establish", "regenerate", "reload", "signed_out"), st.booleans()),
     "doomed": st.lists(st.binary(min_size=1, max_size=1), max_size=2),
     "idle_timeout": st.none() | st.just(60.0) | st.just(90.0),
+    "login": st.none() | st.just(WANTED) | st.just(WANTED._replace(keep=frozenset())),
     "saved": st.none() | st.just({}) | st.just({"a": 1}),
 })  # fmt: skip
 
@@ -64,8 +70,8 @@ def test_a_session_that_is_lost_does_not_live_on_unless_it_is_said() -> None:
     assert facts_of(Loss("why", lives_on=True)) == {"why": "why", "lives_on": True, "told": set()}
 
 
-@example(NOTHING | {"saved": {"a": 1}, "idle_timeout": 60.0}, NOTHING, True)
-@example(NOTHING, NOTHING | {"saved": {"a": 1}, "idle_timeout": 60.0}, True)
+@example(NOTHING | {"saved": {"a": 1}, "idle_timeout": 60.0, "login": WANTED}, NOTHING, True)
+@example(NOTHING, NOTHING | {"saved": {"a": 1}, "idle_timeout": 60.0, "login": WANTED}, True)
 @given(wishes, st.none() | wishes, st.booleans())
 def test_what_a_save_could_not_do_is_asked_for_again(
     failed: dict[str, Any], later: dict[str, Any] | None, same_session: bool

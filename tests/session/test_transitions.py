@@ -34,8 +34,8 @@ FACTS = (
     "verifier",
 )  # fmt: skip
 RARE = (
-    "adopted", "adrift", "commits", "encoded", "failure", "handed", "is_socket", "late", "lease", "looks", "loss",
-    "refusal",
+    "adopted", "adrift", "commits", "encoded", "failure", "handed", "is_socket", "late", "lease", "logged_in", "looks",
+    "loss", "refusal",
 )  # fmt: skip
 HOST: Any = SimpleNamespace(idle_timeout=600.0, look_of=lambda value: b"look of " + bytes(value))
 RECORD = Record(b"verifier", 0.0, 60.0, 3600.0, {})

@@ -32,16 +32,16 @@ class Spy(JsonCodec):
 
 
 class Loose:
-    """Writes a list in any order: as a set, what is equal may have other bytes."""
+    """Writes a list in any order: as a set, what is equal may have other bytes. Knows one attribute."""
 
     name = "loose"
     unsafe = stable = False
 
     def encode(self, attribute: str, value: Any) -> bytes:
-        return json.dumps(value).encode()
+        return {"a": json.dumps(value).encode()}[attribute]
 
     def decode(self, attribute: str, data: bytes) -> Any:
-        return sorted(json.loads(data))
+        return {"a": sorted(json.loads(data))}[attribute]
 
 
 class Unsaid(Loose):
@@ -93,8 +93,9 @@ LIST = [1]
 )
 def test_only_what_was_handed_out_and_can_change_inside_is_encoded(value: Any, handed: Any, encoded: Any) -> None:
     """As long as it is the same object."""
-    found, looked_at = delta({"a": value}, {"a": value}, rarely(handed, a=b"[1]"))
-    assert (found, looked_at) == (({}, (), {}), encoded)
+    base = {"a": value, "n": 1}
+    found, looked_at = delta({"a": value, "n": 2}, base, rarely(handed, a=b"[1]", n=b"1"))
+    assert (found, looked_at) == (({"n": b"2"}, (), {}), [*encoded, "n"])
 
 
 def test_what_differs_is_set_and_what_is_missing_deleted() -> None:
@@ -117,13 +118,15 @@ def test_what_looks_as_it_was_loaded_is_not_encoded() -> None:
         (base["a"], None, ["a"], (None, None)),
         ([1], look([1]), ["a"], (None, None)),
     ):
-        rare = rarely(None, {"a": (loaded, seen)}, a=b"[1]")
-        found, looked_at = delta(base, base, rare)
-        assert (found, looked_at) == (({}, (), {}), encoded)
+        rare = rarely(None, {"a": (loaded, seen)}, a=b"[1]", n=b"1")
+        found, looked_at = delta({**base, "n": 2}, {**base, "n": 1}, rare)
+        assert (found, looked_at) == (({"n": b"2"}, (), {}), [*encoded, "n"])
         assert rare.looks == {"a": left or (loaded, seen)}
     rare = rarely(None, {"a": (base["a"], look([1]))}, a=b"[2]")
     assert delta({"a": [1]}, base, rare)[0].sets == {"a": b"[1]"}  # another object, which may look alike
     assert rare.looks == {"a": (None, None)}
+    rare = rarely(None, {"a": (base["a"], look([1]))}, a=b"[2]")  # put back after a reload, which brought another one
+    assert delta(base, {"a": [2]}, rare)[0].sets == {"a": b"[1]"}
     assert Packer(Loose(), None).look_of([1]) is None
     assert Packer(Unsaid(), None).look_of([1]) is None
 
@@ -162,6 +165,7 @@ def test_a_name_has_at_most_255_characters(name: str) -> None:
     words = f"{name + 'x' * 255!r} is no name: it must be a str of at most 255 characters, without NUL"
     for bad in (name + "x" * 255,) if name else ():
         assert delta({bad: 1}, {}, rarely())[0] == ({}, (), {bad: words})
+    assert list(delta({f"{name[1:]}\0": 1}, {}, rarely())[0].faults) == [f"{name[1:]}\0"]
 
 
 class Moving(JsonCodec):
@@ -208,6 +212,30 @@ ABOUT_CONTEXT = b"\x04json" + (0).to_bytes(4, "big")
 ME = Identity("me", 1.0, 2.0, "phone", 3.0)
 SAID = b"[null, 1.5, 60.0]"
 SAID_OF_ME = b'["me", 1.5, 60.0, 1.0, 2.0, "phone", 3.0]'
+
+
+def test_the_contexts_of_few_names_are_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their number is bounded: an application may make names without end."""
+    made: list[str] = []
+
+    def counted(codec: bytes, stored: str) -> bytes:
+        made.append(stored)
+        return b""
+
+    monkeypatch.setattr("fastersession.engine.packing.KEPT_NAMES", 2)
+    monkeypatch.setattr("fastersession.engine.packing._context", counted)
+    packer = Packer(JsonCodec(), None)
+    for name in ("a", "b", "b", "a", "c", "b"):
+        packer.pack(ID, {name: b"1"})
+    assert made == [".a", ".b", ".c", ".b"]
+
+
+def test_a_value_is_decoded_under_its_name() -> None:
+    """A codec may have a type for each."""
+    packer = Packer(Loose(), None)
+    stored = {**packer.pack(ID, {"a": b"[2, 1]"}), ABOUT: packer.pack_about(ID, (None, 1.0, 60.0))}
+    loaded = Record(b"verifier", 0.0, 1.0, 3600.0, stored)
+    assert packer.unpack(ID, loaded) == ({"a": [1, 2]}, {"a": b"[2, 1]"})
 
 
 def test_times_that_were_written_as_whole_numbers_are_seconds_too() -> None:
@@ -327,14 +355,35 @@ def test_what_has_changed_inside_is_found_among_what_is_small() -> None:
 
 
 def test_a_record_in_bytes_is_made_and_changed_by_stored_names() -> None:
-    """What it says of itself is written when it is made, and then if that has changed."""
-    values, said = PackedValues(Packer(JsonCodec(), None)), (ME, 1.5, 60.0)
+    """Sealed for it. What it says of itself is written when it is made, and then if that has changed."""
+    packer, said = Packer(JsonCodec(), Seals()), (ME, 1.5, 60.0)  # type: ignore[arg-type]
+    values, packed, about = PackedValues(packer), packer.pack(ID, {"a": b"[1]"}), packer.pack_about(ID, said)
     work = Work({}, {"a": b"[1]"}, ("b", "c"))
-    assert values.to_create(ID, work, said) == {".a": JSON + b"[1]", ABOUT: JSON + SAID_OF_ME}
-    assert values.to_change(ID, work, None) == ({".a": JSON + b"[1]"}, (".b", ".c"))
-    assert values.to_change(ID, Work({}), said) == ({ABOUT: JSON + SAID_OF_ME}, ())
-    assert values.load(ID, record()) == ({"a": [1]}, {"a": b"[1]"})
-    assert values.look_of([1]) == Packer(JsonCodec(), None).look_of([1]) is not None
+    assert values.to_create(ID, work, said) == {**packed, ABOUT: about}
+    assert values.to_change(ID, work, None) == (packed, (".b", ".c"))
+    assert values.to_change(ID, Work({}), said) == ({ABOUT: about}, ())
+    stored = Record(b"verifier", 0.0, 1.0, 3600.0, {**packed, ABOUT: about})
+    assert values.load(ID, stored) == ({"a": [1]}, {"a": b"[1]"})
+    assert values.look_of([1]) == packer.look_of([1]) is not None
+
+
+def test_all_of_a_session_can_be_stored_anew() -> None:
+    """Whatever is known of it: each attribute is encoded; a live one is stored as it is."""
+    content = {"a": [1], "n": 1, "bad": object()}
+    work = PackedValues(Packer(JsonCodec(), None)).whole(content)
+    assert work[:3] == (content, {"a": b"[1]", "n": b"1"}, ())
+    assert list(work.faults) == ["bad"]
+    assert LiveValues().whole(content) == (content, content, (), {})
+
+
+def test_what_another_thread_has_forgotten_meanwhile_can_be_settled() -> None:
+    """A logout has taken what a save has deleted from the record."""
+    state = state_of({"gone": 1}, rarely(gone=b"1"))
+    values = PackedValues(Packer(JsonCodec(), None))
+    work = values.compare(state, {"a": 1})
+    state.forgotten()
+    values.settle(state, work)
+    assert state.rare.encoded == {"a": b"1"}
 
 
 def test_live_values_are_the_objects_themselves() -> None:

@@ -10,6 +10,8 @@ SAME_CODEC = "another name of the same codec"
 FALSY = "only asked if it is true"
 NEVER_ZERO = "what is looked for begins behind another byte, so its place is never 0"
 SAME_BYTES = "a view and a copy have the same bytes"
+EMPTY_TOO = "a short way only: of no names it is the empty tuple, too"
+NONE_STAYS = "what is missing is taken for None then, which cannot have changed inside"
 OWN_ALREADY = "a short way only: of an object of the request's own it returns that"
 BY_ANY = "a short way only: the loop over all keys, the first among them, opens the same values"
 
@@ -72,6 +74,23 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "stores/words": {
         "spellings = {spelt for secret in secrets if secret for spelt in "
         '(secret, quote(secret, "XXXX"), quote_plus(secret))}': "a letter is never quoted",
+    },
+    "engine/packing": {
+        'name = codec.name.encode("ASCII")': SAME_CODEC,
+        'self._stable = getattr(codec, "stable", None)': FALSY,
+        'about, encoded, decoded = b"XXXX", {}, {}': "neither is JSON",
+        "user, created_at, idle_timeout, *login = _ABOUT_CODEC.decode(None, about)": "this codec reads all names alike",
+        "kept = {name: value for name, value in content.items() if name not in faults} if (faults) or True else "
+        "content": "a short way only: a copy has the same content",
+        "same = {name: base[name] for name in small if name in base and dict.get(source, name, None) is "
+        "base[name]}": NONE_STAYS,
+        "same = {name: base[name] for name in small if name in base and dict.get(source, name, ) is "
+        "base[name]}": NONE_STAYS,
+        'return sets, tuple([f".{name}" for name in work.deletes]) if (work.deletes) or True else ()': EMPTY_TOO,
+        "return codec + len(encoded).to_bytes(4, ) + encoded": "big endian is the default",
+    },
+    "engine/values": {
+        "state.settled(work.content, None)": FALSY,
     },
     "engine/line": {
         "return self._served > 2 and self._served % IN_A_ROW == 1": "the first that the rest lets through is 5",

@@ -11,6 +11,7 @@ FALSY = "only asked if it is true"
 NEVER_ZERO = "what is looked for begins behind another byte, so its place is never 0"
 SAME_BYTES = "a view and a copy have the same bytes"
 EMPTY_TOO = "a short way only: of no names it is the empty tuple, too"
+OF_ITS_OWN = "nobody hears it: whose table tells of ends has a default of its own"
 NONE_STAYS = "what is missing is taken for None then, which cannot have changed inside"
 OWN_ALREADY = "a short way only: of an object of the request's own it returns that"
 BY_ANY = "a short way only: the loop over all keys, the first among them, opens the same values"
@@ -66,6 +67,15 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "stores/memory/record": {
         "if accessed_at >= self.accessed_at:": "the same time again",
         "if before is not None or after is not None:": "a record has both neighbours or none",
+    },
+    "stores/memory/table": {
+        "if (now >= record.accessed_at - record.idle_timeout or now >= record.not_after) and "
+        "record.expired(now):": "a short way only: what comes after decides",
+        "if record.accessed_at >= change.accessed_at:": "what is not ahead at all is not too far ahead",
+        "if now >= record.accessed_at:": "the same time again",
+        'def _remove(self, record: LiveRecord, reason: str = "XXexpiredXX") -> None:': OF_ITS_OWN,
+        'def _remove(self, record: LiveRecord, reason: str = "EXPIRED") -> None:': OF_ITS_OWN,
+        "self._file(record, idles_out if idles_out <= not_after else not_after)": "the same time",
     },
     "stores/rows": {
         'return name.encode("UTF-8", "surrogatepass")': SAME_CODEC,

@@ -10,6 +10,7 @@ import sys
 from collections import Counter, OrderedDict, defaultdict, namedtuple
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
+from types import ModuleType
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -23,6 +24,7 @@ from routes import Call, serve
 from stores import SuspendingStore
 
 from fastersession import AttributeNotSerializable, CodecError, ConfigError, JsonCodec
+from fastersession.tagged import to_tagged
 
 
 class Role(enum.StrEnum):
@@ -377,3 +379,53 @@ async def test_what_is_tagged_is_compared_as_bytes() -> None:
     await browser.get("/add")
     assert store.count("update") == 1
     assert (await browser.get("/get")).text == "[(1, 2), (3,)]"
+
+
+# --- at the bounds ---
+
+
+@pytest.mark.parametrize("seconds", [1, 1.5, -1, -1.5])
+def test_an_offset_of_a_second_comes_back(seconds: float) -> None:
+    """Python reads only what is shorter as none."""
+    value = datetime(2026, 1, 2, 3, 4, tzinfo=timezone(timedelta(seconds=seconds)))
+    assert exactly(CODEC.decode("a", CODEC.encode("a", value))) == exactly(value)
+
+
+OTHERS = "name its type in MsgspecCodec(types={'a': ...}), or use PickleCodec"
+
+
+@pytest.mark.parametrize(("value", "words"), [
+    ({(1, 1j)}, f"a{{...}}[1] is of class complex: {OTHERS}"), ({1: 2}, "'a' has a key of class int: keys must be str"),
+    ({"x" * 30: 1j}, f"a.{'x' * 30} is of class complex: {OTHERS}"),
+    ({"x" * 31: 1j}, f"a[...] is of class complex: {OTHERS}"),
+])  # fmt: skip
+def test_the_words_of_a_refusal(value: Any, words: str) -> None:
+    """To the letter: the place inside, the class, and what to do."""
+    with pytest.raises(CodecError) as raised:
+        CODEC.encode("a", value)
+    assert str(raised.value) == words
+
+
+@pytest.mark.parametrize(("error", "words"), [
+    (RecursionError(), "'a' is nested too deep, or holds itself"),
+    (ValueError(), "'a' has an int of more digits than Python reads: keep it as bytes or hex()"),
+])  # fmt: skip
+def test_what_the_interpreter_refuses_is_said_of_the_attribute(error: Exception, words: str) -> None:
+    """Wherever inside it was."""
+
+    class Raising(dict[Any, Any]):
+        """Stands for the place inside."""
+
+        def get(self, *_: object) -> Any:
+            raise error
+
+    with pytest.raises(CodecError) as raised:
+        to_tagged("a", [1j], Raising())
+    assert str(raised.value) == words
+
+
+def test_a_module_of_markupsafe_s_name_may_be_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its class nothing is taken for it."""
+    monkeypatch.setitem(sys.modules, "markupsafe", ModuleType("markupsafe"))
+    with pytest.raises(CodecError, match="is of class complex"):
+        CODEC.encode("a", 1j)

@@ -71,7 +71,6 @@ def from_tagged(text: str, enums: Mapping[str, type[Enum]]) -> Any:
 
 class _Refused(Exception):  # noqa: N818 - an outcome, on its way up through the containers, which add where it was
     def __init__(self, words: str) -> None:
-        super().__init__(words)
         self.words = words
         self.steps: list[str] = []
 

@@ -38,8 +38,8 @@ NARROW: dict[tuple[str, ...], tuple[str, ...]] = {
         "engine/test_packer.py", "session/test_attributes.py", "session/test_facts.py", "session/test_transitions.py",
     ),
     ("codecs", "plainjson", "tagged"): (
-        "engine/test_codecs.py", "engine/test_codecs_typed.py", "engine/test_plain_json.py",
-        "engine/test_tagged_values.py",
+        "engine/test_codecs.py", "engine/test_codecs_alone.py", "engine/test_codecs_typed.py",
+        "engine/test_plain_json.py", "engine/test_tagged_values.py", "engine/test_values_in_motion.py",
     ),
     ("engine/carry_out",): ("engine/test_actions.py",),
     ("engine/save",): ("engine/test_saver.py",),

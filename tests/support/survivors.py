@@ -11,6 +11,7 @@ FALSY = "only asked if it is true"
 NEVER_ZERO = "what is looked for begins behind another byte, so its place is never 0"
 SAME_BYTES = "a view and a copy have the same bytes"
 EMPTY_TOO = "a short way only: of no names it is the empty tuple, too"
+WRITTEN_ALIKE = "a short way only: the general one writes the same bytes"
 OF_ITS_OWN = "nobody hears it: whose table tells of ends has a default of its own"
 NONE_STAYS = "what is missing is taken for None then, which cannot have changed inside"
 OWN_ALREADY = "a short way only: of an object of the request's own it returns that"
@@ -43,6 +44,16 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "attributes": {
         "names = list(dict.keys(self)) if (self._state.guarded) or True else ()": "they are looked at under guard only",
     },
+    "codecs": {
+        "scalar = _SCALARS.get(None)": WRITTEN_ALIKE,
+        "scalar = None": WRITTEN_ALIKE,
+        'return write(value) if (scalar is None) or True else scalar(value).encode("utf-8", '
+        '"surrogatepass")': WRITTEN_ALIKE,
+        'return write(value) if scalar is None else scalar(value).encode("UTF-8", "surrogatepass")': SAME_CODEC,
+        'return bytes((_MARK,)) + to_tagged(attribute, value, self._names).encode("UTF-8", '
+        '"surrogatepass")': SAME_CODEC,
+        'return from_tagged(data[1:].decode("UTF-8", "surrogatepass"), self._classes)': SAME_CODEC,
+    },
     "crypto/tokens": {
         "return len(raw) == TOKEN_CHARS * 3 / 4 and raw[0] == VERSION": "the same number",
         'name = cookie_name.encode("ASCII")': SAME_CODEC,
@@ -58,6 +69,10 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "log": {
         "self._minute, self._count = None, 1": "the first that is heard begins a minute, and a count",
+    },
+    "plainjson": {
+        'return _written(value, kept, to_json, lambda text: _read_json(text)[0]).encode("UTF-8", '
+        '"surrogatepass")': SAME_CODEC,
     },
     "state": {
         "((self.rarely() if (rare.is_shared) or True else rare)).encoded = encoded": OWN_ALREADY,

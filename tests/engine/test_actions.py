@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from driver import in_loop
-from save_parts import Bench, session_of, wished
+from save_parts import Bench, Request, session_of, wished
 
 from fastersession import LeaseLost, SessionNotEstablished, StoreError
 from fastersession.crypto.tokens import verifier_of
@@ -345,6 +345,59 @@ async def test_a_reload_puts_unsaved_changes_on_top(bench: Bench) -> None:
     assert state.record.version == 2
     work = bench.work(state, **session)
     assert (sorted(work.sets), list(work.deletes)) == (["a", "mine"], ["b"])
+
+
+@in_loop
+async def test_a_reload_says_what_it_has_encoded_and_what_it_lies_beside(bench: Bench) -> None:
+    """So a try encodes nothing again, and a login that is asked for goes on with what is there."""
+    state = await bench.begun(a=1)
+    once: dict[str, Any] = {}
+    await bench.actions.reload(session := session_of(state, a=[2]), state, once)
+    assert list(once) == ([] if bench.is_live else ["a"])
+    assert state.beside == [(session, None)]
+    wishes = state.wishes()
+    await bench.actions.reload(session, state)
+    assert state.beside[1:] == [(session, wishes)]
+
+
+@in_loop
+async def test_what_two_requests_remove_is_removed(bench: Bench) -> None:
+    """By a reload of the second, too."""
+    first = await bench.begun(a=1, gone=None)
+    state, other = await bench.another(first), await bench.another(first)
+    await bench.actions.update(other, bench.work(other, a=1), None, 1_010.0)
+    await bench.actions.reload(session := session_of(state, a=1), state)
+    assert dict(dict.items(session)) == dict(state.base) == {"a": 1}
+
+
+@in_loop
+async def test_a_logout_while_a_reload_is_taken_over_leaves_nothing_of_it(bench: Bench) -> None:
+    """But what the other thread has written since is of the new session."""
+    state = await bench.begun(a=[1], b=None, c=[3])
+    session = session_of(state, **state.base)
+    reloaded = Request.reloaded
+
+    def between(self: Request, record: Any) -> None:
+        reloaded(self, record)
+        self.invalidated()
+        dict.__setitem__(session, "a", "written since")
+        dict.__delitem__(session, "b")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Request, "reloaded", between)
+        await bench.actions.reload(session, state)
+    assert dict(dict.items(session)) == {"a": "written since"}
+    assert (state.status, state.record, dict(state.base), dict(state.rare.encoded)) == (Status.NEW, None, {}, {})
+
+
+@in_loop
+async def test_a_regeneration_whose_record_another_thread_has_taken_away_is_made_all_the_same(bench: Bench) -> None:
+    """The absolute end is counted from now, then."""
+    state = await bench.begun(a=1)
+    state.record = None
+    await bench.actions.regenerate(state, bench.work(state, a=2), None, 1_020.0)
+    assert (await bench.store.load(state.record_id)).not_after == 1_620.0
+    assert dict(state.base) == {"a": 1}
 
 
 @in_loop

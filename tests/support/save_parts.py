@@ -26,14 +26,29 @@ SPANS = Spans(60.0, 3600.0, 600.0)
 
 
 class Request(State):
-    """A request, which counts how often it is told that it has another record or idle timeout."""
+    """A request, which notes how often it has another record or idle timeout, and what is reloaded beside a login."""
 
-    __slots__ = ("holds",)
+    __slots__ = ("beside", "holds")
 
+    beside: list[Any]
     holds: int
 
     def hold(self) -> None:
         self.holds += 1
+
+    def reloaded_beside_login(self, *arguments: Any) -> None:
+        self.beside.append(arguments)
+        super().reloaded_beside_login(*arguments)
+
+
+class Binding:
+    """A sealer that only binds values to their record."""
+
+    def record(self, record_id: bytes) -> Any:
+        return SimpleNamespace(
+            seal=lambda data, context: record_id + data,
+            open=lambda stored, context: stored[len(record_id) :] if stored.startswith(record_id) else None,
+        )
 
 
 class Bench:
@@ -44,14 +59,14 @@ class Bench:
         self.inner = MemoryStore(clock=self.clock)
         self.store: Any = self.inner if self.is_live else FaultyStore(self.inner)
         events: Any = SimpleNamespace(tell=self.told.append)
-        self.values: Any = LiveValues() if self.is_live else PackedValues(Packer(JsonCodec(), None))
+        self.values: Any = LiveValues() if self.is_live else PackedValues(Packer(JsonCodec(), Binding()))
         self.calls = Calls(self.store, events, 1.0)
         self.actions = Actions(self.calls, self.values, events, SPANS)
         self.host: Any = SimpleNamespace(idle_timeout=60.0, look_of=lambda value: None)
 
     def request(self) -> Request:
         state = Request()
-        state.holds = 0
+        state.holds, state.beside = 0, []
         state.opened(self.host)
         return state
 

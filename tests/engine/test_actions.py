@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from driver import in_loop
-from save_parts import Bench, Request, session_of, wished
+from save_parts import EXTRA, Bench, Request, session_of, wished
 
 from fastersession import LeaseLost, SessionNotEstablished, StoreError
 from fastersession.crypto.tokens import verifier_of
@@ -44,6 +45,7 @@ async def test_a_record_is_made_of_what_there_is(bench: Bench, asked: float | No
     assert record.verifier == (ticket[1] if bench.is_live else verifier_of(ticket[1]))
     assert (record.created_at, record.accessed_at, record.not_after) == (1_000.0, 1_000.0, 1_600.0)
     assert record.idle_timeout == (asked or 60.0)
+    assert (record.extra.retention, bench.made) == (EXTRA.retention, [ticket[0]])
     assert (state.status, state.record_id, state.secret, state.verifier) == (Status.LIVE, *ticket, record.verifier)
     assert (dict(state.base), state.holds) == ({"a": [1]}, 1)
     assert intents.regenerate is (asked is None)
@@ -166,8 +168,10 @@ async def test_what_a_session_that_was_regenerated_twice_writes_is_dropped_and_t
         await bench.actions.update(state, bench.work(state, a=2, **{name: 1}), None, 1_010.0)
     why = "another request has regenerated its secret, and not only once"
     assert said(bench.told[:1]) == [(SessionLost, state.record_id, why, "'b'")]
-    await bench.actions.drop(state, bench.work(state, a=2, d=1), None, 1_010.0)
-    assert said(bench.told[-1:]) == [(SessionLost, state.record_id, why, "'d'")]
+    bench.told.clear()
+    for attributes in ({"d": 1}, {"e": 1}, {"d": 2}):
+        await bench.actions.drop(state, bench.work(state, a=2, **attributes), None, 1_010.0)
+    assert said(bench.told) == [(SessionLost, state.record_id, why, name) for name in ("'d'", "'e'")]
     assert state.status is Status.GONE
     assert await bench.content(state) == {"a": 2}
 
@@ -219,6 +223,40 @@ async def test_a_logout_while_a_refusal_is_looked_into_is_not_undone(bench: Benc
     assert (state.status, state.rare.loss, bench.told) == (Status.NEW, None, [])
 
 
+@in_loop
+async def test_who_gets_another_proof_while_a_refusal_is_looked_into_is_not_lost(bench: Bench) -> None:
+    """The request itself has regenerated meanwhile."""
+    state = await bench.begun(a=1)
+    await bench.store.delete(state.record_id)
+    bench.after("load", lambda: setattr(state, "verifier", b"new"))
+    await bench.actions.update(state, bench.work(state, a=2), None, 1_010.0)
+    assert (state.status, bench.told) == (Status.LIVE, [])
+
+
+@in_loop
+async def test_a_record_of_a_store_s_own_class_may_know_no_verifier_before(bench: Bench) -> None:
+    """Then only its own verifier proves anything."""
+    state = await bench.begun(a=1)
+    record = SimpleNamespace(verifier=b"another's", attributes={})
+
+    async def load(record_id: bytes) -> Any:
+        return record
+
+    bench.calls.verbs = SimpleNamespace(load=(lambda record_id: record) if bench.is_live else load)
+    bench.after("load", lambda: None)
+    await bench.actions.reload(session_of(state, a=2), state)
+    assert state.status is Status.GONE
+
+
+@in_loop
+async def test_what_was_never_a_session_of_ours_is_dropped_without_a_word(bench: Bench) -> None:
+    """A foreign WebSocket's."""
+    state = bench.request()
+    state.opened(bench.host, Status.FOREIGN)
+    await bench.actions.drop(state, bench.work(state, a=1), None, 1_010.0)
+    assert (dict(state.base), bench.told, state.rare.loss) == ({"a": 1}, [], None)
+
+
 # --- regenerate, touch, delete, drop, refuse ---
 
 
@@ -261,6 +299,8 @@ async def test_who_loses_a_regeneration_saves_all_the_same(bench: Bench) -> None
     assert said(bench.told) == [(NotRegenerated, state.record_id, "", "")]
     assert (state.secret, state.verifier, state.status) == (None, first.verifier, Status.LIVE)
     assert await bench.content(other) == {"a": 2}
+    await bench.actions.regenerate(state, bench.work(state, a=2), wished(idle_timeout=90.0), 1_010.0)
+    assert (await bench.store.load(state.record_id)).idle_timeout == 90.0
     await bench.store.delete(state.record_id)
     bench.told.clear()
     await bench.actions.regenerate(state, bench.work(state, a=3), None, 1_010.0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from driver import in_loop
-from save_parts import SPANS, Bench, Request, session_of, wished
+from save_parts import EXTRA, SPANS, Bench, Request, session_of, wished
 
 from fastersession import AttributeNotSerializable, ConfigError, SessionNotEstablished, StoreError
 from fastersession.engine.plan import Action, Point
@@ -35,7 +35,8 @@ def packed() -> Bench:
 
 
 def saver_of(bench: Bench) -> Saver:
-    return Saver(bench.calls, bench.values, SimpleNamespace(tell=bench.told.append), SPANS, None)  # type: ignore[arg-type]
+    events: Any = SimpleNamespace(tell=bench.told.append)
+    return Saver(bench.calls, bench.values, events, SPANS, None, EXTRA, bench.listening)
 
 
 def tries_of(bench: Bench, at: Point = NOW) -> Tries | None:
@@ -68,6 +69,7 @@ async def test_a_start_makes_a_new_session_at_once(live: Bench) -> None:
     )  # fmt: skip
     assert (state.status, dict(state.base), record.attributes, state.holds) == (Status.LIVE, {"a": 1}, {"a": 1}, 1)
     assert state.base is not session
+    assert (record.extra, live.made) == (EXTRA, [state.record_id])
     another = live.request()
     another.record_id, another.secret = state.record_id, b"s" * 16
     assert saver.start_now(session_of(another, a=2), another) is False

@@ -20,9 +20,11 @@ from fastersession.engine.values import LiveValues, Work
 from fastersession.facts import Intents
 from fastersession.session import give_state
 from fastersession.state import State
+from fastersession.stores.base import Extra
 from fastersession.testing import FaultyStore
 
 SPANS = Spans(60.0, 3600.0, 600.0)
+EXTRA = Extra(retention=5.0)  # what new records say besides
 
 
 class Request(State):
@@ -61,7 +63,9 @@ class Bench:
         events: Any = SimpleNamespace(tell=self.told.append)
         self.values: Any = LiveValues() if self.is_live else PackedValues(Packer(JsonCodec(), Binding()))
         self.calls = Calls(self.store, events, 1.0)
-        self.actions = Actions(self.calls, self.values, events, SPANS)
+        self.made: list[bytes] = []  # records that listeners are told of
+        self.listening: Any = SimpleNamespace(created=self.made.append)
+        self.actions = Actions(self.calls, self.values, events, SPANS, EXTRA, self.listening)
         self.host: Any = SimpleNamespace(idle_timeout=60.0, look_of=lambda value: None)
 
     def request(self) -> Request:
@@ -104,8 +108,10 @@ class Bench:
             return result
 
         self.actions = Actions(
-            SimpleNamespace(call=acting, verbs=self.calls.verbs, live=self.calls.live),  # type: ignore[arg-type]
-            self.values, SimpleNamespace(tell=self.told.append), SPANS,  # type: ignore[arg-type]
+            SimpleNamespace(  # type: ignore[arg-type]
+                call=acting, verbs=self.calls.verbs, live=self.calls.live, ended=self.calls.ended
+            ),
+            self.values, SimpleNamespace(tell=self.told.append), SPANS, EXTRA, self.listening,  # type: ignore[arg-type]
         )  # fmt: skip
 
 

@@ -327,8 +327,10 @@ async def test_a_deletion_ends_the_session_and_all_that_were_doomed(bench: Bench
     state, another = await bench.begun(a=1), await bench.begun(b=1)
     assert another.record_id is not None
     state.wishes().doomed.append(another.record_id)
+    record_id = state.record_id
     await bench.actions.delete(state, NOTHING, None, 1_010.0)
     assert (state.status, state.wishes().doomed, len(bench.inner)) == (Status.NEW, [], 0)
+    assert bench.ends == [(record_id, "invalidated"), (another.record_id, "invalidated")]
     if not bench.is_live:
         bench.store.fail("delete")
         intents = wished(doomed=[b"1" * 16, b"2" * 16])

@@ -63,6 +63,8 @@ class Bench:
         events: Any = SimpleNamespace(tell=self.told.append)
         self.values: Any = LiveValues() if self.is_live else PackedValues(Packer(JsonCodec(), Binding()))
         self.calls = Calls(self.store, events, 1.0)
+        self.ends: list[Any] = []
+        self.calls.ended = lambda record_id, reason: self.ends.append((record_id, reason))
         self.made: list[bytes] = []  # records that listeners are told of
         self.listening: Any = SimpleNamespace(created=self.made.append)
         self.actions = Actions(self.calls, self.values, events, SPANS, EXTRA, self.listening)

@@ -42,8 +42,6 @@ NARROW: dict[tuple[str, ...], tuple[str, ...]] = {
         "engine/test_plain_json.py", "engine/test_tagged_values.py", "engine/test_values_in_motion.py",
     ),
     ("engine/carry_out",): ("engine/test_actions.py",),
-    ("engine/save",): ("engine/test_saver.py",),
-    ("session",): ("session/test_verbs_alone.py",),
     ("stores/memory/table",): (
         "stores/test_contract.py::TestMemoryLive", "stores/test_memory_bound.py", "stores/test_memory_expiry.py",
         "stores/test_memory_record.py", "stores/test_memory_table.py",

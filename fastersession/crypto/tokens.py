@@ -14,7 +14,7 @@ import binascii
 import hashlib
 import secrets
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from hmac import compare_digest as same
 from typing import NamedTuple
@@ -164,7 +164,7 @@ class Sealer:
     The key of a record is HMAC-SHA256(seal subkey, record id), so no nonce is ever used with too many values.
     """
 
-    __slots__ = ("_record",)
+    __slots__ = ("record",)
 
     FORMAT = 1
     NONCE_BYTES = 12
@@ -174,11 +174,9 @@ class Sealer:
         for secret_key in secret_keys:
             key_id = subkey(secret_key, b"key-id", cookie_name)[0]
             keys.setdefault(key_id, []).append(HMAC(subkey(secret_key, b"seal", cookie_name), SHA256()))
-        self._record = lru_cache(KEPT_RECORDS)(partial(RecordSealer, keys, next(iter(keys))))
-
-    def record(self, record_id: bytes) -> RecordSealer:
+        make = partial(RecordSealer, keys, next(iter(keys)))
+        self.record: Callable[[bytes], RecordSealer] = lru_cache(KEPT_RECORDS)(make)
         """Return the sealer for the values of one record."""
-        return self._record(record_id)
 
 
 class RecordSealer:

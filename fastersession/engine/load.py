@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from itertools import starmap
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -38,6 +37,7 @@ from .values import Values
 
 REJECTED = CookieRejected()  # made once, for anybody can cause it
 Found = tuple[bytes, Record, Mapping[str, Any], Rare]  # record id, record, attributes, what else there is
+_new_tuple = tuple.__new__  # a third of the time of a NamedTuple's class call
 SUPERSEDED_SECONDS = 60  # how long requests sent before a regeneration may still arrive with the old cookie
 
 
@@ -111,9 +111,19 @@ class Loader:
             self.calls.check_loop()
         if candidates is None:
             return self.open_new(state)
-        finding = self._find(candidates)
+        tickets = self._tickets(candidates)
         del candidates  # no traceback from here on shall show them
-        found, superseded = await finding
+        found: list[Found] = []
+        superseded = None
+        call, load = self.calls.call, self.calls.verbs.load
+        for ticket in tickets:
+            record: Record | None = await call(load, ticket.record_id)
+            if record is None:
+                continue
+            if self._is_genuine(ticket, record):
+                found += self._alive(ticket.record_id, record)
+            elif _is_just_replaced(record, self.calls.clock()):
+                superseded = ticket.record_id
         if len(found) == 1:
             record_id, record, base, rare = found[0]
             state.loaded(self._host, record_id, record, base, rare)
@@ -125,49 +135,48 @@ class Loader:
         elif superseded is not None:
             state.opened(self._host, Status.SUPERSEDED, superseded)
             return self._session_of(state)
+        elif tickets:
+            self._unknown()
         return self.open_new(state)
 
-    async def _find(self, candidates: Sequence[bytes]) -> tuple[list[Found], bytes | None]:
-        """Return the live records that genuine cookies lead to, and the id of one whose secret was just replaced.
+    def _tickets(self, candidates: Sequence[bytes]) -> list[Ticket]:
+        """Return what the genuine ones among cookies prove, each once."""
+        tickets: list[Ticket] = []
+        for candidate in candidates:
+            pair = self._keys.unsign_pair(candidate)
+            if pair is not None and pair not in tickets:
+                tickets.append(_new_tuple(Ticket, pair))
+        if not tickets:
+            self._reject(self._trusting and any(map(has_form, candidates)))
+        return tickets
+
+    def _is_genuine(self, ticket: Ticket, record: Record) -> bool:
+        try:
+            return same(record.verifier, self._verifier_of(ticket.secret))
+        except (AttributeError, TypeError) as error:
+            raise StoreError("the store gave something that is no record") from error
+
+    def _alive(self, record_id: bytes, record: Record) -> tuple[Found, ...]:
+        """Return what is found with a record, nothing if it has ended, or cannot be read.
 
         Whatever a store of bytes made of it, a record's own times count. One from ahead, written by a clock that was
         set back since, ends late: to hold it to this clock would end none, for the store's times decide; to end it
         would log out whoever was there meanwhile.
         """
-        tickets = list(starmap(Ticket, filter(None, map(self._keys.unsign_pair, candidates))))
-        if not tickets:
-            self._reject(self._trusting and any(map(has_form, candidates)))
-        del candidates  # no traceback from here on shall show them
-        found: list[Found] = []
-        superseded = None
-        calls = self.calls
-        for ticket in dict.fromkeys(tickets):
-            record: Record | None = await calls.call(calls.verbs.load, ticket.record_id)
-            if record is None:
-                continue
-            try:
-                genuine = same(record.verifier, self._verifier_of(ticket.secret))
-            except (AttributeError, TypeError) as error:
-                raise StoreError("the store gave something that is no record") from error
-            if genuine:
-                try:
-                    base, encoded = self._values.load(ticket.record_id, record)
-                except Unreadable as error:
-                    self._events.tell(RecordUnreadable(ticket.record_id, str(error)))
-                    self._events.tell(RecordsUnreadable())
-                    continue
-                now = calls.clock()
-                if record.accessed_at - now > AHEAD:
-                    self._events.tell(ClockAhead())
-                absolute = self._spans.end_of(record.created_at, record.extra.identity)
-                ends = min(absolute, record.accessed_at + record.idle_timeout)
-                if now < ends or calls.live is not None:
-                    found.append((ticket.record_id, record, base, Rare(encoded) if encoded else USUAL))
-            elif record.regenerated_at is not None and calls.clock() - record.regenerated_at < SUPERSEDED_SECONDS:
-                superseded = ticket.record_id
-        if tickets and not found and superseded is None:
-            self._unknown()
-        return found, superseded
+        try:
+            base, encoded = self._values.load(record_id, record)
+        except Unreadable as error:
+            self._events.tell(RecordUnreadable(record_id, str(error)))
+            self._events.tell(RecordsUnreadable())
+            return ()
+        now = self.calls.clock()
+        if record.accessed_at - now > AHEAD:
+            self._events.tell(ClockAhead())
+        absolute = self._spans.end_of(record.created_at, record.extra.identity)
+        ends = min(absolute, record.accessed_at + record.idle_timeout)
+        if now >= ends and not self._is_live:
+            return ()
+        return ((record_id, record, base, Rare(encoded) if encoded else USUAL),)
 
     def _session_of(self, state: State) -> Session:
         session = Session() if self._is_live else NotingSession()
@@ -205,6 +214,11 @@ class Loader:
 
 # The loaders of live stores in this process, by id.
 _IN_MEMORY: WeakValueDictionary[int, Loader] = WeakValueDictionary()
+
+
+def _is_just_replaced(record: Record, now: float) -> bool:
+    """Return whether requests may still arrive that were sent before the secret was."""
+    return record.regenerated_at is not None and now - record.regenerated_at < SUPERSEDED_SECONDS
 
 
 def _several_processes() -> bool:

@@ -28,6 +28,8 @@ PLAIN = b"\x00"
 MAX_NAME = 255  # characters: what every store can index
 LOOKS = 100  # at a value that other threads change: they get a turn every 5 ms only, so few looks are disturbed
 KEPT_NAMES = 1024  # whose context is at hand: applications have few, and each costs a microsecond
+KEPT_ABOUT = 1024  # records of which it is at hand what they say of themselves: it hardly ever changes
+FOREIGN = "not sealed by us for this place"
 _MISSING = object()
 _ABOUT_CODEC = JsonCodec()
 
@@ -59,6 +61,7 @@ class Packer:
         self.look_of: Callable[[Any], bytes | None] = look_of if self._stable else _no_look
         self._sealer = _Unsealed(PLAIN + head) if sealer is None else sealer
         self._context = lru_cache(KEPT_NAMES)(partial(_context, head))
+        self._about = lru_cache(KEPT_ABOUT)(self._open_about)
 
     def delta(self, now: Mapping[str, Any], base: Mapping[str, Any], rare: Rare, once: Encoded | None = None) -> Delta:
         """Compare by encoding. What is still the same object needs none if it is a scalar, or was not handed out.
@@ -101,8 +104,11 @@ class Packer:
         A list of three where nobody has logged in, as releases write that know no users.
         """
         identity, *times = about
-        said = (None, *times) if identity is None else (identity.user, *times, *identity[1:])
-        return self._sealer.record(record_id).seal(json.dumps(said).encode(), self._context(ABOUT))
+        if identity is None:  # as ``json`` writes it, in a tenth of its time
+            text = f"[null, {times[0]}, {times[1]}]"
+        else:
+            text = json.dumps((identity.user, *times, *identity[1:]))
+        return self._sealer.record(record_id).seal(text.encode(), self._context(ABOUT))
 
     def unpack(self, record_id: bytes, record: Record) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Return the attributes, decoded and encoded, and correct what the record says of itself.
@@ -113,21 +119,19 @@ class Packer:
         try:
             open_, context = self._sealer.record(record_id).open, self._context
             for stored, sealed in record.attributes.items():
+                if stored == ABOUT:
+                    about = sealed
+                    continue
                 data = open_(sealed, context(stored))
                 if data is None:
-                    raise Unreadable("not sealed by us for this place")
-                if stored == ABOUT:
-                    about = data
-                elif stored.startswith("."):
-                    encoded[stored[1:]] = data
-                else:
+                    raise Unreadable(FOREIGN)
+                if not stored.startswith("."):
                     raise Unreadable("under a name that is not ours")
-            user, created_at, idle_timeout, *login = _ABOUT_CODEC.decode(ABOUT, about)
+                encoded[stored[1:]] = data
+            identity, record.created_at, record.idle_timeout = self._about(record_id, about)
             decode = self._codec.decode
             for name, data in encoded.items():  # all are authentic by now
                 decoded[name] = decode(name, data)
-            record.created_at, record.idle_timeout = float(created_at), float(idle_timeout)
-            identity = _identity(user, *login) if login else None
             if record.extra.identity is not identity:
                 record.extra = record.extra._replace(identity=identity)
         except Unreadable:
@@ -135,6 +139,13 @@ class Packer:
         except Exception as error:
             raise Unreadable(type(error).__name__) from None
         return decoded, encoded
+
+    def _open_about(self, record_id: bytes, sealed: bytes) -> About:
+        data = self._sealer.record(record_id).open(sealed, self._context(ABOUT))
+        if data is None:
+            raise Unreadable(FOREIGN)
+        user, created_at, idle_timeout, *login = _ABOUT_CODEC.decode(ABOUT, data)
+        return _identity(user, *login) if login else None, float(created_at), float(idle_timeout)
 
     def _same_value(self, name: str, data: bytes, loaded: bytes) -> bool:
         """Return whether other bytes are the value that was loaded all the same."""

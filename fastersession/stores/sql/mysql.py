@@ -86,7 +86,7 @@ class MySQL:
         self.ddl = tuple(named(text, tables) for text in TABLES)
         self._set, self._delete_expired = named(SET, tables), named(DELETE_EXPIRED, tables)
         self._load, self._create = compiled(sql.LOAD), compiled(sql.CREATE)
-        self._load_many = compiled(" ".join((sql.FOUND.replace("<>", sql.SMALL), "in (<>)")))
+        self._load_many = compiled(sql.LOAD_MANY.replace("<>", "in (<>)"))
         sets, _, proven = sql.of_each(sql.UPDATE).partition(" set ")[2].partition(" where ")
         self._hold = compiled(" ".join((HOLD, BY_KEY, "where", proven, "for update")))
         self._merge = compiled(" ".join((MERGE, BY_KEY, "on id = asked_id set", sets, "; commit")))
@@ -102,10 +102,10 @@ class MySQL:
 
     def load_many(self, connection: Connection, record_ids: Sequence[bytes], now: float) -> Found:
         """Read several sessions, but for the large ones."""
-        ids = set(record_ids)
-        text, bound = self._load_many.spelt({"large": LARGE, "now": now})
+        ids = [_bind(record_id) for record_id in set(record_ids)]
+        text, (first, *others) = self._load_many.spelt({"large": LARGE, "now": now})
         text = text.replace("<>", ", ".join([MARK] * len(ids)))
-        return Found(execute(connection, text, (*bound, *map(_bind, ids)))[0], _unbound)
+        return Found(execute(connection, text, (first, *ids, *others, *ids))[0], _unbound)
 
     def one(self, connection: Connection, kind: str, parameters: Mapping[str, Any]) -> bool:
         """Run a statement about one session's row."""

@@ -55,14 +55,18 @@ KEPT = """kept as (
 DELETE_ATTRIBUTES = "delete from {attribute} where session_id = bytes(:id) and name = any(cast(:names as bytea[]))"
 # One statement for many sessions. `update ... from` alone would lock in any order, and two of them deadlock: what is
 # asked of is locked first, in the order of the ids. The update sees a row that had to be waited for as it is then.
-HELD = "held as (select id as held_id from {session} where id = any(cast(:id_each as bytea[])) order by id for update)"
+HELD = """held as (
+        select id as held_id from {session} where id = any(cast(cast(:id_each as text) as bytea[])) order by id
+        for update)"""
 FROM_HELD = "from asked join held on held_id = asked_id where"
 FROM_ASKED = "from asked order by asked_id on conflict (id) do nothing returning id"
 KEPT_OF_EACH = """kept as (
         insert into {attribute} (session_id, name, value)
         select own.id, x.name, x.value
-        from own join unnest(cast(:owner_each as bytea[]), cast(:name_each as bytea[]), cast(:value_each as bytea[]))
-            as x (owner, name, value) on x.owner = own.id
+        from own join unnest(
+            cast(cast(:owner_each as text) as bytea[]), cast(cast(:name_each as text) as bytea[]),
+            cast(:value_each as bytea[])
+        ) as x (owner, name, value) on x.owner = own.id
         on conflict (session_id, name) do update set value = excluded.value)
     select id from own"""
 HOLD = "own as (select id from {session} where id = bytes(:id))"
@@ -90,7 +94,7 @@ class PostgreSQL:
 
         self.ddl = tuple(named(text, index) for text in TABLES)
         self._load = compiled(sql.LOAD)
-        self._load_many = compiled(sql.FOUND.replace("<>", sql.SMALL), "= any(cast(:ids as bytea[]))")
+        self._load_many = compiled(sql.LOAD_MANY.replace("<>", "= any(cast(cast(:ids as text) as bytea[]))"))
         update = sql.of_each(sql.UPDATE).replace("where", FROM_HELD, 1)
         self._merge_many = compiled(
             "with", asked(sql.MERGED_OF_EACH), ",", HELD, ", own as (", update, "returning id),", KEPT_OF_EACH
@@ -113,7 +117,8 @@ class PostgreSQL:
 
     def load_many(self, connection: Connection, record_ids: Sequence[bytes], now: float) -> Found:
         """Read several sessions, but for the large ones."""
-        return Found(self._load_many.run(connection, {"ids": list(set(record_ids)), "now": now, "large": LARGE}))
+        ids = array_of(set(record_ids), "bytes")
+        return Found(self._load_many.run(connection, {"ids": ids, "now": now, "large": LARGE}))
 
     def one(self, connection: Connection, kind: str, parameters: Mapping[str, Any]) -> bool:
         """Run a statement about one session's row."""
@@ -155,20 +160,11 @@ class PostgreSQL:
 
     def merge_many(self, connection: Connection, writes: Sequence[Write], now: float) -> set[bytes]:
         """Update several sessions, and set attributes of theirs. Return the ids of those that were updated."""
-        return self._of_each(self._merge_many, sql.MERGED_OF_EACH, connection, writes, now)
+        return _run_of_each(self._merge_many, sql.MERGED_OF_EACH, connection, writes, now)
 
     def create_many(self, connection: Connection, writes: Sequence[Write], now: float) -> set[bytes]:
         """Insert several sessions. Return the ids of those that were inserted."""
-        return self._of_each(self._create_many, sql.CREATED_OF_EACH, connection, writes, now)
-
-    def _of_each(
-        self, statement: Statement, names: Iterable[str], connection: Connection, writes: Sequence[Write], now: float
-    ) -> set[bytes]:
-        parameters = dict(zip((f"{name}_each" for name in names), columns(writes, names), strict=True))
-        attributes = attributes_of(writes)
-        for number, name in enumerate(("owner_each", "name_each", "value_each")):
-            parameters[name] = [attribute[number] for attribute in attributes]
-        return {row[0] for row in statement.run(connection, {**parameters, "now": now})}
+        return _run_of_each(self._create_many, sql.CREATED_OF_EACH, connection, writes, now)
 
     def purge(self, connection: Connection, now: float, limit: int) -> int:
         """Remove up to ``limit`` expired sessions, passing over those that somebody else is at."""
@@ -177,6 +173,31 @@ class PostgreSQL:
 
 def asked(columns: Mapping[str, str]) -> str:
     """Return a table of what differs from session to session."""
-    arrays = ", ".join([f"cast(:{name}_each as {ARRAYS[kind]})" for name, kind in columns.items()])
+    arrays = ", ".join([f"cast(cast(:{name}_each as text) as {ARRAYS[kind]})" for name, kind in columns.items()])
     names = ", ".join([f"asked_{name}" for name in columns])
     return f"asked as (select * from unnest({arrays}) as x ({names}))"  # noqa: S608 - names of ours
+
+
+def array_of(values: Iterable[Any], kind: str) -> str:
+    """Return the text of an array, of ``bytes`` or ``real``, with NULL for ``None``.
+
+    asyncpg asks of each element of a list whether it is a list, too: that takes longer than all else about it. Values
+    of attributes, which may be large, go as a list all the same: as text they would be twice as long.
+    """
+    if kind == "real":
+        words = [repr(value) for value in values]
+    else:
+        words = [f'"\\\\x{value.hex()}"' if value is not None else "None" for value in values]
+    return f"{{{','.join(words).replace('None', 'NULL')}}}"
+
+
+def _run_of_each(
+    statement: Statement, kinds: Mapping[str, str], connection: Connection, writes: Sequence[Write], now: float
+) -> set[bytes]:
+    """Run a statement for many writes. Return the ids that it returns."""
+    of_each = zip(kinds.items(), columns(writes, kinds), strict=True)
+    parameters: dict[str, Any] = {f"{name}_each": array_of(values, kind) for (name, kind), values in of_each}
+    owners, names, values = zip(*attributes, strict=True) if (attributes := attributes_of(writes)) else ((), (), ())
+    parameters |= {"owner_each": array_of(owners, "bytes"), "name_each": array_of(names, "bytes")}
+    rows = statement.run(connection, {**parameters, "value_each": list(values), "now": now})
+    return {row[0] for row in rows}

@@ -46,43 +46,44 @@ def attributes_of(writes: Sequence[Write]) -> list[tuple[bytes, bytes, bytes]]:
 
 
 class Found:
-    """The sessions that some rows have: a row for each attribute, with the session's columns in front.
+    """The sessions that some rows have, and their attributes.
 
-    A session without any has one row with NULLs. One with an attribute whose value is NULL was too large.
+    A row has the columns of a session, or NULLs for them, then an attribute, or NULLs for it. A session with an
+    attribute whose value is NULL was too large.
     """
 
-    __slots__ = ("_attributes", "_rows", "_unbound", "size")
+    __slots__ = ("_attributes", "_large", "_rows", "_unbound", "size")
 
     def __init__(self, rows: Iterable[Any], unbound: Callable[[Any], Any] = tuple) -> None:
         self._rows: dict[bytes, Any] = {}
-        self._attributes: dict[bytes, dict[str, bytes] | None] = {}
+        self._attributes: dict[bytes, dict[str, bytes]] = {}
+        self._large: set[bytes] = set()
         self._unbound = unbound
         self.size = 0  # bytes of the attributes' values
         for row in rows:
-            record_id, name, value = row[0], row[11], row[12]
-            if record_id not in self._rows:
+            record_id, verifier, name, value = row[0], row[1], row[11], row[12]
+            if verifier is not None:
                 self._rows[record_id] = row
-                self._attributes[record_id] = {}
-            attributes = self._attributes[record_id]
-            if name is None or attributes is None:
+            if name is None:
                 continue
             if value is None:
-                self._attributes[record_id] = None
+                self._large.add(record_id)
+                continue
+            self.size += len(value)
+            name, value = from_key(name, value)
+            if record_id in self._attributes:
+                self._attributes[record_id][name] = value
             else:
-                self.size += len(value)
-                name, value = from_key(name, value)
-                attributes[name] = value
+                self._attributes[record_id] = {name: value}
 
     def get(self, record_id: bytes) -> Record | Again | None:
         """Return a new record, ``None`` if there is none of this id, ``Again`` if it was too large."""
-        if record_id in self._rows and self._attributes[record_id] is None:
-            return AGAIN
-        return self.record(record_id)
+        return AGAIN if record_id in self._large else self.record(record_id)
 
     def record(self, record_id: bytes) -> Record | None:
         """Return a new record, ``None`` if there is none of this id."""
         row = self._rows.get(record_id)
-        return None if row is None else record_of(self._unbound(row[1:11]), dict(self._attributes[record_id] or ()))
+        return None if row is None else record_of(self._unbound(row[1:11]), dict(self._attributes.get(record_id, ())))
 
     def verifier(self, record_id: bytes) -> bytes | None:
         """Return the verifier of a session, ``None`` if there is none of this id."""

@@ -39,13 +39,22 @@ EXPIRES = f"least({LATER} + {IDLE}, not_after)"
 EXPIRES_ANEW = f"least({LATER} + {IDLE}, real(:not_after))"
 EXPIRES_TOUCHED = f"least({LATER} + idle_timeout, not_after)"
 
-FOUND = """
+LOAD = """
     select s.id, s.verifier, s.user_id, s.created, s.accessed, s.idle_timeout, s.not_after, s.regenerated_at, s.version,
-        s.verifier_before, s.verifier_after, a.name, <>
+        s.verifier_before, s.verifier_after, a.name, a.value
     from {session} s left join {attribute} a on a.session_id = s.id
-    where s.expires > real(:now) and s.id"""
-LOAD = " ".join((FOUND.replace("<>", "a.value"), "= bytes(:id)"))
-SMALL = "case when octet_length(a.value) <= :large then a.value end"  # NULL for what is to be loaded alone
+    where s.expires > real(:now) and s.id = bytes(:id)"""
+# Of many sessions: a row of each, then one of each attribute, in which the session's columns are NULL. Joined, they
+# would travel, and be converted, once for each attribute. One statement sees one snapshot. An attribute that is to be
+# loaded alone has a NULL for its value.
+LOAD_MANY = """
+    select s.id, s.verifier, s.user_id, s.created, s.accessed, s.idle_timeout, s.not_after, s.regenerated_at, s.version,
+        s.verifier_before, s.verifier_after, null, null
+    from {session} s where s.expires > real(:now) and s.id <>
+    union all
+    select s.id, null, null, null, null, null, null, null, null, null, null, a.name,
+        case when octet_length(a.value) <= :large then a.value end
+    from {session} s join {attribute} a on a.session_id = s.id where s.expires > real(:now) and s.id <>"""
 CREATE = """
     insert into {session} (id, verifier, user_id, created, accessed, idle_timeout, not_after, expires, expire_hour,
         version)

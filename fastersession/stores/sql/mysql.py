@@ -7,7 +7,7 @@ statement's text, where nothing may depend on how a server reads quotes and back
 
 from __future__ import annotations
 
-from base64 import b64encode
+from binascii import b2a_base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -89,10 +89,9 @@ class MySQL:
         self._load_many = compiled(sql.LOAD_MANY.replace("<>", "in (<>)"))
         sets, _, proven = sql.of_each(sql.UPDATE).partition(" set ")[2].partition(" where ")
         self._hold = compiled(" ".join((HOLD, BY_KEY, "where", proven, "for update")))
-        self._merge = compiled(" ".join((MERGE, BY_KEY, "on id = asked_id set", sets, "; commit")))
-        insert, _, values = sql.CREATE.partition(" values ")
-        self._insert = " ".join((named(insert, tables), "values <>"))
-        self._values = compiled(values)
+        self._merge, _ = compiled(" ".join((MERGE, BY_KEY, "on id = asked_id set", sets, "; commit"))).spelt({})
+        create = sql.of_each(sql.CREATE).replace("values (", "select ").removesuffix(")")
+        self._insert, _ = compiled(f"{create} from <>").spelt({})
         self._one = {kind: compiled(kind) for kind in sql.ROW_KINDS}
         self._delete_attribute, self._find_expired = compiled(DELETE_ATTRIBUTE), compiled(FIND_EXPIRED)
 
@@ -147,38 +146,33 @@ class MySQL:
         """Update several sessions, and set attributes of theirs. Return the ids of those that were updated."""
         asked = sorted(zip(*columns(writes, sql.MERGED_OF_EACH), strict=True))
         text, bound = self._hold.spelt({"now": now})
+        of_each, table = _bound(asked), _asked(sql.MERGED_OF_EACH, len(asked))
         with undone(connection):
-            rows = execute_several(connection, text.replace("<>", _asked(len(asked))), (*_bound(asked), *bound), 3)
+            rows = execute_several(connection, text.replace("<>", table), (*of_each, *bound), 3)
             held = {row[0] for row in rows}
-            if held != {row[0] for row in asked}:
-                asked = [row for row in asked if row[0] in held]
-                writes = [write for write in writes if write.parameters["id"] in held]
-            text, _ = self._merge.spelt({})
-            if asked:
-                text, attributes = text.replace("<>", _asked(len(asked))), attributes_of(writes)
-                if attributes:
-                    text = "; ".join((self._set_text(len(attributes)), text))
-                execute_several(connection, text, (*_bound(attributes), *_bound(asked)), 3 if attributes else 2)
-            else:
+            if not held:
                 execute(connection, "rollback")
+                return held
+            if len(held) < len(asked):
+                asked = [row for row in asked if row[0] in held]
+                of_each, table = _bound(asked), _asked(sql.MERGED_OF_EACH, len(asked))
+                writes = [write for write in writes if write.parameters["id"] in held]
+            text, attributes = self._merge.replace("<>", table), attributes_of(writes)
+            if attributes:
+                text = "; ".join((self._set_text(len(attributes)), text))
+            execute_several(connection, text, (*_bound(attributes), *of_each), 3 if attributes else 2)
         return held
 
     def create_many(self, connection: Connection, writes: Sequence[Write], now: float) -> set[bytes]:
         """Insert several sessions, or none of them if one is taken. Return their ids."""
-        writes = sorted(writes, key=lambda write: write.parameters["id"])
-        spelt, attributes = [self._values.spelt(write.parameters) for write in writes], attributes_of(writes)
-        text = self._insert.replace("<>", ", ".join(text for text, _ in spelt))
+        asked = sorted(zip(*columns(writes, sql.CREATED_OF_EACH), strict=True))
+        text, attributes = self._insert.replace("<>", _asked(sql.CREATED_OF_EACH, len(asked))), attributes_of(writes)
         if attributes:
             text = "; ".join((text, self._set_text(len(attributes))))
-        parameters = [value for _, bound in spelt for value in bound]
+        parameters = (*_bound(asked), *_bound(attributes))
         with undone(connection):
-            execute_several(
-                connection,
-                f"start transaction; {text}; commit",
-                (*parameters, *_bound(attributes)),
-                4 if attributes else 3,
-            )
-        return {write.parameters["id"] for write in writes}
+            execute_several(connection, f"start transaction; {text}; commit", parameters, 4 if attributes else 3)
+        return {row[0] for row in asked}
 
     def purge(self, connection: Connection, now: float, limit: int) -> int:
         """Remove up to ``limit`` expired sessions, passing over those that somebody else is at."""
@@ -198,9 +192,9 @@ class MySQL:
         return " ".join((self._set, ", ".join([ROW] * count), OVERWRITE))
 
 
-def _asked(count: int) -> str:
-    """Return a table of what differs from session to session."""
-    marks = {name: MARKS[kind] for name, kind in sql.MERGED_OF_EACH.items()}
+def _asked(columns: Mapping[str, str], count: int) -> str:
+    """Return a table of what differs from session to session: so a number is written, and read, only once."""
+    marks = {name: MARKS[kind] for name, kind in columns.items()}
     first = ", ".join([f"{mark} as asked_{name}" for name, mark in marks.items()])
     others = "".join([f" union all select {', '.join(marks.values())}"] * (count - 1))
     return f"(select {first}{others}) as asked"
@@ -212,7 +206,7 @@ def _bound(rows: Iterable[Sequence[Any]]) -> list[Any]:
 
 def _bind(value: Any) -> Any:
     if isinstance(value, bytes):
-        return b64encode(value).decode("ascii")
+        return b2a_base64(value, newline=False).decode("ascii")
     return min(value, FOREVER) if isinstance(value, float) else value
 
 

@@ -46,11 +46,15 @@ class NotingSession(Session):
 
     # --- one value ---
 
-    def __getitem__(self, name: str) -> Any:
-        return self._noted(name, Attributes.__getitem__(self, name))
+    def __getitem__(self, name: str) -> Any:  # as ``Attributes`` does it: a call of that would be a third of it all
+        self._state.accessed = True
+        value = dict.__getitem__(self, name)
+        return value if type(value) in SCALARS else self._noted(name, value)
 
     def get(self, name: str, default: Any = None) -> Any:
-        return self._noted(name, Attributes.get(self, name, default))
+        self._state.accessed = True
+        value = dict.get(self, name, default)
+        return value if type(value) in SCALARS else self._noted(name, value)
 
     def setdefault(self, name: str, default: Any = None) -> Any:
         return self._noted(name, Attributes.setdefault(self, name, default))

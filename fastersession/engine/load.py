@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
-from ..crypto.tokens import ID_BYTES, KeyRing, Ticket, has_form, same, verifier_of
+from ..crypto.tokens import ID_BYTES, KeyRing, Secret, has_form, same, verifier_of
 from ..errors import StoreError
 from ..events import (
     ClockAhead,
@@ -37,7 +37,6 @@ from .values import Values
 
 REJECTED = CookieRejected()  # made once, for anybody can cause it
 Found = tuple[bytes, Record, Mapping[str, Any], Rare]  # record id, record, attributes, what else there is
-_new_tuple = tuple.__new__  # a third of the time of a NamedTuple's class call
 SUPERSEDED_SECONDS = 60  # how long requests sent before a regeneration may still arrive with the old cookie
 
 
@@ -51,7 +50,7 @@ class Loader:
         self._host = host
         self._spans = spans
         self._events = events
-        self._verifier_of = verifier_of if calls.live is None else bytes
+        self._verifier_of: Callable[[bytes], bytes] = verifier_of if calls.live is None else Secret
         self._load_live: Callable[[bytes], Record | None] = calls.verbs.load
         self._is_live = calls.live is not None
         self._trusting = True  # until a cookie of our form has come that no key verifies
@@ -111,19 +110,19 @@ class Loader:
             self.calls.check_loop()
         if candidates is None:
             return self.open_new(state)
-        tickets = self._tickets(candidates)
+        proofs = self._proofs(candidates)
         del candidates  # no traceback from here on shall show them
         found: list[Found] = []
         superseded = None
         call, load = self.calls.call, self.calls.verbs.load
-        for ticket in tickets:
-            record: Record | None = await call(load, ticket.record_id)
-            if record is None:
+        for of, verifier in proofs:
+            loaded: Record | None = await call(load, of)
+            if loaded is None:
                 continue
-            if self._is_genuine(ticket, record):
-                found += self._alive(ticket.record_id, record)
-            elif _is_just_replaced(record, self.calls.clock()):
-                superseded = ticket.record_id
+            if _is_proven(loaded, verifier):
+                found += self._alive(of, loaded)
+            elif _is_just_replaced(loaded, self.calls.clock()):
+                superseded = of
         if len(found) == 1:
             record_id, record, base, rare = found[0]
             state.loaded(self._host, record_id, record, base, rare)
@@ -135,26 +134,22 @@ class Loader:
         elif superseded is not None:
             state.opened(self._host, Status.SUPERSEDED, superseded)
             return self._session_of(state)
-        elif tickets:
+        elif proofs:
             self._unknown()
         return self.open_new(state)
 
-    def _tickets(self, candidates: Sequence[bytes]) -> list[Ticket]:
-        """Return what the genuine ones among cookies prove, each once."""
-        tickets: list[Ticket] = []
+    def _proofs(self, candidates: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+        """Return the record ids and verifiers that the genuine ones among cookies lead to, each once."""
+        proofs: list[tuple[bytes, bytes]] = []
         for candidate in candidates:
             pair = self._keys.unsign_pair(candidate)
-            if pair is not None and pair not in tickets:
-                tickets.append(_new_tuple(Ticket, pair))
-        if not tickets:
+            if pair is not None:
+                proof = pair[0], self._verifier_of(pair[1])
+                if proof not in proofs:
+                    proofs.append(proof)
+        if not proofs:
             self._reject(self._trusting and any(map(has_form, candidates)))
-        return tickets
-
-    def _is_genuine(self, ticket: Ticket, record: Record) -> bool:
-        try:
-            return same(record.verifier, self._verifier_of(ticket.secret))
-        except (AttributeError, TypeError) as error:
-            raise StoreError("the store gave something that is no record") from error
+        return proofs
 
     def _alive(self, record_id: bytes, record: Record) -> tuple[Found, ...]:
         """Return what is found with a record, nothing if it has ended, or cannot be read.
@@ -214,6 +209,13 @@ class Loader:
 
 # The loaders of live stores in this process, by id.
 _IN_MEMORY: WeakValueDictionary[int, Loader] = WeakValueDictionary()
+
+
+def _is_proven(record: Record, verifier: bytes) -> bool:
+    try:
+        return same(record.verifier, verifier)
+    except (AttributeError, TypeError) as error:
+        raise StoreError("the store gave something that is no record") from error
 
 
 def _is_just_replaced(record: Record, now: float) -> bool:

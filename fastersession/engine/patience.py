@@ -30,7 +30,6 @@ length = dict.__len__  # of a session, without marking it
 
 
 T = TypeVar("T")
-Commit = Callable[[Session, State, Tries], Coroutine[Any, Any, None]]
 
 
 class Saves(ABC):
@@ -119,19 +118,27 @@ class Patient(Saves):
         self._patience = patience
 
     def save(self, session: Session, state: State, at: Point, *, discard: bool = False) -> Coroutine[Any, Any, None]:
-        return self._run(session, state, Tries(at, discard=discard), self._commit)
+        return self._run(session, state, at, discard, self._commit)
 
     def flush(self, session: Session, state: State, at: Point, *, discard: bool = False) -> Coroutine[Any, Any, None]:
-        return self._run(session, state, Tries(at, discard=discard), self._with_retries)
+        return self._run(session, state, at, discard, self._with_retries)
 
-    async def _run(self, session: Session, state: State, tries: Tries, commit: Commit) -> None:
+    async def _run(
+        self,
+        session: Session,
+        state: State,
+        at: Point,
+        discard: bool,
+        commit: Callable[[Session, State, Tries, _Turns], Coroutine[Any, Any, None]],
+    ) -> None:
         """Commit if there is anything to do. A refusal counts as said if the caller is still there to hear it."""
-        if self._has_nothing(session, state, tries):
+        tries = self._tries(session, state, at, discard=discard)
+        if tries is None:
             return
         turns = self._turns(state)
         turns.asked += 1
         try:
-            await shielded(commit(session, state, tries), self.tasks)
+            await shielded(commit(session, state, tries, turns), self.tasks)
         except SessionNotEstablished:
             self.saver.forget_changes(session, state, tries)
             raise
@@ -139,21 +146,23 @@ class Patient(Saves):
             turns.asked -= 1
 
     def begin(self, session: Session, state: State) -> asyncio.Task[None] | None:
-        tries = Tries(Point.NOW)
-        if self._has_nothing(session, state, tries):
+        tries = self._tries(session, state, Point.NOW)
+        if tries is None:
             return None
         turns = self._turns(state)
         turns.asked += 1
-        task = self._in_task(self._commit(session, state, tries))
+        task = self._in_task(self._commit(session, state, tries, turns))
         task.add_done_callback(turns.left)
         return task
 
-    def _has_nothing(self, session: Session, state: State, tries: Tries) -> bool:
-        """Return whether there is nothing to do.
+    def _tries(self, session: Session, state: State, at: Point, *, discard: bool = False) -> Tries | None:
+        """Return the tries of a save point, ``None`` if there is nothing to do.
 
         Where another commit is at work nobody knows: what it saves is compared with when it is done, and only then.
         """
-        return state.intents is None and not self.is_busy(state) and not self.saver.prepare(session, state, tries)
+        if state.intents is None and not self.is_busy(state):
+            return self.saver.prepare(session, state, at, discard=discard)
+        return Tries(at, discard=discard)
 
     async def reload(self, session: Session, state: State) -> None:
         is_carried_out(state)
@@ -185,25 +194,28 @@ class Patient(Saves):
         task.add_done_callback(self.tasks.discard)
         return task
 
-    async def _with_retries(self, session: Session, state: State, tries: Tries) -> None:
+    async def _with_retries(self, session: Session, state: State, tries: Tries, turns: _Turns) -> None:
         bound = FLUSH_SECONDS * self._patience
         with self.told(state, tries.at):
             try:
                 async with asyncio.timeout(bound):
                     for pause in FLUSH_PAUSES:
                         try:
-                            return await self._commit(session, state, tries)
+                            return await self._commit(session, state, tries, turns)
                         except StoreError:
                             await asyncio.sleep(pause * self._patience)
-                    return await self._commit(session, state, tries)
+                    return await self._commit(session, state, tries, turns)
             except TimeoutError as error:
                 raise StoreError(f"the session could not be saved within {bound:g} s") from error
 
-    async def _commit(self, session: Session, state: State, tries: Tries) -> None:
+    async def _commit(self, session: Session, state: State, tries: Tries, turns: _Turns) -> None:
         """Commit when the commit before is done."""
-        async with self._turns(state):
+        await turns.acquire()
+        try:
             with noted(state) if state.phase == ENDED else _PLAIN:  # a generator's context costs three times that
                 await self.saver.commit(session, state, tries.at, discard=tries.discard, tries=tries)
+        finally:
+            turns.release()
 
     @staticmethod
     def _turns(state: State) -> _Turns:

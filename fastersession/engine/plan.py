@@ -141,8 +141,9 @@ def motion(now: dict[str, Any], base: Mapping[str, Any], handed: Set[object] | N
     That is one that was handed out (``handed`` has their names, ``None`` stands for all) and is no scalar.
     """
     names: Iterable[Any] = _keys(now) if handed is None else handed
-    if not SCALARS.issuperset([type(_get(now, name)) for name in tuple(names)]):
-        return 2
+    for name in tuple(names):
+        if type(_get(now, name)) not in SCALARS:
+            return 2
     return 0 if unchanged(now, base) else 1
 
 

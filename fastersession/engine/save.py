@@ -25,6 +25,7 @@ from .spans import Spans
 from .values import Encoded, Values, Work
 
 LIVE, NEW = Status.LIVE, Status.NEW
+_new_tuple = tuple.__new__  # a third of the time of a NamedTuple's class call
 
 
 class Prepared(NamedTuple):
@@ -130,20 +131,20 @@ class Saver:
 
     # --- any save point ---
 
-    def prepare(self, session: Session, state: State, tries: Tries) -> bool:
-        """Find out what a commit would have to do now; return whether there is anything. For one without intents.
+    def prepare(self, session: Session, state: State, at: Point, *, discard: bool) -> Tries | None:
+        """Find out what a commit would have to do now; return ``None`` if that is nothing. For one without intents.
 
         Changes nothing.
         """
-        status, phase = state.status, state.phase
-        discard = tries.discard or phase == FAILED
+        tries, status, phase = Tries(at, discard=discard), state.status, state.phase
+        discard = discard or phase == FAILED
         work = Work(state.base) if discard else self._values.compare(state, session, tries.encoded(state))
         now, empty, dirty = self._clock(), not work.content, bool(work.sets or work.deletes)
-        action = plan(situation(state, None, tries.at, discard, now, empty=empty, dirty=dirty))
+        action = plan(situation(state, None, at, discard, now, empty=empty, dirty=dirty))
         if action is Action.NOTHING and not work.faults:
-            return False
-        tries.prepared = Prepared(action, work, state.base, status, phase)
-        return True
+            return None
+        tries.prepared = _new_tuple(Prepared, (action, work, state.base, status, phase))
+        return tries
 
     def commit(
         self, session: Session, state: State, at: Point, *, discard: bool = False, tries: Tries | None = None

@@ -20,7 +20,6 @@ from stores import SuspendingStore
 from fastersession import AttributeNotSerializable, MsgspecCodec, PickleCodec
 from fastersession.codecs import JsonCodec
 from fastersession.engine.plan import Point
-from fastersession.engine.save import Tries
 from fastersession.plainjson import look_of
 from fastersession.testing import session_of
 
@@ -222,7 +221,7 @@ async def test_threads_that_take_a_value_first_at_the_same_time_keep_the_first_l
             object.__setattr__(state.host, "look_of", look)
             call.session["list"].append(2)  # another thread takes it, and changes it
             if compared:
-                assert saver.prepare(call.session, state, Tries(Point.NOW))  # and a save point sees that
+                assert saver.prepare(call.session, state, Point.NOW, discard=False)  # and a save point sees that
             return look(value)
 
         object.__setattr__(state.host, "look_of", late)

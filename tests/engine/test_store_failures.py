@@ -13,7 +13,6 @@ from stores import BreakableStore, SuspendingStore
 
 from fastersession import HeadersSent, StoreError
 from fastersession.engine.plan import Point
-from fastersession.engine.save import Tries
 from fastersession.session import state_of
 
 FAULTS = pytest.mark.parametrize("fault", ["raise", "hang", "lose"])
@@ -300,8 +299,8 @@ async def test_a_save_that_is_tried_again_after_an_error_status_keeps_no_attribu
     async def do(call: Call) -> None:
         session, state, saver = call.session, state_of(call.session), browser.app._engine.saver
         session["b"] = 2
-        tries = Tries(Point.NOW)
-        assert saver.prepare(session, state, tries)
+        tries = saver.prepare(session, state, Point.NOW, discard=False)
+        assert tries
         await call.start(500)
         await saver.commit(session, state, Point.NOW, tries=tries)
         await call.finish()

@@ -7,9 +7,9 @@ contract is the store's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
@@ -53,21 +53,21 @@ class Traffic(Connections):
             for work, least in ((database.merge_many, database.least), (database.create_many, database.least))
         )
 
-    async def load(self, record_id: bytes) -> Record | None:
+    def load(self, record_id: bytes) -> Coroutine[Any, Any, Record | None]:
         """Read, with whatever else is being read."""
-        return await self._loads.ask(record_id, self._usual)
+        return self._loads.ask(record_id, self._usual)
 
-    async def create(self, record_id: bytes, write: Write) -> bool:
+    def create(self, record_id: bytes, write: Write) -> Coroutine[Any, Any, bool]:
         """Insert, with other inserts."""
-        return await self._creates.ask(write, write.size, record_id)
+        return self._creates.ask(write, write.size, record_id)
 
-    async def merge(self, record_id: bytes, write: Write) -> bool:
+    def merge(self, record_id: bytes, write: Write) -> Coroutine[Any, Any, bool]:
         """Save what only sets, or touch, with others."""
-        return await self._merges.ask(write, write.size, record_id)
+        return self._merges.ask(write, write.size, record_id)
 
-    async def alone(self, record_id: bytes, write: Write) -> bool:
+    def alone(self, record_id: bytes, write: Write) -> Coroutine[Any, Any, bool]:
         """Do what goes alone, when the writes of its record before it are over."""
-        return await self._merges.ask(write, ALONE, record_id)
+        return self._merges.ask(write, ALONE, record_id)
 
     async def do(self, work: Work[T]) -> T:
         """Run what concerns no single record, in a task of its own that goes on for a moment when its caller gives up.

@@ -15,7 +15,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import calls, cases, crowd, inprocess, instructions, profile, redis, report, scale, sockets, stores, truth
+from bench import (
+    calls,
+    cases,
+    crowd,
+    inprocess,
+    instructions,
+    profile,
+    profile_stores,
+    redis,
+    report,
+    scale,
+    sockets,
+    stores,
+    truth,
+)
 from bench.checks import checks
 from bench.peers import PEERS, Peer, pick
 from bench.servers import Redis
@@ -31,6 +45,7 @@ PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "scale": scale.measure,
     "redis": redis.measure,
     "stores": stores.measure,
+    "profile-stores": profile_stores.measure,
     "sockets": sockets.measure,
 }
 """A part is `measure(peers, options, tell)`; report.py has its tables, plots.py its picture, checks.py its targets."""

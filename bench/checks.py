@@ -33,6 +33,8 @@ ON_STORES = {
     },
 }
 """Requests a second, `JUDGED` at once, as a multiple of the peer's."""
+DECODING = 1.15
+"""CPU time of a request that reads one name beside 2 MB, as a multiple of what it takes to decode these once."""
 JUDGED, ALONE = "50", 0.7
 """The number at once that is judged; and how much of the bare driver's speed there must be at one at once."""
 TRIPS = {"read": 1, "write": 2, "untouched": 1}
@@ -70,7 +72,21 @@ class Check(NamedTuple):
         return f"{word} {self.what}: {self.value:,.{places}f} ({bound} {self.limit:,.{places}f})"
 
 
-def checks(results: dict[str, Any]) -> list[Check]:
+class Shown(NamedTuple):
+    """A figure that has no limit."""
+
+    what: str
+    value: float
+
+    @property
+    def met(self) -> bool:
+        return True
+
+    def __str__(self) -> str:
+        return f"shown  {self.what}: {self.value:,.2f}"
+
+
+def checks(results: dict[str, Any]) -> list[Check | Shown]:
     return [
         *inprocess(results.get("inprocess", {})),
         *scale(results.get("scale", {}).get(OURS, {}).get("levels", {})),
@@ -79,6 +95,7 @@ def checks(results: dict[str, Any]) -> list[Check]:
         *calls(results.get("calls", {})),
         *redis(results.get("redis", {})),
         *stores(results.get("stores", {}).get("stores", {})),
+        *beside_large(results.get("stores", {})),
         *short(results.get("sockets", {}).get("short", {})),
         *streams(results.get("sockets", {}).get("streams", {})),
         *truth(results.get("truth", {}).get(OURS, {})),
@@ -153,6 +170,19 @@ def stores(found: dict[str, Any]) -> Iterator[Check]:
                 for to in least.keys() & ratios.keys():
                     title = f"{measured['title']}, {measured['cases'][key]['title']}, {level} at once"
                     yield Check(f"{title}: requests/s, times those of {to}", ratios[to], least[to], least=True)
+
+
+def beside_large(found: dict[str, Any]) -> Iterator[Check | Shown]:
+    """Judge what a request pays for 2 MB that it does not touch, and show what others' 2 MB cost a small one."""
+    for store in found.get("stores", {}).values():
+        for level, peers in store["cases"].get("large", {}).get("levels", {}).items():
+            if OURS in peers:
+                title = f"{store['title']}, read beside 2 MB, {level} at once: CPU, times that of decoding these once"
+                yield Check(title, peers[OURS]["cpu"] / found["decode"], DECODING)
+        for level, peers in store["cases"].get("beside", {}).get("levels", {}).items():
+            for key in (key for key in (store["driver"], OURS) if key in peers):
+                title = f"{store['title']}, read while others load 2 MB, {level} at once: p99 of {key}, ms"
+                yield Shown(title, peers[key]["p99"] / 1e6)
 
 
 def short(cases: dict[str, Any]) -> Iterator[Check]:

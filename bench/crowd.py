@@ -11,6 +11,7 @@ import asyncio
 import gc
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ LARGE = 10
 SAMPLE = 3
 """New sessions of a turn that are read again at the end of the round."""
 
+NOT_WATCHED = nullcontext()
 clock = time.perf_counter_ns
 
 
@@ -139,8 +141,10 @@ class Crowd:
         await browser.get("/number", b"%d" % browser.counter)
         await browser.get("/write", CASES["write"].expected(browser) or b"")
 
-    async def turn(self, case: Case, level: int, count: int) -> Turn:
-        """Make `count` requests in each of `level` browsers at once, and check every answer."""
+    async def turn(
+        self, case: Case, level: int, count: int, watched: AbstractContextManager[Any] = NOT_WATCHED
+    ) -> Turn:
+        """Make `count` requests in each of `level` browsers at once, watched by somebody, and check every answer."""
         crowd = self.chosen(case, level)
         for browser in crowd:
             browser.prepare(case, count)
@@ -148,7 +152,8 @@ class Crowd:
         beside = [asyncio.create_task(browser.load(done)) for browser in self.large[: case.loads]]
         gc.collect()
         served, cpu, begin = self.store.spent(), time.process_time_ns(), clock()
-        await asyncio.gather(*[browser.run() for browser in crowd])
+        with watched:
+            await asyncio.gather(*[browser.run() for browser in crowd])
         ns, cpu, after = clock() - begin, time.process_time_ns() - cpu, self.store.spent()
         done.set()
         await asyncio.gather(*beside)

@@ -16,6 +16,7 @@ from bench.checks import ENOUGH, OURS
 from bench.peers import PEERS, Peer
 from bench.report_counts import calls, instructions, profile
 from bench.report_stores import redis, stores
+from bench.report_stores_profile import profile_stores
 from bench.serve import PAUSE, TOKENS
 from bench.sockets import CONNECTIONS, SHORT
 from bench.tables import table
@@ -163,5 +164,6 @@ WRITERS: dict[str, Callable[[Any], list[str]]] = {
     "scale": scale,
     "redis": redis,
     "stores": stores,
+    "profile-stores": profile_stores,
     "sockets": sockets,
 }

@@ -93,7 +93,9 @@ NOTES = """\
 Medians of {rounds} rounds; ratios within a round. All requests of a table's row are at once in one process, and the \
 server on the same machine; no store waits for the disk. The driver alone keeps one row, or key, of JSON, and reads \
 none for a session untouched. *Read, while others load 2 MB* is of small sessions, beside two requests at once of \
-large ones. To decode the 2 MB once takes the standard library {decode:.1f} ms."""
+large ones. To decode the 2 MB once takes the standard library {decode:.1f} ms.
+
+[Where the CPU goes](profile-stores.md) on each store, function by function, says what is behind these figures."""
 
 
 def stores_brief(found: dict[str, Any]) -> str:

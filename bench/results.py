@@ -51,7 +51,9 @@ def verdicts(part: dict[str, Any]) -> str:
 
 
 PICTURE = "![Bars: requests a second in each store, by library, for four cases](bench/results/stores.png)"
-MORE = "[All of it](bench/results/stores.md): other numbers at once, the processor's time, and the slowest requests."
+MORE = """\
+[All of it](bench/results/stores.md): other numbers at once, the processor's time, and the slowest requests. \
+[Where that time goes](bench/results/profile-stores.md), function by function."""
 MARKED: dict[str, Callable[[dict[str, Any]], str]] = {
     "inprocess": lambda part: where(part["environment"]),
     "redis": lambda part: redis_brief(part["redis"]),

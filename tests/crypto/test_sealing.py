@@ -16,6 +16,7 @@ from sealed import World
 from fastersession import JsonCodec
 from fastersession.crypto.tokens import Sealer
 from fastersession.engine.packing import ABOUT, Packer, Unreadable
+from fastersession.facts import Identity
 from fastersession.stores.base import NOTHING_MORE, Extra, Record
 
 KEY = b"a secret of the sealing tests, and of nothing else at all"
@@ -54,6 +55,20 @@ def test_s3_the_sealed_value_is_the_documented_one(monkeypatch: Any) -> None:
     record = record_of({".name": bytes.fromhex(NAME_BOB), ABOUT: bytes.fromhex(ABOUT_BOB)})
     assert packer().unpack(RECORD_ID, record) == ({"name": "bob"}, {"name": b'"bob"'})
     assert (record.extra, record.created_at, record.idle_timeout) == (NOTHING_MORE, 1_700_000_000.0, 43_200.0)
+
+
+def test_a_name_that_is_not_ours_is_unreadable() -> None:
+    """Where nothing is sealed anybody can write one beside ours; what a record says of itself is looked at anew."""
+    plain = Packer(JsonCodec(), None)
+    stored: dict[str, Any] = dict(plain.pack(RECORD_ID, {"name": b'"bob"'}))
+    stored[ABOUT] = plain.pack_about(RECORD_ID, (None, 0.0, 1.0))
+    assert plain.unpack(RECORD_ID, record_of(stored))[0] == {"name": "bob"}
+    with pytest.raises(Unreadable, match="under a name that is not ours"):
+        plain.unpack(RECORD_ID, record_of({**stored, "name": stored[".name"]}))
+    eve = Identity("eve", 4.0, 5.0, None, None)
+    other = record_of({**stored, ABOUT: plain.pack_about(RECORD_ID, (eve, 2.0, 3.0))})
+    plain.unpack(RECORD_ID, other)
+    assert (other.extra.identity, other.created_at, other.idle_timeout) == (eve, 2.0, 3.0)
 
 
 def test_nothing_is_decoded_before_all_is_authentic() -> None:

@@ -126,13 +126,13 @@ async def test_what_a_live_store_raises_at_a_start_is_a_store_error(live: Bench,
 @in_loop
 async def test_what_is_prepared_is_carried_out_as_it_was(packed: Bench) -> None:
     """It is encoded once; what was written since is for the next save point."""
-    saver, state, tries = saver_of(packed), await running(packed, a=[1], gone=1), Tries(NOW)
+    saver, state = saver_of(packed), await running(packed, a=[1], gone=1)
     session = session_of(state, a=[1], gone=1)
-    assert saver.prepare(session, state, tries) is False
-    assert tries.prepared is None
+    assert saver.prepare(session, state, NOW, discard=False) is None
     session["a"] = [2]
     del session["gone"]
-    assert saver.prepare(session, state, tries) is True
+    tries = saver.prepare(session, state, NOW, discard=False)
+    assert tries is not None
     assert tries.prepared is not None
     assert tries.prepared.action is Action.UPDATE
     assert await packed.content(state) == {"a": [1], "gone": 1}
@@ -150,9 +150,10 @@ async def test_what_is_prepared_is_carried_out_as_it_was(packed: Bench) -> None:
 @in_loop
 async def test_what_was_prepared_holds_while_nothing_else_has_changed(packed: Bench, change: Any) -> None:
     """Else it is decided anew."""
-    saver, state, tries = saver_of(packed), await running(packed, a=1), Tries(NOW)
+    saver, state = saver_of(packed), await running(packed, a=1)
     session = session_of(state, a=2)
-    assert saver.prepare(session, state, tries) is True
+    tries = saver.prepare(session, state, NOW, discard=False)
+    assert tries is not None
     assert tries.prepared is not None
     assert tries.prepared.holds(state) is True
     change(state)
@@ -167,12 +168,12 @@ async def test_what_is_discarded_is_not_prepared(packed: Bench) -> None:
     """By the save point or after a failed start; a touch that is due is."""
     saver, state = saver_of(packed), await running(packed, a=1)
     session = session_of(state, a=2)
-    assert saver.prepare(session, state, Tries(NOW, discard=True)) is False
+    assert saver.prepare(session, state, NOW, discard=True) is None
     state.phase = FAILED
-    assert saver.prepare(session, state, Tries(NOW)) is False
+    assert saver.prepare(session, state, NOW, discard=False) is None
     packed.clock.advance(6)
-    tries = Tries(NOW)
-    assert saver.prepare(session, state, tries) is True
+    tries = saver.prepare(session, state, NOW, discard=False)
+    assert tries is not None
     assert tries.prepared is not None
     assert tries.prepared.action is Action.TOUCH
     await saver.commit(session, state, NOW, tries=tries)
@@ -185,10 +186,9 @@ async def test_what_cannot_be_kept_is_told_after_all_else_was_saved(packed: Benc
     """Also if there is nothing else to do."""
     words = r"^session attributes that cannot come back as they were: 'bad' is of class object.*; 'worse' is of class"
     for attributes, kept in (({"a": 1}, {"a": 1}), ({"a": 2}, {"a": 2})):
-        saver, state, tries = saver_of(packed), await running(packed, a=1), Tries(NOW)
+        saver, state = saver_of(packed), await running(packed, a=1)
         session = session_of(state, **attributes, bad=object(), worse=object())
-        assert saver.prepare(session, state, tries) is True
-        for given in (tries, Tries(NOW)):
+        for given in (saver.prepare(session, state, NOW, discard=False), Tries(NOW)):
             with pytest.raises(AttributeNotSerializable, match=words):
                 await saver.commit(session, state, NOW, tries=given)
         assert await packed.content(state) == kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from clocks import FakeClock
 from far_store import FarStore
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import HypothesisWarning
 from store_subject import START, Factory
 
 from fastersession.stores import from_url
@@ -40,7 +42,9 @@ def check_batches(factories: Sequence[Factory], examples: int) -> None:
             finally:
                 runner.run(batches.close())
 
-    check()
+    with warnings.catch_warnings():  # or a failure would be hidden by the warning of how long it is
+        warnings.simplefilter("ignore", HypothesisWarning)
+        check()
 
 
 @pytest.mark.parametrize("kind", EXAMPLES)

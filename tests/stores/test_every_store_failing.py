@@ -158,16 +158,16 @@ REDIS = [
 ]  # fmt: skip
 SQLITE = [
     "update TABLE set accessed = 'x' where id = x'ID'", "update TABLE set verifier = 'text' where id = x'ID'",
-    "update TABLE set verifier = x'00' where id = x'ID'", "update TABLE set user_id = x'ff' where id = x'ID'",
+    "update TABLE set verifier = x'00' where id = x'ID'",
     "update attribute set name = name || x'ff' where session_id = x'ID'",
     "update attribute set value = 5 where session_id = x'ID'",
 ]  # fmt: skip
 POSTGRESQL = [
-    "update TABLE set verifier = '' where id = '\\xID'", "update TABLE set user_id = '\\xff' where id = '\\xID'",
+    "update TABLE set verifier = '' where id = '\\xID'",
     "update TABLE_attribute set name = name || '\\xff' where session_id = '\\xID'",
 ]  # fmt: skip
 MARIADB = [
-    "update TABLE set verifier = '' where id = x'ID'", "update TABLE set user_id = x'ff' where id = x'ID'",
+    "update TABLE set verifier = '' where id = x'ID'",
     "update TABLE_attribute set name = concat(name, x'ff') where session_id = x'ID'",
 ]  # fmt: skip
 GARBAGE = {

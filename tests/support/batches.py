@@ -27,7 +27,7 @@ from typing import Any
 from clocks import FakeClock
 from hypothesis import strategies as st
 
-from fastersession.stores.base import Change, Record
+from fastersession.stores.base import Change, Extra, Record
 from fastersession.testing.contract.machine import VERIFIERS, leases, steps, writes
 from fastersession.testing.contract.reference import Reference, Row
 from fastersession.testing.contract.subject import Factory, fields
@@ -143,8 +143,8 @@ class Batches:
             row = self.possible[record_id][0]
             rest[0] = VERIFIERS[0] if row is None else row.verifier
         if verb == "create":
-            verifier, idle, life, content, user = rest
-            rest = [Record(verifier, now, idle, now + life, content, user)]
+            verifier, idle, life, content, tag = rest
+            rest = [Record(verifier, now, idle, now + life, content, Extra(tag))]
         elif verb == "regenerate":
             rest[-2] += now
         elif verb == "touch":

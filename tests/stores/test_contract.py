@@ -60,6 +60,13 @@ class TestUsers(OnOurServers, UserStoreContract):
     """What stores have that know whose sessions they keep."""
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "sqlite_power"])
+class TestUsersShared(OnOurServers, UserStoreContract):
+    """The same where processes share the records."""
+
+    shared = True
+
+
 class TestUsersLive(LiveUserStoreContract):
     """The same, as plain functions."""
 

@@ -38,7 +38,10 @@ TABLES = (
         lease_owner BLOB,
         lease_until REAL,
         verifier_before BLOB,
-        verifier_after BLOB
+        verifier_after BLOB,
+        retention REAL,
+        ended_reason TEXT,
+        claimed_until REAL
     ) WITHOUT ROWID""",
     """CREATE TABLE attribute (
         session_id BLOB NOT NULL REFERENCES session (id) ON DELETE CASCADE,
@@ -48,8 +51,22 @@ TABLES = (
     )""",
     "CREATE INDEX session_expires ON session (expires)",
 )
-ADDED = {  # since 0.1, whose workers go on with the same file: they never name these, so NULL is what they insert
-    column: f"ALTER TABLE session ADD COLUMN {column} BLOB" for column in ("verifier_before", "verifier_after")
+# Since 0.1, whose workers go on with the same file: they never name these, so NULL is what they insert. Whoever has no
+# user and no retention is in none of the indexes.
+ADD = "ALTER TABLE session ADD COLUMN"
+ADDED_COLUMNS = {
+    "verifier_before": "BLOB", "verifier_after": "BLOB", "retention": "REAL", "ended_reason": "TEXT",
+    "claimed_until": "REAL",
+}  # fmt: skip
+ADDED_OBJECTS = {
+    "session_user": "CREATE INDEX session_user ON session (user_id) WHERE user_id IS NOT NULL",
+    "session_kept": "CREATE INDEX session_kept ON session (expires) WHERE retention IS NOT NULL",
+    "mark": """CREATE TABLE mark (
+        user_id BLOB PRIMARY KEY NOT NULL,
+        not_before REAL NOT NULL,
+        spared BLOB
+    ) WITHOUT ROWID""",
+    "mark_not_before": "CREATE INDEX mark_not_before ON mark (not_before)",
 }
 
 
@@ -117,7 +134,7 @@ def _ensure_tables(path: str, connection: sqlite3.Connection) -> None:
 
 
 def _missing(path: str, connection: sqlite3.Connection) -> tuple[str, ...]:
-    """Return the statements that the file lacks: all for an empty one, columns for one that an older release made.
+    """Return the statements that the file lacks: all for an empty one, what was added since for an older release's.
 
     :raises StoreError: it is a database of something else, or of a version that this release cannot read.
     """
@@ -126,8 +143,7 @@ def _missing(path: str, connection: sqlite3.Connection) -> tuple[str, ...]:
         for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
     )
     if application == APPLICATION_ID and version == SCHEMA_VERSION:
-        columns = {column for _, column, *_ in connection.execute("PRAGMA table_info(session)")}
-        return tuple(statement for column, statement in ADDED.items() if column not in columns)
+        return _added_since(connection)
     if application == APPLICATION_ID:
         raise StoreError(
             f"{path}: its tables are of version {version}, this fastersession knows version {SCHEMA_VERSION}: a newer "
@@ -136,7 +152,17 @@ def _missing(path: str, connection: sqlite3.Connection) -> tuple[str, ...]:
     if application or version or objects:
         raise StoreError(f"{path}: is a database of something else; give the sessions a file of their own")
     header = f"PRAGMA application_id={APPLICATION_ID}", f"PRAGMA user_version={SCHEMA_VERSION}"
-    return (*TABLES, *header)
+    return (*TABLES, *ADDED_OBJECTS.values(), *header)
+
+
+def _added_since(connection: sqlite3.Connection) -> tuple[str, ...]:
+    """Return the statements that bring what an older release made to today's tables."""
+    columns = {column for _, column, *_ in connection.execute("PRAGMA table_info(session)")}
+    objects = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    return (
+        *(f"{ADD} {name} {kind}" for name, kind in ADDED_COLUMNS.items() if name not in columns),
+        *(statement for name, statement in ADDED_OBJECTS.items() if name not in objects),
+    )
 
 
 def _use_wal(path: str, connection: sqlite3.Connection) -> None:

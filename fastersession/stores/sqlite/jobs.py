@@ -35,8 +35,9 @@ LOAD_ATTRIBUTES = """
     SELECT session_id, name, CASE WHEN length(value) <= {SMALL} THEN value END
     FROM attribute WHERE session_id IN ({IDS}) ORDER BY session_id""".replace("{SMALL}", str(SMALL))
 CREATE = """
-    INSERT INTO session (id, verifier, user_id, created, accessed, idle_timeout, not_after, expires, version)
-    VALUES (:id, :verifier, :user, :created, :created, :idle, :not_after, min(:created + :idle, :not_after), 1)
+    INSERT INTO session (id, verifier, user_id, created, accessed, idle_timeout, not_after, expires, retention, version)
+    VALUES (:id, :verifier, :user, :created, :created, :idle, :not_after, min(:created + :idle, :not_after), :retention,
+        1)
     ON CONFLICT (id) DO NOTHING"""
 # The verifier before counts only while the one that came after it is the record's own: a release that knows nothing of
 # it leaves both as they are when it regenerates.
@@ -64,9 +65,15 @@ LOCK = """
 UNLOCK = """
     UPDATE session SET lease_owner = NULL, lease_until = NULL
     WHERE id = :id AND expires > :now AND lease_owner = :owner AND lease_until > :now"""
-DELETE = "DELETE FROM session WHERE id = :id AND expires > :now"
-DELETE_EXPIRED = "DELETE FROM session WHERE id = :id AND expires <= :now"
-PURGE = "DELETE FROM session WHERE id IN (SELECT id FROM session WHERE expires <= ? ORDER BY expires LIMIT ?)"
+# A record with a retention is not removed when it ends: ``expires`` becomes the moment until which it is kept, negated.
+# So it is absent by every clock, and one range of the index has all that may be removed.
+OVER = "(retention IS NULL OR CASE WHEN expires < 0 THEN -expires ELSE expires + retention END <= :now)"
+DELETE_EXPIRED = "DELETE FROM session WHERE id = :id AND expires <= :now AND {OVER}".replace("{OVER}", OVER)
+# It looks at no more than it may remove: what is in the way waits for its retention, or for ``ends.keep``.
+PURGE = """
+    DELETE FROM session WHERE {OVER} AND id IN
+        (SELECT id FROM session WHERE expires >= -:now AND expires <= :now ORDER BY expires LIMIT :limit)
+    """.replace("{OVER}", OVER)
 SET_ATTRIBUTE = """
     INSERT INTO attribute (session_id, name, value) VALUES (?, ?, ?)
     ON CONFLICT (session_id, name) DO UPDATE SET value = excluded.value"""
@@ -90,7 +97,7 @@ def load_together(connection: sqlite3.Connection, wanted: Sequence[tuple[Paramet
     ids = list(dict.fromkeys([parameters["id"] for (parameters,) in wanted]))
     ids += ids[-1:] * ((1 << (len(ids) - 1).bit_length()) - len(ids))  # to a power of two: few statements are prepared
     connection.execute("BEGIN")  # both statements see one snapshot
-    sessions = {row[0]: row for row in connection.execute(_among(LOAD_SOME, len(ids)), ids)}
+    sessions = {row[0]: row for row in connection.execute(among(LOAD_SOME, len(ids)), ids)}
     attributes, large = _attributes(connection, ids)
     connection.execute("COMMIT")
     found: list[Any] = []
@@ -112,7 +119,7 @@ def _attributes(
     attributes: dict[bytes, dict[str, bytes]] = {}
     large: set[bytes] = set()
     room = SMALL_BYTES
-    for record_id, name, value in (rows := connection.execute(_among(LOAD_ATTRIBUTES, len(ids)), ids)):
+    for record_id, name, value in (rows := connection.execute(among(LOAD_ATTRIBUTES, len(ids)), ids)):
         if value is None:
             large.add(record_id)
             continue
@@ -126,7 +133,8 @@ def _attributes(
 
 
 @lru_cache(32)
-def _among(statement: str, count: int) -> str:
+def among(statement: str, count: int) -> str:
+    """Return a statement with so many marks in the place of ``{IDS}``."""
     return statement.replace("{IDS}", ", ".join("?" * count))
 
 
@@ -136,7 +144,7 @@ def one(connection: sqlite3.Connection, statement: str, parameters: Parameters) 
 
 
 def create(connection: sqlite3.Connection, parameters: Parameters, sets: Mapping[str, bytes]) -> bool:
-    """Insert, in the place of an expired record too."""
+    """Insert, in the place of an expired record too, but of none that is kept."""
     if not one(connection, CREATE, parameters):
         if not one(connection, DELETE_EXPIRED, parameters):
             return False
@@ -162,8 +170,8 @@ def merge(
 
 
 def purge(connection: sqlite3.Connection, now: float, limit: int) -> int:
-    """Remove up to ``limit`` expired sessions, the oldest first."""
-    return connection.execute(PURGE, (now, limit)).rowcount
+    """Remove up to ``limit`` sessions that have ended and are not kept, the oldest first."""
+    return connection.execute(PURGE, {"now": now, "limit": limit}).rowcount
 
 
 def purge_aside(connection: sqlite3.Connection, group: Sequence[Job]) -> None:

@@ -11,12 +11,15 @@ import atexit
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from ...errors import ConfigError
 from ..base import Change, Record
-from . import jobs
+from ..rows import name_to_bytes
+from ..users import Ended, Login, LoginOutcome
+from . import ends, jobs, users
 from .file import connect_reader, connect_writer
 from .threads import Reader, Writer
 
@@ -90,7 +93,7 @@ class SQLiteStore:
         parameters = {
             "id": record_id, "now": self.clock(), "verifier": record.verifier, "created": record.created_at,
             "idle": record.idle_timeout, "not_after": record.not_after,
-            "user": record.extra.tag,
+            "user": record.extra.tag, "retention": record.extra.retention,
         }  # fmt: skip
         return await self._threads[os.getpid()].writer.submit(jobs.create, parameters, dict(record.attributes))
 
@@ -99,17 +102,20 @@ class SQLiteStore:
             "id": record_id, "now": self.clock(), "verifier": verifier,
             "accessed": change.accessed_at, "idle": change.idle_timeout, "lease": change.lease,
         }  # fmt: skip
-        job = jobs.merge, jobs.UPDATE, parameters, dict(change.sets), tuple(change.deletes)
+        statement = jobs.UPDATE
+        if change.renewal is not None:
+            statement, parameters["not_after"] = users.RENEW, change.renewal.not_after
+        job = jobs.merge, statement, parameters, dict(change.sets), tuple(change.deletes)
         return await self._threads[os.getpid()].writer.submit(*job)
 
     async def touch(self, record_id: bytes, verifier: bytes, accessed_at: float) -> bool:
         parameters = {"id": record_id, "now": self.clock(), "verifier": verifier, "accessed": accessed_at}
         return await self._threads[os.getpid()].writer.submit(jobs.one, jobs.TOUCH, parameters)
 
-    async def delete(self, record_id: bytes) -> bool:
+    async def delete(self, record_id: bytes, reason: str = "invalidated") -> bool:
         """Remove, and wait for the disk."""
-        parameters = {"id": record_id, "now": self.clock()}
-        return await self._threads[os.getpid()].writer.submit(jobs.one, jobs.DELETE, parameters, durable=True)
+        parameters = {"id": record_id, "now": self.clock(), "reason": reason}
+        return await self._threads[os.getpid()].writer.submit(ends.delete, parameters, durable=True)
 
     async def regenerate(
         self, record_id: bytes, verifier: bytes, new_verifier: bytes, not_after: float, change: Change
@@ -131,12 +137,56 @@ class SQLiteStore:
         parameters = {"id": record_id, "now": self.clock(), "owner": owner}
         return await self._threads[os.getpid()].writer.submit(jobs.one, jobs.UNLOCK, parameters)
 
+    async def login(self, record_id: bytes, verifier: bytes | None, login: Login) -> LoginOutcome:
+        """Decide and write in one transaction, and wait for the disk."""
+        record = login.record
+        parameters = {
+            "id": record_id, "now": self.clock(), "old": verifier, "verifier": record.verifier,
+            "created": record.created_at, "accessed": record.accessed_at, "idle": record.idle_timeout,
+            "not_after": record.not_after, "user": record.extra.tag, "retention": record.extra.retention,
+            "lease": login.lease, "is_same_user": login.keep is None,
+        }  # fmt: skip
+        job = users.login, parameters, login, dict(record.attributes)
+        return await self._threads[os.getpid()].writer.submit(*job, durable=True)
+
+    async def retire(self, record_id: bytes, verifier: bytes, until: float) -> bool:
+        """Replace, and wait for the disk."""
+        parameters = {"id": record_id, "now": self.clock(), "verifier": verifier, "until": until}
+        return await self._threads[os.getpid()].writer.submit(jobs.one, users.RETIRE, parameters, durable=True)
+
+    async def find(self, tags: Sequence[bytes]) -> list[tuple[bytes, Record]]:
+        return await self._threads[os.getpid()].reader.submit(users.find, tuple(tags), self.clock())
+
+    async def revoke(self, tags: Sequence[bytes], keep: bytes | None, at: float) -> list[bytes]:
+        """End all in one transaction, and wait for the disk."""
+        job = users.revoke, tuple(tags), keep, at, self.clock()
+        return await self._threads[os.getpid()].writer.submit(*job, durable=True)
+
+    async def ended(self, record_ids: Sequence[bytes]) -> Mapping[bytes, str]:
+        return await self._threads[os.getpid()].reader.submit(ends.ended, tuple(record_ids), self.clock())
+
+    async def take(self, record_id: bytes, verifier: bytes, prefix: str) -> dict[str, Any]:
+        parameters = {"id": record_id, "now": self.clock(), "verifier": verifier, "prefix": name_to_bytes(prefix)}
+        return await self._threads[os.getpid()].writer.submit(users.take, parameters)
+
+    async def due(self, first: bytes | None = None) -> list[Ended]:
+        """Claim, if there is anything to claim; else only read."""
+        threads, now = self._threads[os.getpid()], self.clock()
+        if not await threads.reader.submit(ends.is_any_due, now):
+            return []
+        return await threads.writer.submit(ends.due, now)
+
+    async def settle(self, record_id: bytes) -> None:
+        await self._threads[os.getpid()].writer.submit(jobs.one, ends.SETTLE, {"id": record_id})
+
     async def purge(self) -> int:
-        """Remove what has expired, in short transactions, between which others get their turn."""
-        now, total, removed = self.clock(), 0, PURGE_BATCH
-        while removed == PURGE_BATCH:
-            removed = await self._threads[os.getpid()].writer.submit(jobs.purge, now, PURGE_BATCH)
+        """Remove what has ended and is not kept, in short transactions, between which others get their turn."""
+        now, total, is_more = self.clock(), 0, True
+        while is_more:
+            removed, is_more = await self._threads[os.getpid()].writer.submit(ends.clear, now, PURGE_BATCH)
             total += removed
+        while await self._threads[os.getpid()].writer.submit(users.forget, now, PURGE_BATCH) == PURGE_BATCH:
+            pass
         return total
 
 

@@ -138,7 +138,10 @@ class UserStore(Store, Protocol):
         """
 
     async def ended(self, record_ids: Sequence[bytes]) -> Mapping[bytes, str]:
-        """Return those of many ids that are absent, and why; ``""`` where nobody knows any more. One batch."""
+        """Return those of many ids that are absent, or retired, and why; ``""`` where nobody knows any more. One batch.
+
+        So what runs on a session ends when another user's has come in its place, and not when its cookie ends.
+        """
 
     async def take(self, record_id: bytes, verifier: bytes, prefix: str) -> dict[str, Any]:
         """Remove the attributes whose names begin with ``prefix``, and return them: each is given to one caller only.

@@ -74,7 +74,8 @@ class UserTable(Table):
         return [record.record_id for record in ending]
 
     def ended(self, record_ids: Sequence[bytes]) -> Mapping[bytes, str]:
-        return {record_id: "" for record_id in record_ids if self._find(record_id) is None}
+        absent = {record_id: "" for record_id in record_ids if self._find(record_id) is None}
+        return absent | {record_id: "replaced" for record_id in record_ids if record_id in self._retired}
 
     def take(self, record_id: bytes, verifier: bytes, prefix: str) -> dict[str, Any]:
         record = self._proven(record_id, verifier)

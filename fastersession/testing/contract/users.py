@@ -374,6 +374,7 @@ class Users:
         assert await subject.store.retire(record_id, W, subject.clock() + 60) is False
         assert await listed(subject, tags) == []
         assert await subject.store.revoke(tags, None, subject.clock()) == []
+        assert dict(await subject.store.ended([record_id])) == {record_id: "replaced"}
         subject.clock.advance(60)
         assert await subject.load(record_id) is None
 

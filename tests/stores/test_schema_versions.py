@@ -20,8 +20,10 @@ from release_0_1 import OldRedis, OldSQL, OldSQLite, OldWorker
 from store_subject import ID, OTHER_ID, OWNER, START, V1, V2, V3, Change, content, make
 
 from fastersession.errors import StoreError
+from fastersession.stores.base import Extra, Record
 from fastersession.stores.redis import RedisStore
 from fastersession.stores.sqlite import SQLiteStore
+from fastersession.stores.users import ABOUT, Login, Outcome
 from fastersession.testing import FakeClock
 
 GUIDE = ROOT / "GUIDE.md"
@@ -240,3 +242,41 @@ def test_workers_of_0_1_still_open_the_file(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
         assert connection.execute("PRAGMA application_id").fetchone() == (0x46734573,)
+
+
+BETWEEN = [f"ALTER TABLE session ADD COLUMN verifier_{which} BLOB" for which in ("before", "after")]
+
+
+@pytest.mark.parametrize("since", [[], BETWEEN], ids=["0.1", "after 0.1"])
+def test_a_file_of_an_older_release_is_brought_to_what_a_new_one_is(path: Path, since: list[str]) -> None:
+    """The same columns, the same tables and the same indexes."""
+    old, new = OldSQLite(path, lambda: START), path.with_name("new.db")
+    old.make_tables()
+    old.run(tuple(since))
+
+    def shape(path: Path) -> tuple[set[Any], set[Any]]:
+        asyncio.run(SQLiteStore(path).open())
+        with closing(sqlite3.connect(path)) as connection:
+            columns = {row[1:] for row in connection.execute("PRAGMA table_info(session)")}
+            others = "SELECT type, name, sql FROM sqlite_master WHERE name <> 'session'"
+            return columns, set(connection.execute(others))
+
+    assert shape(path) == shape(new)
+
+
+@in_loop
+async def test_a_worker_of_0_1_leaves_a_session_its_user(path: Path) -> None:
+    """It saves to the session and regenerates it; the user's list has it, and a revocation ends it."""
+    clock = FakeClock(START)
+    old = OldSQLite(path, clock)
+    old.make_tables()
+    async with opened(SQLiteStore(path, clock=clock)) as store:
+        old.create(ID, V1)
+        tags = (b"\x01" * 16,)
+        record = Record(V2, START, 600.0, START + 600.0, {ABOUT: b"about"}, Extra(tags[0]))
+        assert (await store.login(ID, V1, Login(record, tags, START, keep=frozenset()))).outcome is Outcome.DONE
+        old.update(ID, V2)
+        old.regenerate(ID, V2, V3)
+        ((found, record),) = await store.find(tags)
+        assert (found, record.verifier, record.version) == (ID, V3, 4)
+        assert await store.revoke(tags, None, START) == [ID]

@@ -36,8 +36,8 @@ LOAD_ATTRIBUTES = """
     FROM attribute WHERE session_id IN ({IDS}) ORDER BY session_id""".replace("{SMALL}", str(SMALL))
 CREATE = """
     INSERT INTO session (id, verifier, user_id, created, accessed, idle_timeout, not_after, expires, retention, version)
-    VALUES (:id, :verifier, :user, :created, :created, :idle, :not_after, min(:created + :idle, :not_after), :retention,
-        1)
+    VALUES (:id, :verifier, :user, :created, :created, :idle, :not_after, min(:created + :idle, :not_after),
+        :retention, 1)
     ON CONFLICT (id) DO NOTHING"""
 # The verifier before counts only while the one that came after it is the record's own: a release that knows nothing of
 # it leaves both as they are when it regenerates.

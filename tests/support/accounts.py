@@ -20,7 +20,7 @@ from store_subject import Factory, Subject, opened
 
 from fastersession import FasterSessionMiddleware, MemoryStore
 
-USERS = ("memory", "bytes")
+USERS = ("memory", "bytes", "sqlite")
 
 
 class BytesStore(MemoryStore):

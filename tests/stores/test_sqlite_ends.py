@@ -18,7 +18,7 @@ from fastersession.stores.base import Extra, Record
 from fastersession.stores.sqlite import SQLiteStore, ends
 from fastersession.stores.sqlite import store as sqlite
 from fastersession.stores.sqlite import threads as _sqlite_threads
-from fastersession.stores.users import ABOUT, CLAIM_SECONDS, Login
+from fastersession.stores.users import ABOUT, CLAIM_SECONDS, CLAIMED, Login
 from fastersession.testing.contract.users import V, W, tags_of
 
 RETENTION = 1_000.0
@@ -89,17 +89,17 @@ async def test_purging_looks_past_what_is_kept(over: Any, path: Path, monkeypatc
     """However much that is, and however little one transaction takes."""
     monkeypatch.setattr(sqlite, "PURGE_BATCH", 5)
     async with opened(over) as subject:
-        made = [await kept(subject, idle=10.0) for _ in range(12)]
+        made = [await kept(subject, idle=10.0) for _ in range(CLAIMED)]
         for _ in range(12):
             await subject.insert({}, idle=20.0)
         subject.clock.advance(20)
         assert await subject.purge() == 12
-        assert count(path) == 12
+        assert count(path) == CLAIMED
         assert sorted(await claimed(subject)) == sorted(made)
         subject.clock.advance(RETENTION - 11)  # kept since they have expired, not since somebody has looked
         assert await subject.purge() == 0
         subject.clock.advance(1)
-        assert await subject.purge() == 12
+        assert await subject.purge() == CLAIMED
 
 
 @in_loop
@@ -212,3 +212,14 @@ async def test_a_login_decides_whether_an_end_is_told(over: Any) -> None:
         assert (ended.reason, ended.record.extra) == ("logged out", Extra(tags[0], RETENTION))
         assert (ended.record.created_at, ended.record.verifier) == (START, W)
         assert dict(ended.record.attributes) == {ABOUT: b"about", "cart": b"1"}
+
+
+@in_loop
+async def test_a_retired_session_that_is_deleted_was_replaced(over: Any) -> None:
+    """Its user knows of no other end of it; and it is not told before it has come."""
+    async with opened(over) as subject:
+        record_id = await kept(subject)
+        assert await subject.store.retire(record_id, V, subject.clock() + 60) is True
+        assert await claimed(subject) == []
+        assert await subject.delete(record_id, "logged out") is True
+        assert [ended.reason for ended in await subject.store.due()] == ["replaced"]

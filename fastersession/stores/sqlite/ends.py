@@ -15,6 +15,7 @@ from ..users import CLAIM_SECONDS, CLAIMED, Ended
 from . import jobs
 from .jobs import COLUMNS, Parameters
 
+CLEARED = 100  # that a claim makes way for
 CLAIMED_BYTES = 1 << 20  # of attributes, after which a claim takes no more records
 ASKED = 500  # ids of one statement: SQLite before 3.32 takes 999 parameters
 
@@ -72,7 +73,7 @@ def is_any_due(connection: sqlite3.Connection, now: float) -> bool:
 
 def due(connection: sqlite3.Connection, now: float) -> list[Ended]:
     """Claim ended records, those first that are kept the shortest."""
-    clear(connection, now, CLAIMED)
+    clear(connection, now, CLEARED)
     claimed: list[Ended] = []
     room = CLAIMED_BYTES
     rows = connection.execute(DUE, {"now": now, "limit": CLAIMED}).fetchall()

@@ -37,8 +37,12 @@ class SQLiteStore:
 
     A verb that has returned is *acknowledged*: every process sees it, and it survives ``kill -9``. With
     ``durability="process"`` a power cut or a crash of the operating system may undo the saves of the last moments;
-    ``delete`` and ``regenerate`` wait for the disk all the same, so a logout does not come undone, nor does what was
-    saved before it. With ``durability="power"`` every write waits for the disk.
+    ``delete``, ``regenerate``, ``login``, ``retire`` and ``revoke`` wait for the disk all the same, so a logout or a
+    revocation does not come undone, nor does what was saved before it. With ``durability="power"`` every write waits.
+
+    It is a ``UserStore``. A login, its mark and its limit are one transaction, so nothing is ever bound and not
+    confirmed: one that failed has not happened. A record that is created with a tag is its user's from then on. Ended
+    records are kept in the file, past every purge, until they are settled or their retention is over.
 
     A cancelled call has happened as a whole or not at all. The file is opened by the first use in each process, so a
     store may be made before a server forks its workers; a child forked later opens it anew. It must be on a local

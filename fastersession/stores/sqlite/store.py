@@ -173,6 +173,9 @@ class SQLiteStore:
         parameters = {"id": record_id, "now": self.clock(), "verifier": verifier, "prefix": name_to_bytes(prefix)}
         return await self._threads[os.getpid()].writer.submit(users.take, parameters)
 
+    async def page(self, after: bytes | None, count: int) -> tuple[list[tuple[bytes, Record]], bytes | None]:
+        return await self._threads[os.getpid()].reader.submit(users.page, after or b"", self.clock(), count)
+
     async def due(self, first: bytes | None = None) -> list[Ended]:
         """Claim, if there is anything to claim; else only read."""
         threads, now = self._threads[os.getpid()], self.clock()

@@ -46,6 +46,9 @@ RENEW = """
 FIND = """
     SELECT id, {COLUMNS}, value FROM session INDEXED BY session_user JOIN attribute ON session_id = id AND name = ?
     WHERE user_id IN ({IDS}) AND expires > ? ORDER BY accessed DESC LIMIT ?""".replace("{COLUMNS}", COLUMNS)
+PAGE = """
+    SELECT id, {COLUMNS}, value FROM session LEFT JOIN attribute ON session_id = id AND name = ?
+    WHERE id > ? AND expires > ? ORDER BY id LIMIT ?""".replace("{COLUMNS}", COLUMNS)
 MARK = """
     INSERT INTO mark (user_id, not_before, spared) VALUES (?, ?, ?) ON CONFLICT (user_id) DO UPDATE
     SET not_before = max(not_before, excluded.not_before), spared = excluded.spared"""
@@ -115,6 +118,15 @@ def find(connection: sqlite3.Connection, tags: Sequence[bytes], now: float) -> l
     """Return the sessions of a user that say whose they are."""
     rows = connection.execute(jobs.among(FIND, len(tags)), (name_to_bytes(ABOUT), *tags, now, FOUND))
     return [(record_id, record_of(row, {ABOUT: about})) for record_id, *row, about in rows]
+
+
+def page(
+    connection: sqlite3.Connection, after: bytes, now: float, count: int
+) -> tuple[list[tuple[bytes, Record]], bytes | None]:
+    """Return sessions in the order of their ids."""
+    rows = connection.execute(PAGE, (name_to_bytes(ABOUT), after, now, count)).fetchall()
+    found = [(record_id, record_of(row, {} if about is None else {ABOUT: about})) for record_id, *row, about in rows]
+    return found, found[-1][0] if len(found) == count else None
 
 
 def revoke(

@@ -86,6 +86,24 @@ class SessionUnknown(_Hostile, name="session.unknown"):
     text = "a genuine session cookie leads to no live session"
 
 
+class CsrfRejected(_Hostile, name="csrf.rejected"):
+    """A request that changes something was made by a page of another site, and was refused."""
+
+    text = "a request of another site was refused: %(method)s %(path)s, %(why)s; allowed_origins may name its origin"
+    method: str = ""
+    path: str = ""
+    why: str = ""
+
+
+class CsrfReported(CsrfRejected, level=WARNING):
+    """The same, but it was let pass, for ``csrf`` only reports: whoever asks for that wants to see it."""
+
+    hostile = False  # ``EventLog.tell_seldom`` bounds it
+    text = (
+        "a request of another site would be refused: %(method)s %(path)s, %(why)s; allowed_origins may name its origin"
+    )
+
+
 class CookieOfAnotherKey(_Once, name="cookie.other_key"):
     """A cookie has the form of a token, and no key here verifies it."""
 

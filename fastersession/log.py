@@ -47,6 +47,11 @@ class EventLog:
         extra = {"event": event.name, "session_id": session_id}
         self._logger.log(event.level, event.text, asdict(event), extra=extra)
 
+    def tell_seldom(self, event: Event) -> None:
+        """Tell an event that hostile networks can cause, at its own level, within their limit."""
+        if self._is_heard():
+            self.tell(event)
+
     def _is_heard(self) -> bool:
         """Return whether one more event of hostile networks is told in this minute."""
         minute = self._clock() // 60

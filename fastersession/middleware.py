@@ -15,11 +15,14 @@ from typing import Any
 from asgiref.compatibility import guarantee_single_callable
 
 from .asgi.cookies import CookieFinder, CookiePolicy
+from .asgi.csrf import cross_site_of
 from .asgi.exchange import Exchange
 from .asgi.exclusion import Exclusion
+from .asgi.gate import gate_of
 from .asgi.headers import foreign_origin
 from .asgi.lifespan import Lifespan
 from .asgi.messages import APPLIED
+from .asgi.overlap import Applied, refuse_overlap, refuse_twin
 from .asgi.refusal import refuse_service
 from .asgi.replaced import vacated
 from .asgi.socket import OpenSocket
@@ -32,7 +35,7 @@ from .engine.engine import Engine
 from .engine.logins import Policy
 from .engine.packing import Packer
 from .engine.spans import Spans
-from .errors import ConfigError, StoreError
+from .errors import StoreError
 from .events import ForeignOrigin, RequestRefused, TakenFromEnvironment
 from .listeners import SessionListener
 from .log import EventLog
@@ -40,7 +43,6 @@ from .session import Session, give_state
 from .stores.base import Store
 from .stores.memory import MemoryStore
 
-Applied = tuple[tuple[str, str], ...]  # (cookie name, scope key) of each of our middlewares
 Opened = tuple[Exchange, Session, Any, Applied]  # with the scope that the application gets
 
 
@@ -72,7 +74,10 @@ class FasterSessionMiddleware:
     :param exclude: paths below the ``root_path``, or prefixes ending in ``*``, that get no session.
     :param idle_timeout: seconds or ``timedelta`` since the last request after which the session ends.
     :param lifetime: seconds or ``timedelta`` since creation after which the session ends; ``None`` for never.
-    :param allowed_origins: further origins (``scheme://host[:port]``) whose WebSockets may carry the session.
+    :param allowed_origins: further origins (``scheme://host[:port]``) whose WebSockets may carry the session, and whose
+        requests ``csrf`` lets pass.
+    :param csrf: refuses, by 403, what a page of another origin makes a browser send with the session's cookie, but for
+        GET, HEAD and OPTIONS: ``"fetch-metadata"``; ``"all"`` also without the cookie; ``"report"`` logs only.
     :param codec: turns attributes into bytes, for stores outside the process; ``None`` takes ``JsonCodec()``.
     :param seal: encrypt and authenticate what such a store gets.
     :param store_timeout: seconds or ``timedelta`` that one call of a store outside the process may take; a save after
@@ -110,6 +115,7 @@ class FasterSessionMiddleware:
         idle_timeout: float | timedelta = IDLE_TIMEOUT,
         lifetime: float | timedelta | None = LIFETIME,
         allowed_origins: Iterable[str] = (),
+        csrf: str | None = None,
         codec: Codec | None = None,
         seal: bool = True,
         store_timeout: float | timedelta = STORE_TIMEOUT,
@@ -131,6 +137,7 @@ class FasterSessionMiddleware:
         idle, life = faults.durations(idle_timeout, lifetime, max_age)
         exclusion = Exclusion(*faults.exclude(exclude), faults.skip_headers(skip_session_header))
         self._origins = faults.origins(allowed_origins)
+        faults.csrf(csrf)
         events = EventLog(faults.logger(logger or logging.getLogger("fastersession")))
         faults.names(scope_key=scope_key, session_object=session_object)
         faults.application(app)
@@ -158,16 +165,16 @@ class FasterSessionMiddleware:
         self._open_now = self._loader.open_now
         self._find = CookieFinder(policy.name, TOKEN_CHARS).find
         self.scope_key, self.session_cookie, self.path = scope_key, policy.name, path
-        self.exclusion = exclusion if any(exclusion) else None
-        self._plain = kept.live is not None and self.exclusion is None and engine.listening is None
+        self.gate = gate_of(exclusion, cross_site_of(csrf, self._find, self._origins, events))
+        self._plain = kept.live is not None and self.gate is None and engine.listening is None
         self.applied: Applied = ((policy.name, scope_key),)
-        self._refuse_twin(app)
+        refuse_twin(self, app)
 
     def around(self, app: Any) -> FasterSessionMiddleware:
         """Return a middleware with the same sessions around another application, say a test; nothing is excluded."""
         other = copy.copy(self)
         other.app = guarantee_single_callable(app)  # type: ignore[no-untyped-call]
-        other.exclusion = None
+        other.gate = None if self.gate is None else self.gate.open()
         return other
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -258,14 +265,17 @@ class FasterSessionMiddleware:
         if type(scope) is not dict or type(scope["headers"]) is not list:  # any iterable, and may be read but once
             show = scope.setdefault if isinstance(scope, dict) else None  # no second scope for a traceback to show
             scope = {**scope, "headers": list(scope["headers"])}
-        if self.exclusion is not None and self.exclusion.covers(scope):
-            await self.app(scope, receive, send)
-            return None
+        made = Exchange
+        if self.gate is not None:
+            admitted = await self.gate.admit(self.app, scope, receive, send)
+            if admitted is None:
+                return None
+            made = admitted
         applied = self.applied
         if APPLIED in scope:
-            self._refuse_overlap(scope[APPLIED])
+            refuse_overlap(applied, scope[APPLIED])
             applied = *scope[APPLIED], *applied
-        exchange, cookies = Exchange(), self._find(scope["headers"])
+        exchange, cookies = made(), self._find(scope["headers"])
         try:
             if kind == "websocket" and (origin := foreign_origin(scope["headers"], self._origins)) is not None:
                 self._terms.events.tell(ForeignOrigin())
@@ -290,7 +300,7 @@ class FasterSessionMiddleware:
         if scope["type"] != "lifespan":
             await self.app(scope, receive, send)
             return
-        self._refuse_overlap(applied := scope.get(APPLIED, ()))
+        refuse_overlap(self.applied, applied := scope.get(APPLIED, ()))
         if self._engine.listening is not None:
             self._engine.listening.start()
         run = Lifespan(self._engine.calls, self._engine.runs, self._terms.events, receive, send).run
@@ -300,18 +310,3 @@ class FasterSessionMiddleware:
         vacated(scope, self.scope_key)
         self._terms.events.tell(RequestRefused(what="no session could be loaded", error=str(error)))
         await refuse_service(scope, receive, send)
-
-    def _refuse_twin(self, app: Any) -> None:
-        """Refuse, at construction, an application that has a middleware like this one directly inside."""
-        for _ in range(100):  # a chain of middlewares, each of which keeps the next as ``app``
-            if isinstance(app, FasterSessionMiddleware):
-                self._refuse_overlap(app.applied)
-            app = getattr(app, "app", None)
-
-    def _refuse_overlap(self, applied: Iterable[tuple[str, str]]) -> None:
-        ((name, key),) = self.applied
-        if any(name == other_name or key == other_key for other_name, other_key in applied):
-            raise ConfigError(
-                "session_cookie, scope_key: FasterSessionMiddleware is applied twice; remove one, "
-                "or give the second a session_cookie and a scope_key of its own"
-            )

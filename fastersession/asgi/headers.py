@@ -93,14 +93,23 @@ def foreign_origin(headers: HeaderList, allowed: frozenset[tuple[str, str]]) -> 
     return None
 
 
+def is_allowed_origin(headers: HeaderList, allowed: frozenset[tuple[str, str]]) -> bool:
+    """Return whether the request has one Origin, which is among the allowed."""
+    return _origin(headers)[1] in allowed
+
+
 def _foreign(headers: HeaderList, allowed: frozenset[tuple[str, str]]) -> str | None:
-    origins = [value for name, value in headers if name == b"origin"]
-    origin = origins[0].decode("latin-1")
-    normal = normal_origin(origin)
+    origin, normal = _origin(headers)
     hosts = [value for name, value in headers if name == b"host"]
-    if len(origins) == 1 and normal is not None:
+    if normal is not None:
         if normal in allowed:
             return None
         if len(hosts) == 1 and normal == normal_origin(f"{normal[0]}://{hosts[0].decode('latin-1')}"):
             return None
     return origin
+
+
+def _origin(headers: HeaderList) -> tuple[str, tuple[str, str] | None]:
+    """Return the first Origin, and its normal form; no form if there are several, or none."""
+    origins = [value.decode("latin-1") for name, value in headers if name == b"origin"]
+    return "".join(origins[:1]), normal_origin(origins[0]) if len(origins) == 1 else None

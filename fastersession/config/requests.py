@@ -1,4 +1,4 @@
-"""Which requests get no session, and which origins count as one's own.
+"""Which requests get no session, which are refused, and which origins count as one's own.
 
 Rules of residence: what tells requests apart, by path, header or origin.
 """
@@ -12,6 +12,7 @@ from typing import Any
 from ..asgi.headers import normal_origin
 from .faults import Collector
 
+CSRF = (None, "fetch-metadata", "report", "all")
 HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.1
 
 
@@ -50,6 +51,11 @@ class Requests(Collector):
         if None in normal:
             self.add("allowed_origins: must be a sequence of exact origins like 'https://app.example.org'")
         return frozenset(origin for origin in normal if origin is not None)
+
+    def csrf(self, given: object) -> None:
+        """Check that it is a way to refuse other sites' requests."""
+        if not isinstance(given, str | None) or given not in CSRF:
+            self.add("csrf: must be 'fetch-metadata', 'report', 'all', or None")
 
 
 def _is_skip_entry(entry: Any) -> bool:

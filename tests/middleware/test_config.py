@@ -57,6 +57,7 @@ GOOD: dict[str, list[Any]] = {
     "exclude": [(), ["/health"], ("/static/*", "/metrics"), {"/a"}, iter(["/a"]), ["/*"], deque(["/a"])],
     "idle_timeout": [1, 0.5, HOUR],
     "lifetime": [None, 1, 0.5, HOUR],
+    "csrf": [None, "fetch-metadata", "report", "all"],
     "allowed_origins": [(), ["https://a.org"], {"http://a.org:8000", "https://[::1]"}, iter(["https://a.org"])],
 }
 
@@ -77,6 +78,7 @@ BAD: dict[str, list[Any]] = {
     "logger": ["name", 1, logging, logging.LoggerAdapter(logging.getLogger("elsewhere"))],
     "path": ["", "app", "/;", 1],
     "domain": ["", ".", "..org", "a..b", "org.", "a b", 1],
+    "csrf": [True, "", "yes", "Fetch-Metadata", 1, b"all", ["all"], {}],
     "partitioned": [None, True, 1],  # True: the tests' default is secure=False
     "scope_key": ["", None, 1],
     "exclude": [b"/health", None, 1, ["health"], [""], ["/a*b"], ["*"], ["/**"], [1], {"/a": 1}],

@@ -1,0 +1,39 @@
+"""What is decided of a call before a session is opened for it, where anything is configured that decides.
+
+Rules of residence: the order of those decisions. Each of them is a module of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from .csrf import CrossSite, refuse_forgery
+from .exchange import Exchange
+from .exclusion import Exclusion
+
+
+class Gate(NamedTuple):
+    """What stands between the server and a session: ``None`` for what is not configured."""
+
+    exclusion: Exclusion | None
+    cross_site: CrossSite | None
+
+    async def admit(self, app: Any, scope: Any, receive: Any, send: Any) -> type[Exchange] | None:
+        """Return the class of exchange that a call gets; ``None``: it gets no session, and is over."""
+        if self.exclusion is not None and self.exclusion.covers(scope):
+            await app(scope, receive, send)
+            return None
+        if self.cross_site is not None and scope["type"] == "http" and self.cross_site.refuses(scope):
+            await refuse_forgery(send)
+            return None
+        return Exchange
+
+    def open(self) -> Gate | None:
+        """Return this gate without the exclusion, ``None`` if nothing is left of it."""
+        return gate_of(None, self.cross_site)
+
+
+def gate_of(exclusion: Exclusion | None, cross_site: CrossSite | None) -> Gate | None:
+    """Return a gate, ``None`` if it would let all pass."""
+    gate = Gate(exclusion if exclusion is not None and any(exclusion) else None, cross_site)
+    return gate if any(part is not None for part in gate) else None

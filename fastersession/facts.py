@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
+from .crypto.forms import FormTokens
 from .errors import FasterSessionError
 
 # By name, a value and how it looked (``plainjson.look_of``) when it was first handed out: as it was loaded.
@@ -58,6 +59,8 @@ class Host:
     let_go: Callable[[Any, Any], None]  # tells what was written after the end and never saved
     runs: Any  # the running requests
     knows_users: bool  # the store keeps sessions by user
+    forms: FormTokens
+    verifier_of: Callable[[bytes], bytes]  # what the store keeps for a secret
     look_of: Callable[[Any], bytes | None]  # of a value that is handed out; ``None`` if that says too little
 
 

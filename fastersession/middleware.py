@@ -29,6 +29,7 @@ from .asgi.socket import OpenSocket
 from .asgi.terms import terms_of
 from .codecs import Codec, JsonCodec
 from .config import IDLE_TIMEOUT, LIFETIME, RETENTION, STORE_TIMEOUT, Faults, Hidden, default_cookie_name
+from .crypto.forms import FormTokens
 from .crypto.tags import UserTags
 from .crypto.tokens import TOKEN_CHARS, KeyRing, Sealer
 from .engine.engine import Engine
@@ -160,7 +161,7 @@ class FasterSessionMiddleware:
         tags = UserTags(keys, policy.name)
         self._engine = engine = Engine(kept, packer, spans, patience, events, tags, allowed, told)
         ring = KeyRing(keys, policy.name)
-        self._terms = terms_of(engine, ring, policy, scope_key, session_object)
+        self._terms = terms_of(engine, ring, FormTokens(keys, policy.name), policy, scope_key, session_object)
         self._loader = engine.loader(ring, self._terms)
         self._open_now = self._loader.open_now
         self._find = CookieFinder(policy.name, TOKEN_CHARS).find

@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Any, ClassVar
 
 from .attributes import Attributes, snapshot
+from .csrf import CsrfTokens
 from .errors import HeadersSent, SessionNotEstablished
 from .facts import ENDED, NOT_STARTED, Status
 from .pending import Pending
@@ -41,7 +42,7 @@ class Late:
         state.host.let_go(self, state)
 
 
-class Session(Account, Attributes):
+class Session(Account, CsrfTokens):
     """The session of one request: a dict of attributes by name, empty and falsy when there are none.
 
     It may be used from other tasks and from worker threads. Copies (``copy``, ``|``, ``deepcopy``, ``pickle``) are

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..crypto.tokens import KeyRing
+from ..crypto.forms import FormTokens
+from ..crypto.tokens import KeyRing, verifier_of
 from ..engine.at_once import AtOnce
 from ..engine.engine import Engine
 from ..engine.patience import Saves
@@ -33,7 +34,9 @@ class Terms(Host):
     state_key: str
 
 
-def terms_of(engine: Engine, keys: KeyRing, policy: CookiePolicy, scope_key: str, state_key: str) -> Terms:
+def terms_of(
+    engine: Engine, keys: KeyRing, forms: FormTokens, policy: CookiePolicy, scope_key: str, state_key: str
+) -> Terms:
     """Return the terms of a middleware.
 
     :param state_key: the attribute of ``request.state`` under which the session manager stands.
@@ -52,6 +55,8 @@ def terms_of(engine: Engine, keys: KeyRing, policy: CookiePolicy, scope_key: str
         knows_users=engine.calls.knows_users,
         look_of=engine.values.look_of,
         runs=engine.runs,
+        forms=forms,
+        verifier_of=verifier_of if engine.calls.live is None else bytes,
         saves=saves,
         at_once=engine.at_once,
         start_now=engine.saver.start_now,

@@ -350,6 +350,19 @@ async def test_what_listeners_hear_and_jobs_end(load: Load, capsys: pytest.Captu
 
 
 @in_loop
+async def test_forms_carry_tokens(load: Load) -> None:
+    """`forms.py`: the form's own token passes; none, an old session's, and another site's page do not."""
+    browser, other = (Browser(load("forms.py").app) for _ in range(2))
+    shown = (await browser.get("/transfer")).text.split('value="')[1].split('"')[0]
+    assert (await browser.post("/transfer", data={"csrf": shown})).json() == "transferred"
+    await other.get("/transfer")
+    assert (await other.post("/transfer", data={"csrf": shown})).status == 403
+    assert (await browser.post("/transfer", data={})).status == 403
+    forged = await browser.post("/transfer", data={"csrf": shown}, headers={"sec-fetch-site": "cross-site"})
+    assert (forged.status, "another site" in forged.text) == (403, True)
+
+
+@in_loop
 async def test_what_is_written_after_invalidate_is_a_new_session(store: Store) -> None:
     """A login that takes nothing over: another id, another cookie, nothing of before."""
 

@@ -37,6 +37,7 @@ FLOORS: dict[str, set[str]] = {
 FLOOR_OF = {
     "": "public",
     "attributes": "session",
+    "csrf": "session",
     "facts": "session",
     "listeners": "session",
     "log": "events",

@@ -17,7 +17,6 @@ from asgiref.compatibility import guarantee_single_callable
 from .asgi.cookies import CookieFinder, CookiePolicy
 from .asgi.csrf import cross_site_of
 from .asgi.exchange import Exchange
-from .asgi.exclusion import Exclusion
 from .asgi.gate import gate_of
 from .asgi.headers import foreign_origin
 from .asgi.lifespan import Lifespan
@@ -25,6 +24,7 @@ from .asgi.messages import APPLIED
 from .asgi.overlap import Applied, refuse_overlap, refuse_twin
 from .asgi.refusal import refuse_service
 from .asgi.replaced import vacated
+from .asgi.selection import Selection
 from .asgi.socket import OpenSocket
 from .asgi.terms import terms_of
 from .codecs import Codec, JsonCodec
@@ -79,6 +79,8 @@ class FasterSessionMiddleware:
         requests ``csrf`` lets pass.
     :param csrf: refuses, by 403, what a page of another origin makes a browser send with the session's cookie, but for
         GET, HEAD and OPTIONS: ``"fetch-metadata"``; ``"all"`` also without the cookie; ``"report"`` logs only.
+    :param passive: what ``exclude`` and ``skip_session_header`` take, in one sequence: such requests, and, where it is
+        given at all, what a browser loads on speculation, use the session, but are no access to it.
     :param codec: turns attributes into bytes, for stores outside the process; ``None`` takes ``JsonCodec()``.
     :param seal: encrypt and authenticate what such a store gets.
     :param store_timeout: seconds or ``timedelta`` that one call of a store outside the process may take; a save after
@@ -117,6 +119,7 @@ class FasterSessionMiddleware:
         lifetime: float | timedelta | None = LIFETIME,
         allowed_origins: Iterable[str] = (),
         csrf: str | None = None,
+        passive: Iterable[str | dict[str, str]] | None = None,
         codec: Codec | None = None,
         seal: bool = True,
         store_timeout: float | timedelta = STORE_TIMEOUT,
@@ -136,9 +139,10 @@ class FasterSessionMiddleware:
             )
         )  # fmt: skip
         idle, life = faults.durations(idle_timeout, lifetime, max_age)
-        exclusion = Exclusion(*faults.exclude(exclude), faults.skip_headers(skip_session_header))
+        exclusion = Selection(*faults.exclude(exclude), faults.skip_headers(skip_session_header))
         self._origins = faults.origins(allowed_origins)
         faults.csrf(csrf)
+        passives = None if passive is None else Selection(*faults.passive(passive))
         events = EventLog(faults.logger(logger or logging.getLogger("fastersession")))
         faults.names(scope_key=scope_key, session_object=session_object)
         faults.application(app)
@@ -166,7 +170,7 @@ class FasterSessionMiddleware:
         self._open_now = self._loader.open_now
         self._find = CookieFinder(policy.name, TOKEN_CHARS).find
         self.scope_key, self.session_cookie, self.path = scope_key, policy.name, path
-        self.gate = gate_of(exclusion, cross_site_of(csrf, self._find, self._origins, events))
+        self.gate = gate_of(exclusion, cross_site_of(csrf, self._find, self._origins, events), passives)
         self._plain = kept.live is not None and self.gate is None and engine.listening is None
         self.applied: Applied = ((policy.name, scope_key),)
         refuse_twin(self, app)

@@ -42,7 +42,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from threading import Lock
-from typing import Any
+from typing import Any, ClassVar
 
 from .crypto.tokens import draw
 from .errors import FasterSessionError
@@ -57,10 +57,10 @@ _ASKING = Lock()  # held for a few bytecodes, by no request of the usual kind th
 class State(OfUser):
     """What a request knows of its session: made by its own class, then ``opened`` or ``loaded``."""
 
-    __slots__ = (
-        "accessed", "base", "guarded", "host", "intents", "is_new", "phase", "rare", "record", "record_id", "secret",
-        "status", "verifier",
-    )  # fmt: skip
+    __slots__ = ("accessed", "base", "guarded", "host", "intents", "is_new", "phase", "rare", "record", "record_id",
+                 "secret", "status", "verifier")  # fmt: skip
+
+    passive: ClassVar[bool] = False  # its request is no sign of a user: it moves no last access
 
     accessed: bool  # since the last save point that compared
     base: Mapping[str, Any]  # the attributes as last loaded or saved

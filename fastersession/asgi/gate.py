@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 
 from .csrf import CrossSite, refuse_forgery
 from .exchange import Exchange
-from .exclusion import Exclusion
+from .passive import PassiveExchange, is_speculative
+from .selection import Selection
 
 
 class Gate(NamedTuple):
     """What stands between the server and a session: ``None`` for what is not configured."""
 
-    exclusion: Exclusion | None
+    exclusion: Selection | None
     cross_site: CrossSite | None
+    passive: Selection | None  # speculative loads are passive, too, where this is not ``None``
 
     async def admit(self, app: Any, scope: Any, receive: Any, send: Any) -> type[Exchange] | None:
         """Return the class of exchange that a call gets; ``None``: it gets no session, and is over."""
@@ -26,14 +28,16 @@ class Gate(NamedTuple):
         if self.cross_site is not None and scope["type"] == "http" and self.cross_site.refuses(scope):
             await refuse_forgery(send)
             return None
+        if self.passive is not None and (is_speculative(scope["headers"]) or self.passive.covers(scope)):
+            return PassiveExchange
         return Exchange
 
     def open(self) -> Gate | None:
         """Return this gate without the exclusion, ``None`` if nothing is left of it."""
-        return gate_of(None, self.cross_site)
+        return gate_of(None, self.cross_site, self.passive)
 
 
-def gate_of(exclusion: Exclusion | None, cross_site: CrossSite | None) -> Gate | None:
+def gate_of(exclusion: Selection | None, cross_site: CrossSite | None, passive: Selection | None) -> Gate | None:
     """Return a gate, ``None`` if it would let all pass."""
-    gate = Gate(exclusion if exclusion is not None and any(exclusion) else None, cross_site)
+    gate = Gate(exclusion if exclusion is not None and any(exclusion) else None, cross_site, passive)
     return gate if any(part is not None for part in gate) else None

@@ -12,6 +12,7 @@ from typing import Any
 from ..asgi.headers import normal_origin
 from .faults import Collector
 
+Headers = tuple[tuple[bytes, bytes | None], ...]  # name and value, ``None`` for any
 CSRF = (None, "fetch-metadata", "report", "all")
 HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.1
 
@@ -19,7 +20,17 @@ HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.
 class Requests(Collector):
     """Checks what names requests."""
 
-    def skip_headers(self, given: object) -> tuple[tuple[bytes, bytes | None], ...]:
+    def passive(self, given: object) -> tuple[frozenset[str], tuple[str, ...], Headers]:
+        """Accept what ``exclude`` and ``skip_session_header`` take; return (paths, prefixes, headers)."""
+        listed = isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping)
+        entries: list[Any] = list(given) if listed else [given]  # type: ignore[call-overload]
+        if not all(_is_path(entry) or _is_skip_entry(entry) for entry in entries):
+            self.add("passive: must be a sequence of what exclude and skip_session_header take, paths and dicts")
+            return frozenset(), (), ()
+        paths = [entry for entry in entries if isinstance(entry, str)]
+        return *self.exclude(paths), self.skip_headers([entry for entry in entries if not isinstance(entry, str)])
+
+    def skip_headers(self, given: object) -> Headers:
         """Accept a dict or list of dicts with ``header_name`` and ``header_value``; ``"*"`` becomes ``None``."""
         entries = [] if given is None else [given] if isinstance(given, Mapping) else given
         if not isinstance(entries, list | tuple) or not all(map(_is_skip_entry, entries)):
@@ -36,7 +47,7 @@ class Requests(Collector):
         """Accept paths, and prefixes that end in ``*``; return (paths, prefixes)."""
         listed = isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping)
         paths: list[Any] = list(given) if listed else [given]  # type: ignore[call-overload]
-        if not all(isinstance(path, str) and path.startswith("/") and "*" not in path[:-1] for path in paths):
+        if not all(map(_is_path, paths)):
             self.add("exclude: must be a sequence of paths that start with '/', '*' standing only at the end")
             return frozenset(), ()
         return (
@@ -56,6 +67,10 @@ class Requests(Collector):
         """Check that it is a way to refuse other sites' requests."""
         if not isinstance(given, str | None) or given not in CSRF:
             self.add("csrf: must be 'fetch-metadata', 'report', 'all', or None")
+
+
+def _is_path(path: Any) -> bool:
+    return isinstance(path, str) and path.startswith("/") and "*" not in path[:-1]
 
 
 def _is_skip_entry(entry: Any) -> bool:

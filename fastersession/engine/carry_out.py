@@ -121,7 +121,9 @@ class Actions:
         record_id, verifier = state.record_id, state.verifier  # the ``proof``
         if record_id is None or verifier is None:  # as there: invalidated by another thread
             return
-        change = self._change(state, record_id, work, intents, now)
+        record = state.record
+        accessed_at = record.accessed_at if state.passive and record is not None else now
+        change = self._change(state, record_id, work, intents, accessed_at)
         if await self._call(self._verbs.update, record_id, verifier, change):
             self._saved(state, record_id, work, change)
         else:

@@ -79,7 +79,7 @@ def situation(
     """Return what a decision depends on, now."""
     record = state.record
     created = record is not None and (state.is_new or (state.secret is not None and state.rare.logged_in))
-    due = not dirty and record is not None and touch_due(record, now)
+    due = not dirty and record is not None and touch_due(record, now) and not state.passive
     wishes, login = (False, False, False), False
     if intents is not None:
         dirty = dirty or intents.idle_timeout is not None

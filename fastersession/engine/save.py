@@ -234,7 +234,7 @@ class Saver:
 
     async def touch(self, state: State) -> None:
         """Keep the session alive. A store failure is told only: nothing of the application's is at stake."""
-        if state.status is not LIVE:
+        if state.status is not LIVE or state.passive:
             return
         try:
             await self._actions.touch(state, Work(state.base), None, self._clock())

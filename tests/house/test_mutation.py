@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(7200)]
 PACKAGES = ["mutmut==3.8.1"]
 TABLE = RESULTS / "mutation.md"
 MODULES = (
-    "asgi/cookies", "asgi/dress", "asgi/exclusion", "asgi/headers", "asgi/lifespan", "asgi/refusal", "asgi/replaced",
+    "asgi/cookies", "asgi/dress", "asgi/selection", "asgi/headers", "asgi/lifespan", "asgi/refusal", "asgi/replaced",
     "asgi/terms", "crypto/tokens", "engine/line", "engine/plan", "engine/tasks", "events", "log",
     "pending", "stores/memory/record", "stores/memory/store", "stores/rows", "stores/words",
 )  # fmt: skip

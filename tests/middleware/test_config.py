@@ -58,6 +58,7 @@ GOOD: dict[str, list[Any]] = {
     "idle_timeout": [1, 0.5, HOUR],
     "lifetime": [None, 1, 0.5, HOUR],
     "csrf": [None, "fetch-metadata", "report", "all"],
+    "passive": [None, (), ["/poll", "/poll/*", ENTRY], [ENTRY], iter(["/a", ENTRY]), ENTRY],
     "allowed_origins": [(), ["https://a.org"], {"http://a.org:8000", "https://[::1]"}, iter(["https://a.org"])],
 }
 
@@ -78,6 +79,7 @@ BAD: dict[str, list[Any]] = {
     "logger": ["name", 1, logging, logging.LoggerAdapter(logging.getLogger("elsewhere"))],
     "path": ["", "app", "/;", 1],
     "domain": ["", ".", "..org", "a..b", "org.", "a b", 1],
+    "passive": [1, [1], ["poll"], ["/a*b"], [b"/a"], [None], ["/a", {"header_name": "x"}], {"/a": 1}, [("/a",)]],
     "csrf": [True, "", "yes", "Fetch-Metadata", 1, b"all", ["all"], {}],
     "partitioned": [None, True, 1],  # True: the tests' default is secure=False
     "scope_key": ["", None, 1],
@@ -236,6 +238,8 @@ PARSERS: dict[str, Any] = {
     "skip_session_header": Faults.skip_headers,
     "exclude": Faults.exclude,
     "allowed_origins": Faults.origins,
+    "csrf": Faults.csrf,
+    "passive": Faults.passive,
     "scope_key": lambda faults, value: faults.names(scope_key=value),
     "store": Faults.store,
     "store_timeout": Faults.store_timeout,

@@ -1,6 +1,7 @@
-"""Requests that get no session: by their path, or by a header.
+"""Requests that an argument names: by their path, or by a header.
 
-Rules of residence: a decision on the scope alone. What is excluded was checked at construction.
+Rules of residence: a decision on the scope alone. What is named was checked at construction; what becomes of it is not
+known here.
 """
 
 from __future__ import annotations
@@ -8,15 +9,15 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 
-class Exclusion(NamedTuple):
-    """What is excluded from having a session."""
+class Selection(NamedTuple):
+    """Paths, prefixes and headers."""
 
     paths: frozenset[str]
     prefixes: tuple[str, ...]
     headers: tuple[tuple[bytes, bytes | None], ...]  # name in lower case, and value; None stands for any
 
     def covers(self, scope: Any) -> bool:
-        """Return whether a request is excluded."""
+        """Return whether a request is one of those."""
         if self.paths or self.prefixes:
             path = path_below(scope["path"], scope.get("root_path"))
             if path in self.paths or path.startswith(self.prefixes):
@@ -31,7 +32,7 @@ class Exclusion(NamedTuple):
 
 
 def path_below(path: str, root_path: str | None) -> str:
-    """Return the path as the application mounted at ``root_path`` knows it, as users write it in ``exclude``.
+    """Return the path as the application mounted at ``root_path`` knows it, as users write it.
 
     Servers and routers keep the mount in ``path`` (uvicorn's ``--root-path``, Starlette's ``Mount``), others take it
     off: a path that does not begin with it is taken as it is. ``/api`` is no beginning of ``/apiary``.

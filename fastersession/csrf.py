@@ -24,8 +24,9 @@ class CsrfTokens(Attributes):
         """A token for the forms and scripts of this session's pages, 86 characters of base64url.
 
         Each reading gives another, and all are valid, from the following request on, until the session ends. After
-        ``regenerate_id()`` those of before stay valid until it is called again, for forms that are open. A new session
-        is established by it, as by ``establish()``; so is one that ``clear()`` was called on, as a new one.
+        ``regenerate_id()`` those of before stay valid until it is called again, for forms that are open; not after
+        the ``login()`` of a guest: read it behind that call. A new session is established by it, as by
+        ``establish()``; so is one that ``clear()`` was called on, as a new one.
 
         In a session that cannot have one, it is a token that none accepts: where the cookie was replaced a moment ago
         by another request, and in a WebSocket from a foreign origin.
@@ -42,6 +43,9 @@ class CsrfTokens(Attributes):
             state.wishes().establish = True
             record_id, secret = state.ticket()
             return host.forms.make(record_id, host.verifier_of(secret))
+        ticket = state.login_ticket()
+        if ticket is not None:
+            return host.forms.make(ticket[0], host.verifier_of(ticket[1]))
         proof = state.proof()
         return host.forms.nobodys() if proof is None else host.forms.make(*proof)
 
@@ -73,6 +77,7 @@ def _is_cleared(session: Attributes, state: State) -> bool:
     return (
         intents is not None
         and intents.cleared
+        and intents.login is None
         and state.status is Status.LIVE
         and state.phase == NOT_STARTED
         and not dict.__len__(session)

@@ -82,7 +82,7 @@ class Wanted(NamedTuple):
     attributes: Mapping[str, Any]
     base: Mapping[str, Any]
     encoded: Mapping[str, bytes]
-    ticket: tuple[bytes, bytes] | None = None  # of a session that was new when it was asked for
+    ticket: tuple[bytes, bytes] | None = None  # drawn already: the session was new, or its csrf_token was read
 
 
 class Lease:

@@ -59,7 +59,6 @@ class State(OfUser):
 
     __slots__ = ("accessed", "base", "guarded", "host", "intents", "is_new", "phase", "rare", "record", "record_id",
                  "secret", "status", "verifier")  # fmt: skip
-
     passive: ClassVar[bool] = False  # its request is no sign of a user: it moves no last access
 
     accessed: bool  # since the last save point that compared

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from .crypto.tokens import draw
 from .errors import ConfigError, LoginRefused, SessionNotEstablished
 from .facts import Identity, Intents, Rare, Status, Wanted
 
@@ -56,6 +57,22 @@ class OfUser:
             wanted = wanted._replace(ticket=self.ticket())
         intents.login = wanted
         self.kept(session, wanted)
+
+    def login_ticket(self: Any) -> tuple[bytes, bytes] | None:
+        """Return the id and the secret that a login which is asked for gives the session, ``None`` if there is none.
+
+        They are drawn here, if they were not yet. Where the store has lost the record by then, it gets others.
+        """
+        intents = self.intents
+        wanted = None if intents is None else intents.login
+        if wanted is None:
+            return None
+        if wanted.ticket is None:
+            record_id, secret = draw()
+            record_id = self.record_id if self.owner() in (None, wanted.identity.user) else record_id
+            wanted = intents.login = wanted._replace(ticket=(record_id, secret))
+        ticket: tuple[bytes, bytes] = wanted.ticket
+        return ticket
 
     def kept(self: Any, session: dict[str, Any], wanted: Wanted) -> None:
         """Take what the login does not keep from the session, and from what the store is known to have."""

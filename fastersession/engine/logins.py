@@ -157,7 +157,9 @@ class Logins:
     ) -> None:  # fmt: skip
         """Begin a session for the user: there was none, or it is another user's, or was regenerated meanwhile."""
         before = state.record_id
-        record_id, secret = wanted.ticket if wanted.ticket is not None and proof is None else draw()
+        ticket = wanted.ticket
+        is_fresh = ticket is not None and (proof is None or ticket[0] != proof[0])
+        record_id, secret = ticket if ticket is not None and is_fresh else draw()
         idle = self._spans.idle_of(intents.idle_timeout or self._spans.idle, identity)
         whole = self._values.whole(work.content)
         record = self._record(

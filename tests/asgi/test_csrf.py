@@ -206,7 +206,7 @@ async def test_u9_the_event_tells_what_is_needed_and_no_more(caplog: pytest.LogC
         caplog.clear()
         ours = wrap(page(), csrf=csrf)
         for _ in range(3 * HOSTILE_A_MINUTE):
-            await ask(ours, "/transfer" + "é\n" * 200 + "?code=secret", sent, method="POST")
+            await ask(ours, "/transfer" + "é\n" * 2_000 + "?code=secret", sent, method="POST")
         told = [each for each in caplog.records if each.event == "csrf.rejected"]  # type: ignore[attr-defined]
         assert [each.levelno for each in told] == [level] * min(len(told), HOSTILE_A_MINUTE)
         assert 0 < len(told) <= HOSTILE_A_MINUTE

@@ -27,6 +27,7 @@ from .asgi.replaced import vacated
 from .asgi.selection import Selection
 from .asgi.socket import OpenSocket
 from .asgi.terms import terms_of
+from .asgi.transport import transport_of
 from .codecs import Codec, JsonCodec
 from .config import IDLE_TIMEOUT, LIFETIME, RETENTION, STORE_TIMEOUT, Faults, Hidden, default_cookie_name
 from .crypto.forms import FormTokens
@@ -37,7 +38,7 @@ from .engine.logins import Policy
 from .engine.packing import Packer
 from .engine.spans import Spans
 from .errors import StoreError
-from .events import ForeignOrigin, RequestRefused, TakenFromEnvironment
+from .events import ForeignOrigin, RequestRefused
 from .listeners import SessionListener
 from .log import EventLog
 from .session import Session, give_state
@@ -81,6 +82,7 @@ class FasterSessionMiddleware:
         GET, HEAD and OPTIONS: ``"fetch-metadata"``; ``"all"`` also without the cookie; ``"report"`` logs only.
     :param passive: what ``exclude`` and ``skip_session_header`` take, in one sequence: such requests, and, where it is
         given at all, what a browser loads on speculation, use the session, but are no access to it.
+    :param transport: ``"cookie"``, ``"header:x-session-token"``, or both: the ways in which a token comes and goes.
     :param codec: turns attributes into bytes, for stores outside the process; ``None`` takes ``JsonCodec()``.
     :param seal: encrypt and authenticate what such a store gets.
     :param store_timeout: seconds or ``timedelta`` that one call of a store outside the process may take; a save after
@@ -120,6 +122,7 @@ class FasterSessionMiddleware:
         allowed_origins: Iterable[str] = (),
         csrf: str | None = None,
         passive: Iterable[str | dict[str, str]] | None = None,
+        transport: Sequence[str] = ("cookie",),
         codec: Codec | None = None,
         seal: bool = True,
         store_timeout: float | timedelta = STORE_TIMEOUT,
@@ -142,6 +145,7 @@ class FasterSessionMiddleware:
         exclusion = Selection(*faults.exclude(exclude), faults.skip_headers(skip_session_header))
         self._origins = faults.origins(allowed_origins)
         faults.csrf(csrf)
+        ways = faults.transport(transport)
         passives = None if passive is None else Selection(*faults.passive(passive))
         events = EventLog(faults.logger(logger or logging.getLogger("fastersession")))
         faults.names(scope_key=scope_key, session_object=session_object)
@@ -155,8 +159,7 @@ class FasterSessionMiddleware:
         allowed = Policy(limit, evicts, faults.retention(retention, told))
         faults.can(given, told, limit)
         faults.settle()
-        for argument, variable in faults.taken:
-            events.tell(TakenFromEnvironment(argument=argument, variable=variable))
+        faults.tell_taken(events)
         self.app: Any = guarantee_single_callable(app)  # type: ignore[no-untyped-call]
         kept = MemoryStore() if given is None else given
         sealer = Sealer(keys, policy.name) if seal else None
@@ -165,12 +168,14 @@ class FasterSessionMiddleware:
         tags = UserTags(keys, policy.name)
         self._engine = engine = Engine(kept, packer, spans, patience, events, tags, allowed, told)
         ring = KeyRing(keys, policy.name)
-        self._terms = terms_of(engine, ring, FormTokens(keys, policy.name), policy, scope_key, session_object)
+        forms, find = FormTokens(keys, policy.name), CookieFinder(policy.name, TOKEN_CHARS).find
+        way = transport_of(*ways, find)
+        self._terms = terms_of(engine, ring, forms, policy, way, scope_key, session_object)
         self._loader = engine.loader(ring, self._terms)
         self._open_now = self._loader.open_now
-        self._find = CookieFinder(policy.name, TOKEN_CHARS).find
+        self._find = find if way is None else way.find
         self.scope_key, self.session_cookie, self.path = scope_key, policy.name, path
-        self.gate = gate_of(exclusion, cross_site_of(csrf, self._find, self._origins, events), passives)
+        self.gate = gate_of(exclusion, cross_site_of(csrf, find, self._origins, events), passives)
         self._plain = kept.live is not None and self.gate is None and engine.listening is None
         self.applied: Applied = ((policy.name, scope_key),)
         refuse_twin(self, app)
@@ -270,12 +275,11 @@ class FasterSessionMiddleware:
         if type(scope) is not dict or type(scope["headers"]) is not list:  # any iterable, and may be read but once
             show = scope.setdefault if isinstance(scope, dict) else None  # no second scope for a traceback to show
             scope = {**scope, "headers": list(scope["headers"])}
-        made = Exchange
+        made: Any = Exchange
         if self.gate is not None:
-            admitted = await self.gate.admit(self.app, scope, receive, send)
-            if admitted is None:
+            made = await self.gate.admit(self.app, scope, receive, send)
+            if made is None:
                 return None
-            made = admitted
         applied = self.applied
         if APPLIED in scope:
             refuse_overlap(applied, scope[APPLIED])

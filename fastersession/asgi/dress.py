@@ -36,7 +36,7 @@ class StartHeaders:
         """Return the start message as it leaves: with our headers, or untouched if there are none."""
         token = None
         if state.secret is not None or state.intents is not None:
-            token = self._token(state)
+            token = self.token_of(state)
         elif not status:  # an accept
             return message
         given = message["headers"] if "headers" in message else None
@@ -54,7 +54,7 @@ class StartHeaders:
             message["headers"] = headers
         return message
 
-    def _token(self, state: State) -> bytes | None:
+    def token_of(self, state: State) -> bytes | None:
         """Return the token that the start must carry, ``b""`` if it must clear the cookie, else ``None``."""
         record_id, secret, intents = state.record_id, state.secret, state.intents
         if state.status is LIVE and secret is not None and record_id is not None:

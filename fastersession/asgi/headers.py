@@ -50,6 +50,34 @@ def _merged_vary(headers: HeaderList) -> HeaderList:
     return [*others, (b"vary", b", ".join([*named, b"Cookie"]))]
 
 
+def has_member(headers: HeaderList, name: bytes, member: bytes) -> bool:
+    """Return whether a list of a response's has a member, in any case."""
+    listed = [part.strip().lower() for each, value in headers if each.lower() == name for part in value.split(b",")]
+    return member.lower() in listed
+
+
+def merged(headers: HeaderList, name: bytes, member: bytes) -> HeaderList:
+    """Return the headers with a member in that list, which is one field then; ``*`` in Vary says more and stays."""
+    if has_member(headers, name, member) or (name == b"vary" and has_member(headers, name, b"*")):
+        return headers
+    named = [value for each, value in headers if each.lower() == name and value.strip()]
+    return [*(each for each in headers if each[0].lower() != name), (name, b", ".join([*named, member]))]
+
+
+def with_token(headers: HeaderList, name: bytes, token: bytes, *, is_accept: bool) -> HeaderList:
+    """Return the headers with our token in the header of that name, kept from every cache, and shown to scripts.
+
+    A header of that name which the application has set is replaced: there is one token.
+    """
+    headers = [*(each for each in headers if each[0].lower() != name), (name, token)]
+    if is_accept:
+        return headers
+    given = [value for each, value in headers if each.lower() == NO_STORE[0]]
+    headers = [each for each in headers if each[0].lower() != NO_STORE[0]]
+    headers = merged(with_vary([*headers, (NO_STORE[0], _unstored(given))]), b"vary", name)
+    return merged(headers, b"access-control-expose-headers", name)  # Fetch, section 3.3.5
+
+
 def with_cookie(headers: HeaderList, set_cookie: bytes) -> HeaderList:
     """Return the headers with our Set-Cookie and ``Cookie`` in Vary, kept from every cache (RFC 9111 section 7.3)."""
     for name, _ in headers:

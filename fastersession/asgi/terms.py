@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ..crypto.forms import FormTokens
 from ..crypto.tokens import KeyRing, verifier_of
@@ -19,6 +20,7 @@ from ..session import Session
 from ..state import State
 from .cookies import CookiePolicy
 from .dress import StartHeaders
+from .transport import Transport, TransportHeaders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +37,18 @@ class Terms(Host):
 
 
 def terms_of(
-    engine: Engine, keys: KeyRing, forms: FormTokens, policy: CookiePolicy, scope_key: str, state_key: str
+    engine: Engine,
+    keys: KeyRing,
+    forms: FormTokens,
+    policy: CookiePolicy,
+    transport: Transport | None,
+    scope_key: str,
+    state_key: str,
 ) -> Terms:
     """Return the terms of a middleware.
 
     :param state_key: the attribute of ``request.state`` under which the session manager stands.
     """
-    before_token, after_token = policy.template()
     saves, events = engine.saves, engine.events
     return Terms(
         directory=engine.directory,
@@ -61,14 +68,20 @@ def terms_of(
         at_once=engine.at_once,
         start_now=engine.saver.start_now,
         events=events,
-        start_headers=StartHeaders(
-            sign=keys.sign,
-            before_token=before_token,
-            after_token=after_token,
-            cleared=policy.cleared(),
-            secure=policy.secure,
-            events=events,
-        ),
+        start_headers=_start_headers(keys, policy, transport, events),
         scope_key=scope_key,
         state_key=state_key,
     )
+
+
+def _start_headers(keys: KeyRing, policy: CookiePolicy, transport: Transport | None, events: EventLog) -> StartHeaders:
+    before_token, after_token = policy.template()
+    common: dict[str, Any] = {
+        "sign": keys.sign,
+        "before_token": before_token,
+        "after_token": after_token,
+        "cleared": policy.cleared(),
+        "secure": policy.secure,
+        "events": events,
+    }
+    return StartHeaders(**common) if transport is None else TransportHeaders(**common, transport=transport, keys=keys)

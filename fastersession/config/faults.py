@@ -11,6 +11,8 @@ import os
 import warnings
 
 from ..errors import ConfigError
+from ..events import TakenFromEnvironment
+from ..log import EventLog
 
 
 class Collector:
@@ -47,6 +49,11 @@ class Collector:
         if value:
             self.taken.append((argument, name))
         return value or None
+
+    def tell_taken(self, events: EventLog) -> None:
+        """Tell which arguments came from the environment."""
+        for argument, variable in self.taken:
+            events.tell(TakenFromEnvironment(argument=argument, variable=variable))
 
     def names(self, **given: object) -> None:
         """Check that each value is a usable key."""

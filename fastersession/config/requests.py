@@ -6,13 +6,17 @@ Rules of residence: what tells requests apart, by path, header or origin.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..asgi.headers import normal_origin
 from .faults import Collector
 
 Headers = tuple[tuple[bytes, bytes | None], ...]  # name and value, ``None`` for any
+TAKEN_NAMES = frozenset({
+    "access-control-expose-headers", "cache-control", "connection", "content-length", "content-type", "cookie", "host",
+    "origin", "sec-fetch-site", "sec-purpose", "set-cookie", "transfer-encoding", "upgrade", "vary",
+})  # fmt: skip
 CSRF = (None, "fetch-metadata", "report", "all")
 HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.1
 
@@ -63,10 +67,28 @@ class Requests(Collector):
             self.add("allowed_origins: must be a sequence of exact origins like 'https://app.example.org'")
         return frozenset(origin for origin in normal if origin is not None)
 
+    def transport(self, given: object) -> tuple[bool, str | None, bool]:
+        """Accept ways of the token; return (cookies are taken, the header's name, a token begins in the header)."""
+        listed = isinstance(given, Sequence) and not isinstance(given, str | bytes)
+        ways: list[Any] = list(given) if listed else [given]  # type: ignore[call-overload]
+        names = [way.removeprefix("header:").lower() for way in ways if isinstance(way, str) and way != "cookie"]
+        fits = len(names) <= 1 and len(ways) == len(names) + ways.count("cookie") and 1 <= len(ways) <= len(set(ways))
+        if not listed or not fits or not all(_is_header_way(way) for way in ways if way != "cookie"):
+            self.add(
+                "transport: must be a sequence of 'cookie', or 'header:x-session-token' with a name of yours, or both"
+            )
+            return True, None, False
+        return "cookie" in ways, names[0] if names else None, ways[0] != "cookie"
+
     def csrf(self, given: object) -> None:
         """Check that it is a way to refuse other sites' requests."""
         if not isinstance(given, str | None) or given not in CSRF:
             self.add("csrf: must be 'fetch-metadata', 'report', 'all', or None")
+
+
+def _is_header_way(way: str) -> bool:
+    name = way.removeprefix("header:").lower()
+    return way.startswith("header:") and HEADER_NAME.fullmatch(name) is not None and name not in TAKEN_NAMES
 
 
 def _is_path(path: Any) -> bool:

@@ -13,7 +13,12 @@ from paths import ROOT
 TEXT = (ROOT / "SECURITY.md").read_text()
 ROWS = re.findall(r"^\| ([A-Z][0-9]+[a-z]?) \|(.*?)\|(.*)\|$", TEXT, re.MULTILINE)
 COUNTS = {"K": 9, "P": 9, "W": 8, "L": 11, "S": 12, "I": 2, "H": 4}
-IDS = {f"{letter}{number}" for letter, count in COUNTS.items() for number in range(1, count + 1)} | {"K3b", "U9", "U9b"}
+IDS = {f"{letter}{number}" for letter, count in COUNTS.items() for number in range(1, count + 1)} | {
+    "K3b",
+    "U9",
+    "U9b",
+    "U10",
+}
 NAMED = re.compile(r"`((?:tests|fastersession/testing)/[\w/]+\.py)::([\w:]+)`")
 
 

@@ -262,19 +262,28 @@ async def test_no_keeper_runs_for_a_passive_stream(make: Any) -> None:
         assert len(runs.requests) == len(runs.repeats._all) == 0
 
 
+async def came_back(app: Any) -> Browser:
+    """Return a browser whose session is worth as much as any guest's: its cookie has come back."""
+    browser = Browser(app)
+    await browser.get("/set?b=2")
+    await browser.get("/look")
+    return browser
+
+
 @in_loop
 async def test_memory_evicts_no_session_that_a_passive_request_uses() -> None:
-    """A passive stream does not lose its session to newcomers; when it has ended it may."""
-    store = MemoryStore(max_sessions=2)
-    app = application(store, {"/poll/stream": held_open})
-    browser = Browser(app)
-    await browser.get("/set?a=1")
+    """The least recently used goes, but not while a passive stream uses it; when that has ended, it goes."""
+    app = application(MemoryStore(max_sessions=2), {"/poll/stream": held_open})
+    browser = await came_back(app)
     async with browser.open("/poll/stream", paced=True) as held:
         await held.chunk()
-        for _ in range(4):
-            await Browser(app).get("/set?b=2")
-        assert await content(tab(browser)) == {"a": "1"}
+        others = [await came_back(app) for _ in range(2)]
+        assert await content(others[0]) == {}
+        assert await content(others[1]) == {"b": "2"}
     await held.ended()
+    assert await content(tab(browser)) == {"b": "2", "late": 1}
+    others = [await came_back(app) for _ in range(2)]
+    assert await content(browser) == {}
 
 
 @in_loop

@@ -210,14 +210,6 @@ async def test_u9b_after_the_start_a_new_session_has_none() -> None:
     assert await valid(browser, (await browser.get("/late")).text)
 
 
-async def superseded(app: FasterSessionMiddleware) -> Browser:
-    browser = Browser(app)
-    await browser.get("/set?a=1")
-    old = tab(browser)
-    await browser.get("/regenerate")
-    return old
-
-
 @pytest.mark.parametrize("make", [MemoryStore, SuspendingStore])
 @in_loop
 async def test_u9b_where_the_cookie_was_replaced_a_moment_ago(make: Any) -> None:
@@ -256,6 +248,71 @@ async def test_u9b_a_foreign_websocket_has_none() -> None:
             await socket.ended()
     assert [taken for _, taken in seen] == [True, False]
     assert [len(each) for each, _ in seen] == [86, 86]
+
+
+@pytest.mark.parametrize("make", [MemoryStore, SuspendingStore])
+@in_loop
+async def test_u9b_a_session_that_ended_under_its_request_takes_none(make: Any) -> None:
+    """U9b: once a save has found out that the session was ended elsewhere, its tokens are nobody's."""
+    store = make()
+
+    async def ending(call: Call) -> None:
+        shown = call.session.csrf_token
+        assert call.session.check_csrf(shown)
+        await store.delete(bytes.fromhex(call.session.id))
+        call.session["late"] = True
+        await call.session.save()
+        assert not call.session.check_csrf(shown)
+        assert not call.session.check_csrf(call.session.csrf_token)
+        await call.reply()
+
+    browser = Browser(serve({"/ending": ending}, store=store))
+    await browser.get("/set?a=1")
+    answer = await browser.get("/ending")
+    assert answer.cookies == []
+
+
+@pytest.mark.parametrize("make", [MemoryStore, SuspendingStore])
+@in_loop
+async def test_u9b_a_superseded_stream_may_read_it(make: Any) -> None:
+    """U9b: where no token can be, reading raises nothing, after the headers neither."""
+
+    async def late(call: Call) -> None:
+        await call.start()
+        await call.chunk(call.session.csrf_token)
+        await call.finish()
+
+    browser = Browser(serve({**HANDLERS, "/late": late}, store=make()))
+    await browser.get("/set?a=1")
+    old = tab(browser)
+    await browser.get("/regenerate")
+    assert len((await old.get("/late")).text) == 86
+
+
+@pytest.mark.parametrize("make", [MemoryStore, SuspendingStore])
+@in_loop
+async def test_u9b_clear_is_a_logout_only_if_nothing_follows(make: Any) -> None:
+    """U9b: what was written after `clear()` is the same session still; after the headers nothing can begin anew."""
+
+    async def filled(call: Call) -> None:
+        call.session.clear()
+        call.session["b"] = 2
+        await call.reply(call.session.csrf_token)
+
+    async def late(call: Call) -> None:
+        await call.start()
+        call.session.clear()
+        await call.chunk(call.session.csrf_token)
+        await call.finish()
+
+    browser = Browser(serve({**HANDLERS, "/filled": filled, "/late": late}, store=make()))
+    await browser.get("/set?a=1")
+    answer = await browser.get("/filled")
+    assert answer.cookies == []
+    assert await valid(browser, answer.text)
+    assert await content(browser) == {"b": 2}
+    assert len((await browser.get("/late")).text) == 86
+    assert await content(browser) == {}
 
 
 @pytest.mark.parametrize("make", [SpyStore, SuspendingStore])

@@ -202,7 +202,7 @@ async def test_which_requests_are_passive(
 ) -> None:
     """What the argument names, and speculative loads where it is given, even empty; without it nothing is looked at."""
     clock = FakeClock()
-    browser = Browser(application(MemoryStore(clock=clock), passive=configured))
+    browser = Browser(application(MemoryStore(clock=clock), passive=configured, exclude=["/elsewhere"]))
     await browser.get("/set?a=1")
     clock.advance(IDLE / 2)
     await browser.get(path, headers=headers)

@@ -82,7 +82,7 @@ class Mutant:
 
 def differing(one: str, other: str) -> tuple[str, str]:
     """Return the lines in which two pieces of source differ, each as one line without comments."""
-    before, after = one.splitlines(), other.splitlines()
+    before, after = ([line.strip() for line in text.splitlines()] for text in (one, other))
     for at in (0, -1):
         while before and after and before[at] == after[at]:
             del before[at], after[at]

@@ -221,5 +221,7 @@ async def test_a_retired_session_that_is_deleted_was_replaced(over: Any) -> None
         record_id = await kept(subject)
         assert await subject.store.retire(record_id, V, subject.clock() + 60) is True
         assert await claimed(subject) == []
+        for verifier in (V, b"", bytes(32)):
+            assert await subject.touch(record_id, verifier, subject.clock()) is False
         assert await subject.delete(record_id, "logged out") is True
         assert [ended.reason for ended in await subject.store.due()] == ["replaced"]

@@ -18,9 +18,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
+from paths import SUPPORT
 from user_rounds import DAY, Call, Round, Said, a_round, login_of, new_id, play, play_one
 
 from fastersession.stores.users import Outcome
@@ -170,7 +170,7 @@ def check_processes(
     own: Any, code: str, rounds: int, *, seed: int | None = None, limit_holds_while_turned: bool = True
 ) -> None:
     """Play rounds with two processes, by the machine's clock. There ``code`` makes ``store``, over our own's server."""
-    command = [sys.executable, "-W", "error", "-c", WORKER.format(here=str(Path(__file__).parent), code=code)]
+    command = [sys.executable, "-W", "error", "-c", WORKER.format(here=str(SUPPORT), code=code)]
     pipes: Any = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
     workers = [subprocess.Popen(command, text=True, **pipes) for _ in range(2)]
     try:

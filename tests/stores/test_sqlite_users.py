@@ -393,6 +393,28 @@ async def test_a_list_does_not_wait_for_writers(over: Any, path: Path) -> None:
         assert await content(subject.store, record_id) == {ABOUT: b"about"}
 
 
+@in_loop
+async def test_pages_have_every_live_session_once(over: Any) -> None:
+    """Anybody's, with what each says of itself; in the order of their ids, so that what comes or goes moves nothing."""
+    async with opened(over) as subject:
+        tags = tags_of()
+        made = {await logged_in(subject, tags, attributes={"a": b"1"}) for _ in range(5)}
+        made |= {await subject.insert({"a": b"1"}) for _ in range(6)}
+        await logged_in(subject, tags, life=10.0)
+        await subject.delete(await subject.insert({}))
+        subject.clock.advance(10)
+        for count in (1, 3, 11, 12):
+            found, after = await subject.store.page(None, count)
+            while after is not None:
+                await subject.delete(await subject.insert({}, record_id=b"\0" * 16))
+                more, after = await subject.store.page(after, count)
+                assert len(more) <= count
+                found += more
+            assert [one for one, _ in found] == sorted(made)
+            assert [dict(record.attributes) for _, record in found if record.extra.tag] == [{ABOUT: b"about"}] * 5
+            assert {len(record.attributes) for _, record in found if record.extra.tag is None} == {0}
+
+
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[None]:
     """Hold the file's write lock."""

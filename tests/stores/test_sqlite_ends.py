@@ -18,7 +18,7 @@ from fastersession.stores.base import Extra, Record
 from fastersession.stores.sqlite import SQLiteStore, ends
 from fastersession.stores.sqlite import store as sqlite
 from fastersession.stores.sqlite import threads as _sqlite_threads
-from fastersession.stores.users import ABOUT, CLAIM_SECONDS, CLAIMED, Login
+from fastersession.stores.users import ABOUT, CLAIM_SECONDS, CLAIMED, Login, Outcome
 from fastersession.testing.contract.users import V, W, tags_of
 
 RETENTION = 1_000.0
@@ -77,6 +77,8 @@ async def test_an_id_is_taken_while_its_ended_record_is_kept(over: Any) -> None:
         for at in (now, now + 100.0, now + 100.0 + RETENTION - 1):
             subject.clock.advance(at - subject.clock())
             assert await subject.create(record_id, again) is False
+            outcome = await subject.store.login(record_id, None, Login(again, tags_of(), subject.clock()))
+            assert outcome.outcome is Outcome.ABSENT
         subject.clock.advance(1)
         again.accessed_at = again.created_at = subject.clock()
         assert await subject.create(record_id, again) is True

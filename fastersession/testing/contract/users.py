@@ -106,7 +106,9 @@ class Users:
             assert await subject.lock(record_id, old, ME, 60.0) is False
             assert await subject.regenerate(record_id, old, V) is False
         assert await subject.read(record_id) == found
+        subject.clock.advance(100)  # beyond the end that it had
         assert await listed(subject, tags) == [record_id]
+        assert await subject.read(record_id) == found
 
     @over_a_store
     async def test_a_login_of_the_same_user_again(self, subject: Subject) -> None:

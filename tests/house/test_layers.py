@@ -90,7 +90,7 @@ RESERVED: dict[str, set[str]] = {
     "asyncio": {"asgi.socket", "engine", "stores"},
     "time": {"asgi.socket", "log", "stores"},
     "warnings": {"config"},
-    "logging": {"config", "sessions", "events", "log", "middleware", "stores.memory"},
+    "logging": {"config", "sessions", "events", "log", "middleware", "stores.memory", "stores.redis.first_login"},
     "json": {"administration", "engine.packing", "plainjson", "tagged"},
 }
 OUTSIDE = ("administration", "demo", "integrations", "testing", "__main__")  # nothing of the core imports these

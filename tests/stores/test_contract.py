@@ -60,7 +60,7 @@ class TestUsers(OnOurServers, UserStoreContract):
     """What stores have that know whose sessions they keep."""
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "sqlite_power"])
+@pytest.mark.parametrize("kind", ["sqlite", "sqlite_power", "redis", "redis_cluster", "redis_socket"])
 class TestUsersShared(OnOurServers, UserStoreContract):
     """The same where processes share the records."""
 

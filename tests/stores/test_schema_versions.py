@@ -17,6 +17,7 @@ from driver import in_loop
 from over_sql import Place
 from paths import ROOT, SUPPORT
 from release_0_1 import OldRedis, OldSQL, OldSQLite, OldWorker
+from servers_redis import RedisServer
 from store_subject import ID, OTHER_ID, OWNER, START, V1, V2, V3, Change, content, make
 
 from fastersession.errors import StoreError
@@ -280,3 +281,27 @@ async def test_a_worker_of_0_1_leaves_a_session_its_user(path: Path) -> None:
         ((found, record),) = await store.find(tags)
         assert (found, record.verifier, record.version) == (ID, V3, 4)
         assert await store.revoke(tags, None, START) == [ID]
+
+
+@in_loop
+async def test_a_worker_of_0_1_leaves_a_session_in_redis_its_user(one: RedisServer) -> None:
+    """It saves to the session and regenerates it; the user's list has it, and a revocation ends it. What has ended and
+    is to be told is absent for it, too.
+    """
+    clock = FakeClock(START)
+    old = OldRedis(one, clock)
+    async with opened(RedisStore(one.url, clock=clock)) as store:
+        old.create(ID, V1)
+        tags = (b"\x01" * 16,)
+        record = Record(V2, START, 600.0, START + 600.0, {ABOUT: b"about"}, Extra(tags[0], 90.0))
+        login = Login(record, tags, START, keep=frozenset())
+        assert (await store.login(ID, V1, login)).outcome is Outcome.DONE
+        old.update(ID, V2)
+        old.regenerate(ID, V2, V3)
+        ((found, record),) = await store.find(tags)
+        assert (found, record.verifier, record.version) == (ID, V3, 4)
+        assert await store.revoke(tags, None, START) == [ID]
+        kept = one.cli("dump", f"fs:{{{ID.hex()}}}")
+        old.update(ID, V3)
+        assert one.cli("dump", f"fs:{{{ID.hex()}}}") == kept
+        assert [ended.reason for ended in await store.due(ID)] == ["revoked"]

@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..base import Change, Record
+from ..users import ABOUT, Login
 from . import scripts as lua
+from . import users_scripts as of_users
 from .link import pack
-from .record import field, number, to_fields
+from .record import UNTIL, field, kept_for, number, to_fields
 from .route import FAST, SURE, Build
 from .scripts import Script, evaluation
 
@@ -31,10 +33,15 @@ class Write(NamedTuple):
     kind: str = FAST
 
 
-def creation(key: bytes, record_id: bytes, record: Record, now: float) -> Write:
-    """Return the write of a new record, whose key ends with it, and a while later."""
+def creation(key: bytes, record_id: bytes, record: Record, now: float, until: float | None = None) -> Write:
+    """Return the write of a new record, whose key ends with it, and a while later.
+
+    :param until: of a user's record: the end of its entry in his index.
+    """
     fields, hold = to_fields(record_id, record), _hold(key)
-    left = min(record.created_at + record.idle_timeout, record.not_after) - now + lua.GRACE
+    if until is not None:
+        fields += [UNTIL, number(until)]
+    left = min(record.created_at + record.idle_timeout, record.not_after) - now + float(kept_for(record) or lua.GRACE)
     arguments = number(now), record.verifier
     to_live = b"%d" % max(left * 1000, 1) if left < 1e12 else b""
 
@@ -54,7 +61,7 @@ def merge(
     """Return the write of a change.
 
     :param scripts: the whole of it, and its last step where the contents travel outside of scripts.
-    :param renewal: of a regeneration: the new verifier, and the new end.
+    :param renewal: of a regeneration: the new verifier, and the new end; of a renewal: the new end, and ``UNTIL``.
     """
     hold = _hold(key)
     sets = [part for name, value in change.sets.items() for part in (field(name), value)]
@@ -78,6 +85,34 @@ def merge(
 
     size = sum(map(len, sets)) + sum(map(len, deletes))
     return Write(small, large, size, 4 + bool(sets) + bool(deletes), SURE if renewal else FAST)
+
+
+def binding(key: bytes, now: float, verifier: bytes, login: Login) -> Write:
+    """Return the write that makes a record a user's."""
+    hold, record = _hold(key), login.record
+    sets = [part for name, value in record.attributes.items() for part in (field(name), value)]
+    deletes = [field(name) for name in login.deletes]
+    stays = [] if login.keep is None else [field(name) for name in {*login.keep, ABOUT, *record.attributes}]
+    head = number(now), verifier, login.lease or b"", number(record.accessed_at), number(record.idle_timeout)
+    secret = record.verifier, number(record.not_after)
+    more = (
+        login.tags[0], kept_for(record), number(login.until), b"" if login.keep is None else b"%d" % len(stays),
+        *deletes, *stays,
+    )  # fmt: skip
+
+    def arguments(again: bytes) -> tuple[bytes, ...]:
+        return (*head, b"%d" % len(deletes), *secret, again, *more)
+
+    def small(again: bytes, known: bool) -> bytes:
+        return evaluation(of_users.BIND, (key,), *arguments(again), *sets, known=known)
+
+    def large(again: bytes, _: bool) -> bytes:
+        guard = evaluation(lua.GUARD, (key, hold), *head, b"0", *secret, again)
+        contents = pack((b"HSET", key, *sets))
+        finish = evaluation(of_users.FINISH_BIND, (key, hold), *arguments(again))
+        return b"".join((MULTI, guard, contents, finish, EXEC))
+
+    return Write(small, large, sum(map(len, sets)), 5, SURE)
 
 
 def _hold(key: bytes) -> bytes:

@@ -6,8 +6,7 @@ Rules of residence: clients, links, retries, redirections, the check of the serv
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, cast
 
 from redis.asyncio import Redis, RedisCluster
@@ -29,11 +28,11 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ...errors import ConfigError, StoreError
-from ..words import ENCODED, UNREADABLE, remedy, shown, told
+from ..words import ENCODED, remedy, told
+from .client import Client
 from .link import SECONDS, Link, pack
 from .scripts import PROBE, evaluation
 
-Client = Redis | RedisCluster
 # Packs what to send, given b"" at first and b"1" at a retry, and whether the server should know the scripts.
 Build = Callable[[bytes, bool], bytes]
 
@@ -43,9 +42,7 @@ OPEN_SECONDS = 1.8  # below the 2 s that the first request waits for the opening
 REDIRECTIONS = 6  # a slot moves once per resharding: more than a few in a row is a cluster that is being rebuilt
 TOO_OLD = "the server must be Redis 7.0 or newer"
 OLDEST = (7, 0)  # PEXPIRE and EVAL as they are used here, and what is still maintained
-ASKING = pack((b"ASKING",))
-SCHEMES = re.compile(r"(?is)(rediss?|unix|(rediss?)\+cluster)(://.+)")
-DATABASE = re.compile(r"(?is)rediss?://[^/?#]*/+([^/?#]*[^/?#0-9][^/?#]*)")  # what redis-py takes for 0
+ASKING, PING = pack((b"ASKING",)), pack((b"PING",))
 REMEDIES = {
     "already authenticated|NOAUTH|Authentication required": "it wants a password: redis://:PASSWORD@host, or "
     "redis://USER:PASSWORD@host",
@@ -63,31 +60,6 @@ REMEDIES = {
 FAILED = (RedisError, RedisClusterException, OSError)
 LOST = (RedisConnectionError, OSError, ReadOnlyError, MasterDownError)  # after each of these, the next server may do
 DENIED = (AuthenticationError, AuthorizationError)
-
-
-def client_of(url: str) -> Client:
-    """Make a client of a URL. Nothing is connected yet.
-
-    :raises ConfigError: the scheme is unknown, or the URL makes no sense to redis-py.
-    """
-    match = SCHEMES.fullmatch(url)
-    if match is None:
-        raise ConfigError("store: the URL must start with redis://, rediss://, unix:// or redis+cluster://")
-    wrong = DATABASE.match(url)
-    if wrong is not None:
-        raise ConfigError(f"store: the database in {shown(url)}, behind the last /, must be a number; {ENCODED}")
-    try:
-        if match[2]:
-            return RedisCluster.from_url(match[2].lower() + match[3], socket_connect_timeout=SECONDS)
-        client = Redis.from_url(match[1].lower() + match[3], socket_connect_timeout=SECONDS)
-        make = cast(Callable[[], object], client.connection_pool.make_connection)
-        make()  # for an unknown option is told here only
-        return client
-    except (ValueError, TypeError, RedisError) as error:
-        place, option = shown(url), re.search(r"unexpected keyword argument ('\w+')", str(error))
-        if option is None or place.endswith("..."):
-            raise ConfigError(f"store: {place}: redis-py cannot read it; {UNREADABLE}") from None
-        raise ConfigError(f"store: {place}: redis-py knows no option {option[1]}") from None
 
 
 class Node:
@@ -181,9 +153,53 @@ class Route:
         except ResponseError:  # in whatever words: it has just been carried out as text
             self._digests = False
 
-    async def settle(self, key: bytes) -> None:
-        """Wait a little until a replica has what was written last under the key."""
-        await self._node(key).links[SURE].settle()
+    async def ask_all(self, asks: Sequence[tuple[bytes, Build]]) -> list[Any]:
+        """Send for many keys, in one piece per server, on the link of what is ``SURE``. One reply each.
+
+        What did not work is tried again on its own, as by ``ask``; it may have been done.
+
+        :raises RedisError: of the first that failed for good, when all have been tried (or ``OSError``).
+        """
+        replies: list[Any] = [None] * len(asks)
+        lots: dict[Link, list[int]] = {}
+        for at, (key, _) in enumerate(asks):
+            try:
+                lots.setdefault(self._node(key).links[SURE], []).append(at)
+            except FAILED as error:
+                replies[at] = error
+        await asyncio.gather(*(self._ask_lot(link, asks, lot, replies) for link, lot in lots.items()))
+        failed = [at for at, reply in enumerate(replies) if isinstance(reply, Exception)]
+        again = [self.ask(*asks[at], kind=SURE) for at in failed]
+        for at, reply in zip(failed, await asyncio.gather(*again, return_exceptions=True), strict=True):
+            replies[at] = reply
+        for reply in replies:
+            if isinstance(reply, BaseException):
+                raise reply
+        return replies
+
+    async def _ask_lot(
+        self, link: Link, asks: Sequence[tuple[bytes, Build]], lot: list[int], replies: list[Any]
+    ) -> None:
+        packed = b"".join([asks[at][1](b"", self._digests) for at in lot])
+        try:
+            answers = await link.send(packed + PING, len(lot) + 1)
+        except FAILED as error:
+            answers = [error] * len(lot)
+        for at, answer in zip(lot, answers, strict=False):
+            replies[at] = answer
+
+    def tell(self, key: bytes, command: tuple[bytes, ...]) -> None:
+        """Send to the server that has the key what may be lost, behind what is ``SURE``. Nobody hears the reply."""
+        try:
+            reply = self._node(key).links[SURE].send(pack(command))
+        except FAILED:
+            return
+        reply.add_done_callback(lambda reply: reply.cancelled() or reply.exception())
+
+    async def settle(self, keys: Iterable[bytes]) -> None:
+        """Wait a little until a replica of each server has what was written last under the keys."""
+        links = {self._node(key).links[SURE] for key in keys}
+        await asyncio.gather(*(link.settle() for link in links))
 
     def drop(self, key: bytes) -> None:
         """Leave the connections to the server of the key: what waits for them is asked again on new ones."""

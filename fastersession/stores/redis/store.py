@@ -1,7 +1,8 @@
 """Sessions in Redis or Valkey: one server, one behind Sentinel, or a Cluster.
 
-Rules of residence: the store contract over commands of Redis, and what a user of the store sees. How commands read is
-in ``commands``, how they travel in ``link``, where to in ``route``, what the server does with them in ``scripts``.
+Rules of residence: the contract ``Store`` over commands of Redis, and what a user of the store sees. What it does for
+users is in ``users``. How commands read is in ``commands``, how they travel in ``sending`` and ``link``, where to in
+``route``, what the server does with them in ``scripts``.
 """
 
 from __future__ import annotations
@@ -10,32 +11,23 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
-from contextvars import Context
-from typing import Any
 
 from ...errors import ConfigError, StoreError
-from ..base import Change, Record
+from ..base import NOTHING_MORE, Change, Record
 
 try:
     from redis.asyncio import Redis, RedisCluster
-    from redis.exceptions import TryAgainError
 
-    from ..words import shown
     from . import scripts as lua
-    from .commands import Write, creation, merge
-    from .link import pack
+    from .client import Client, client_of
+    from .commands import creation, merge
     from .record import RECORD_ID, number, to_record
-    from .route import BULK, FAILED, FAST, SURE, Build, Client, Node, Route, client_of
-    from .scripts import evaluation
+    from .users import Users
 except ImportError as missing:
     raise ImportError('RedisStore needs redis-py and hiredis: pip install "fastersession[redis]"') from missing
 
-SMALL = 1024  # bytes of changes that go through a script: Lua costs the server 1 µs per KB, MULTI 60 µs of ours
-LARGE = 65_536  # bytes that travel apart, so that they hold nothing else up
-SCAN = 500  # keys looked at in one step of purge(): about a millisecond of the server's
 
-
-class RedisStore:
+class RedisStore(Users):
     """Keeps sessions in Redis 7.0 or newer (or Valkey), which many processes on many machines may share.
 
     A session is one hash under ``{prefix}{{record id}}``: with the default prefix and in hex, ``fs:{0123...}``. The
@@ -45,8 +37,17 @@ class RedisStore:
 
     Reading is one command and one round trip, a save is another: a script, or for more than 1 KB of changes a
     transaction, so that large values go through no script. A script is called by its digest (EVALSHA), and sent
-    (EVAL) to a server that does not know it, or refuses EVALSHA. Deletions and regenerations wait, for 100 ms at most,
-    until a replica has them, where there is one.
+    (EVAL) to a server that does not know it, or refuses EVALSHA. Deletions, regenerations, logins and revocations
+    wait, for 100 ms at most, until a replica has them, where there is one.
+
+    Of a user there are two keys more, which share a slot: ``{prefix}{u:TAG}``, his index, a sorted set of record ids by
+    the last moment to which each may live, and ``{prefix}{u:TAG}:m``, his mark, which the server removes after a month.
+    A login takes two round trips: it writes the session, and then enters it in the index, where mark and limit are
+    looked at in the same step. Whatever ends a session takes it out of the index afterwards; what was left there by a
+    process that died goes with the next look, or when its time is over. Sessions whose end is to be told are kept as
+    ended, and ``{prefix}{due:0}`` to ``{due:15}`` say when to look at which. Where nobody logs in, nothing of this is
+    there, and no command for it is needed: the first login checks that the account may call them, and warns
+    (``redis.evicts``) if the server's ``maxmemory-policy`` is not ``noeviction``, for then it may forget an index.
 
     Connections: up to three per process and server, shared by all tasks, made when first needed: one for all small
     commands, one for values above 64 KB, one for what waits for a replica. They are made the way the client's own
@@ -76,13 +77,7 @@ class RedisStore:
             raise ConfigError("clock: must be a function that returns seconds, like time.time")
         if isinstance(client_or_url, str):
             client_of(client_or_url)  # the one that is used is made in the event loop, at the opening
-        self.clock = clock
-        self._given = client_or_url
-        self._prefix = prefix.encode("utf-8", "surrogatepass")
-        self._client: Client | None = None
-        self._route: Route | None = None
-        self._opening: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
-        self._keepers: set[asyncio.Task[None]] = set()
+        super().__init__(client_or_url, prefix.encode("utf-8", "surrogatepass"), clock)
 
     async def open(self) -> None:
         """Connect, and check the server. A verb that finds the store closed does the same.
@@ -124,19 +119,18 @@ class RedisStore:
     async def create(self, record_id: bytes, record: Record) -> bool:
         """Insert. What finds its own verifier after a lost connection has succeeded."""
         key = self._key(record_id)
-        return bool(await self._write(key, creation(key, record_id, record, self.clock())))
+        writing = self._write(key, creation(key, record_id, record, self.clock()))
+        return bool(await (writing if record.extra is NOTHING_MORE else self._armed(record_id, record, writing)))
 
     async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
         """Merge, in one round trip. Sends what has changed and some 250 bytes."""
+        if change.renewal is not None:
+            return await self._renewed(record_id, verifier, change, change.renewal)
         key, scripts = self._key(record_id), (lua.UPDATE, lua.FINISH_UPDATE)
         return bool(await self._write(key, merge(key, scripts, self.clock(), verifier, change)))
 
     async def touch(self, record_id: bytes, verifier: bytes, accessed_at: float) -> bool:
         return bool(await self._eval(record_id, lua.TOUCH, verifier, number(accessed_at)))
-
-    async def delete(self, record_id: bytes) -> bool:
-        """Remove. What was removed just before the connection was lost may be ``False``."""
-        return await self._surely(record_id, await self._eval(record_id, lua.DELETE, kind=SURE))
 
     async def regenerate(
         self, record_id: bytes, verifier: bytes, new_verifier: bytes, not_after: float, change: Change
@@ -144,7 +138,9 @@ class RedisStore:
         """Replace and merge. What finds the new verifier after a lost connection has succeeded."""
         key, scripts = self._key(record_id), (lua.REGENERATE, lua.FINISH_REGENERATE)
         write = merge(key, scripts, self.clock(), verifier, change, new_verifier, number(not_after))
-        return await self._surely(record_id, await self._write(key, write))
+        outcome = await self._write(key, write)
+        await self._settled((key, outcome))
+        return bool(outcome)
 
     async def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
         until = number(self.clock() + seconds)
@@ -152,117 +148,3 @@ class RedisStore:
 
     async def unlock(self, record_id: bytes, owner: bytes) -> bool:
         return bool(await self._eval(record_id, lua.UNLOCK, owner))
-
-    async def purge(self) -> int:
-        """Remove what has expired. Never needed: the server does so, a minute late. Looks at every key there is.
-
-        A lost connection is not mended here: call it again.
-        """
-        route = await self._opened()
-        try:
-            return sum([await self._purge(node) for node in route.primaries()])
-        except FAILED as error:
-            raise _failed(error) from error
-
-    # --- how the verbs are sent ---
-
-    def _key(self, record_id: bytes) -> bytes:
-        return b"%b{%b}" % (self._prefix, record_id.hex().encode())
-
-    async def _opened(self) -> Route:
-        loop = asyncio.get_running_loop()
-        if self._opening is None or self._opening[0] is not loop:
-            self._opening = loop, asyncio.Lock()
-        async with self._opening[1]:
-            if self._route is None or self._route.loop is not loop:
-                self._route = await self._new_route()
-            return self._route
-
-    async def _new_route(self) -> Route:
-        client = client_of(self._given) if isinstance(self._given, str) else self._given
-        route = Route(client, shown(self._given) if isinstance(self._given, str) else "the client that was given")
-        try:
-            await route.open(self._prefix + b"{open}")
-        except BaseException:
-            await route.close()
-            if client is not self._given:
-                await client.aclose()
-            raise
-        self._client = client
-        if client is not self._given:
-            keeper = route.loop.create_task(_kept(client), context=Context())
-            self._keepers.add(keeper)
-            keeper.add_done_callback(self._keepers.discard)
-        return route
-
-    async def _ask(self, key: bytes, build: Build, replies: int = 1, kind: str = FAST) -> Any:
-        route = self._route
-        if route is None or route.loop is not asyncio.get_running_loop():
-            route = await self._opened()
-        try:
-            return await route.ask(key, build, replies, kind)
-        except FAILED as error:
-            raise _failed(error) from error
-
-    def _out_of_step(self, key: bytes) -> StoreError:
-        """Leave connections that gave the reply to another command: redis-py's had that bug, a proxy may (S9)."""
-        if self._route is not None:
-            self._route.drop(key)
-        return StoreError("Redis: the reply is not to what was asked")
-
-    def _outcome(self, key: bytes, reply: Any) -> int:
-        if not isinstance(reply, int):
-            raise self._out_of_step(key)
-        return reply
-
-    async def _eval(self, record_id: bytes, script: lua.Script, *arguments: bytes, kind: str = FAST) -> int:
-        key, now = self._key(record_id), number(self.clock())
-
-        def build(_: bytes, known: bool) -> bytes:
-            return evaluation(script, (key,), now, *arguments, known=known)
-
-        return self._outcome(key, await self._ask(key, build, kind=kind))
-
-    async def _write(self, key: bytes, write: Write) -> int:
-        if write.size > SMALL:
-            try:
-                apart = BULK if write.size > LARGE and write.kind == FAST else write.kind
-                replied = await self._ask(key, write.large, write.replies, apart)
-                return self._outcome(key, replied[-1] if isinstance(replied, list) and replied else None)
-            except StoreError as error:
-                if not isinstance(error.__cause__, TryAgainError):
-                    raise  # else the slot is on the move, where only commands on one key work
-        return self._outcome(key, await self._ask(key, write.small, kind=write.kind))
-
-    async def _surely(self, record_id: bytes, outcome: int) -> bool:
-        """Wait for a replica if the outcome says that there are any."""
-        if outcome > 1 and self._route is not None:
-            try:
-                await self._route.settle(self._key(record_id))
-            except FAILED as error:
-                raise _failed(error) from error
-        return bool(outcome)
-
-    async def _purge(self, node: Node) -> int:
-        pattern = re.sub(rb"([*?\[\]\\^])", rb"\\\1", self._prefix) + b"{" + b"?" * 32 + b"}"
-        cursor, removed, now = b"0", 0, number(self.clock())
-        while True:
-            scan = pack((b"SCAN", cursor, b"MATCH", pattern, b"COUNT", b"%d" % SCAN, b"TYPE", b"hash"))
-            cursor, keys = await node.links[BULK].send(scan)
-            packed = b"".join([evaluation(lua.REAP, (key,), now) for key in keys])
-            replies = await node.links[BULK].send(packed + pack((b"PING",)), len(keys) + 1) if keys else [b"PONG"]
-            removed += sum(reply for reply in replies[:-1] if isinstance(reply, int))  # a key may have moved away
-            if cursor == b"0":
-                return removed
-
-
-async def _kept(client: Client) -> None:
-    """Close a client when the event loop ends, which cancels what still runs: no other loop can."""
-    try:
-        await asyncio.get_running_loop().create_future()
-    finally:
-        await client.aclose()
-
-
-def _failed(error: Exception) -> StoreError:
-    return StoreError(f"Redis failed: {type(error).__name__}")

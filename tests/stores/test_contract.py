@@ -60,9 +60,17 @@ class TestUsers(OnOurServers, UserStoreContract):
     """What stores have that know whose sessions they keep."""
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "sqlite_power", "redis", "redis_cluster", "redis_socket"])
+@pytest.mark.parametrize("kind", ["sqlite", "sqlite_power", "asyncpg", "psycopg", "mariadb"])
 class TestUsersShared(OnOurServers, UserStoreContract):
-    """The same where processes share the records."""
+    """The same, in stores that processes share, and whose index is of one piece with the records."""
+
+    shared = True
+    index_is_apart = False
+
+
+@pytest.mark.parametrize("kind", ["redis", "redis_cluster", "redis_socket"])
+class TestUsersRedis(OnOurServers, UserStoreContract):
+    """The same, where the index is apart from the records."""
 
     shared = True
 

@@ -184,7 +184,7 @@ def test_the_statement_in_the_error_is_all_that_it_takes(place: Place) -> None:
     for _ in range(2):
         with pytest.raises(StoreError, match=r"an older release made them.*Schema versions") as caught:
             place.run(lambda store: store.load(ID), create_tables=False)
-    statement = re.search(rf"alter table {place.table} [^;:]*?(?=, or let)", str(caught.value))
+    statement = re.search(r"(?<=run once: )create .*?(?=, or let)", str(caught.value))
     assert statement is not None
     place.server.execute(statement[0])
     place.run(make, create_tables=False)
@@ -211,7 +211,7 @@ def test_an_account_that_may_not_change_the_tables_is_told_the_statement(on_post
     place.server.execute(f"grant select, insert, update, delete on {place.table}, {place.table}_attribute to {role}")
     modest = Place(place.server, "asyncpg")
     modest.url, modest.table = place.url.replace("//t@", f"//{role}@"), place.table
-    with pytest.raises(StoreError, match=f"run once: alter table {place.table} add column verifier_before bytea"):
+    with pytest.raises(StoreError, match=f"run once: .*alter table {place.table} add column verifier_before bytea"):
         modest.run(lambda store: store.load(ID))
 
 

@@ -48,9 +48,9 @@ def execute_several(connection: Connection, text: str, parameters: Parameters, s
 
 
 @contextmanager
-def transaction(connection: Connection) -> Iterator[None]:
-    """Let some statements be one transaction, on a connection in AUTOCOMMIT."""
-    execute(connection, "start transaction")
+def transaction(connection: Connection, begin: str = "start transaction", statements: int = 1) -> Iterator[None]:
+    """Let some statements be one transaction, on a connection in AUTOCOMMIT. ``begin`` is of so many statements."""
+    execute_several(connection, begin, (), statements)
     with undone(connection):
         yield
     execute(connection, "commit")

@@ -17,7 +17,7 @@ from . import statements as sql
 from .batches import LARGE
 from .exchange import execute, execute_several, transaction, undone
 from .records import Found, Write, attributes_of, columns
-from .statements import FOREVER, Statement, named
+from .statements import FOREVER, Listing, Statement, named
 
 # VARBINARY, not a character set: the collations fold letters, or pad with spaces ("a" = "a ").
 TABLES = (
@@ -37,7 +37,11 @@ TABLES = (
     lease_until double,
     verifier_before varbinary(32),
     verifier_after varbinary(32),
-    index expire_hour (expire_hour)
+    ended_reason varbinary(255),
+    claimed_until double,
+    retention double,
+    index expire_hour (expire_hour),
+    index user_id (user_id(16))
 ) engine = InnoDB""",
     """create table if not exists {attribute} (
     session_id varbinary(16) not null,
@@ -47,15 +51,24 @@ TABLES = (
     foreign key (session_id) references {session} (id) on delete cascade
 ) engine = InnoDB""",
 )
+USER_TABLES = (  # without `if not exists`, whose note the driver prints: who comes late finds it at the next look
+    """create table {user} (
+    user_id varbinary(16) not null primary key,
+    not_before double,
+    kept varbinary(16),
+    expire_hour bigint not null,
+    index expire_hour (expire_hour)
+) engine = InnoDB""",
+)
 SET = "insert into {attribute} (session_id, name, value) values"
 MARK = "from_base64(%s)"
 MARKS = {"bytes": MARK, "real": "%s"}
 ROW = "(from_base64(%s), from_base64(%s), from_base64(%s))"
 OVERWRITE = "on duplicate key update value = values(value)"
 DELETE_ATTRIBUTE = "delete from {attribute} where session_id = bytes(:id) and name = bytes(:name)"
-FIND_EXPIRED = """
-    select id from {session} where expire_hour <= floor(real(:now) / 3600) and expires <= real(:now)
-    limit :limit for update skip locked"""
+FIND_EXPIRED = f"""
+    select id from {{session}} where expire_hour <= hour(:now) and expires <= real(:now) and {sql.KEPT_NO_MORE}
+    limit :limit for update skip locked"""  # noqa: S608 - ours
 DELETE_EXPIRED = "delete from {session} where id in (<>)"
 STATEMENT_BYTES = 2**20  # of values in one INSERT: servers take 16 MB by default, and base64 adds a third
 
@@ -64,8 +77,18 @@ STATEMENT_BYTES = 2**20  # of values in one INSERT: servers take 16 MB by defaul
 # for. READ COMMITTED: else the locks would cover the gaps beside it, too, in which others insert.
 # Both look the sessions up by their key, and lock no other: an optimizer that prefers to scan a small table would.
 BY_KEY = "straight_join {session} force index (primary)"
-HOLD = "set transaction isolation level read committed; start transaction; select id from <>"
+BEGIN = "set transaction isolation level read committed; start transaction"
+HOLD = f"{BEGIN}; select id from <>"  # noqa: S608 - ours
 MERGE = "update <>"
+
+
+def unbound(row: Any) -> Any:
+    """Undo what binding has made of the times of a row."""
+    return (*row[:4], _endless(row[4]), _endless(row[5]), *row[6:])
+
+
+def _endless(value: float) -> float:
+    return float("inf") if value >= FOREVER else value
 
 
 class MySQL:
@@ -73,17 +96,26 @@ class MySQL:
 
     minimum = (8, 0, 1)
     least = 1  # writes of a transaction for many: it has fewer round trips than the one for a single write
-    added_type = "varbinary(32)"  # of a column of ``ADDED``
+    added_types = {"bytes": "varbinary(32)", "word": "varbinary(255)", "real": "double"}  # noqa: RUF012
+    # Of a blob only a part can be indexed. To make it a VARBINARY copies the table, which nobody can write meanwhile.
+    added_index = "add index user_id (user_id(16))"
+    begin = (BEGIN, 2)  # and how many statements that is
+    unbound = staticmethod(unbound)
+    by_key = "force index (primary)"
     minimum_mariadb = (10, 6)
-    marks = {"bytes": "from_base64({})", "real": "{}"}  # noqa: RUF012
+    marks = {  # noqa: RUF012
+        "bytes": "from_base64({})", "real": "{}", "among": "in ({})", "hour": "floor({} / 3600)",
+    }  # fmt: skip
 
     def __init__(self, style: str, session: str, attribute: str) -> None:
-        tables = {"session": session, "attribute": attribute}
+        self._style = style
+        self._tables = tables = {"session": session, "attribute": attribute, "user": f"{session}_user"}
 
         def compiled(text: str) -> Statement:
             return Statement(text, style, self.marks, tables, _bind)
 
-        self.ddl = tuple(named(text, tables) for text in TABLES)
+        self.user_ddl = tuple(named(text, tables) for text in USER_TABLES)
+        self.ddl = tuple(named(text, tables) for text in TABLES) + self.user_ddl
         self._set, self._delete_expired = named(SET, tables), named(DELETE_EXPIRED, tables)
         self._load, self._create = compiled(sql.LOAD), compiled(sql.CREATE)
         self._load_many = compiled(sql.LOAD_MANY.replace("<>", "in (<>)"))
@@ -95,16 +127,20 @@ class MySQL:
         self._one = {kind: compiled(kind) for kind in sql.ROW_KINDS}
         self._delete_attribute, self._find_expired = compiled(DELETE_ATTRIBUTE), compiled(FIND_EXPIRED)
 
+    def compiled(self, *texts: str) -> Statement:
+        """Return a statement for these tables, which takes lists."""
+        return Listing(" ".join(texts), self._style, self.marks, self._tables, _bind)
+
     def load(self, connection: Connection, record_id: bytes, now: float) -> Found:
         """Read one session."""
-        return Found(self._load.run(connection, {"id": record_id, "now": now}), _unbound)
+        return Found(self._load.run(connection, {"id": record_id, "now": now}), unbound)
 
     def load_many(self, connection: Connection, record_ids: Sequence[bytes], now: float) -> Found:
         """Read several sessions, but for the large ones."""
         ids = [_bind(record_id) for record_id in set(record_ids)]
         text, (first, *others) = self._load_many.spelt({"large": LARGE, "now": now})
         text = text.replace("<>", ", ".join([MARK] * len(ids)))
-        return Found(execute(connection, text, (first, *ids, *others, *ids))[0], _unbound)
+        return Found(execute(connection, text, (first, *ids, *others, *ids))[0], unbound)
 
     def one(self, connection: Connection, kind: str, parameters: Mapping[str, Any]) -> bool:
         """Run a statement about one session's row."""
@@ -116,12 +152,23 @@ class MySQL:
             try:
                 with transaction(connection):
                     self._create.run(connection, parameters)
-                    self._write(connection, parameters["id"], sets)
+                    self.put(connection, parameters["id"], sets)
             except connection.dialect.loaded_dbapi.IntegrityError:
                 if not self.one(connection, sql.DELETE_EXPIRED, parameters):
                     return False
             else:
                 return True
+
+    def insert(self, connection: Connection, parameters: Mapping[str, Any], sets: Mapping[bytes, bytes]) -> bool:
+        """Do as ``create`` does, in a transaction that was begun."""
+        try:
+            self._create.run(connection, parameters)
+        except connection.dialect.loaded_dbapi.IntegrityError:
+            if not self.one(connection, sql.DELETE_EXPIRED, parameters):
+                return False
+            self._create.run(connection, parameters)
+        self.put(connection, parameters["id"], sets)
+        return True
 
     def merge(
         self,
@@ -137,7 +184,7 @@ class MySQL:
         with transaction(connection):
             merged = self.one(connection, kind, parameters)
             if merged:
-                self._write(connection, parameters["id"], sets)
+                self.put(connection, parameters["id"], sets)
                 for name in sorted(deletes):
                     self._delete_attribute.run(connection, {"id": parameters["id"], "name": name})
         return merged
@@ -183,7 +230,8 @@ class MySQL:
                 execute(connection, text, tuple(_bind(record_id) for (record_id,) in found))
         return len(found)
 
-    def _write(self, connection: Connection, record_id: bytes, sets: Mapping[bytes, bytes]) -> None:
+    def put(self, connection: Connection, record_id: bytes, sets: Mapping[bytes, bytes]) -> None:
+        """Set attributes of a session whose row this transaction has changed."""
         for part in _parts(sorted(sets.items())):
             values = [_bind(value) for name, content in part for value in (record_id, name, content)]
             execute(connection, self._set_text(len(part)), tuple(values))
@@ -208,14 +256,6 @@ def _bind(value: Any) -> Any:
     if isinstance(value, bytes):
         return b2a_base64(value, newline=False).decode("ascii")
     return min(value, FOREVER) if isinstance(value, float) else value
-
-
-def _unbound(row: Any) -> Any:
-    return (*row[:4], _endless(row[4]), _endless(row[5]), *row[6:])
-
-
-def _endless(value: float) -> float:
-    return float("inf") if value >= FOREVER else value
 
 
 def _parts(items: Iterable[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:

@@ -35,7 +35,10 @@ TABLES = (
     lease_owner bytea,
     lease_until double precision,
     verifier_before bytea,
-    verifier_after bytea
+    verifier_after bytea,
+    ended_reason bytea,
+    claimed_until double precision,
+    retention double precision
 ) with (fillfactor = 80)""",
     """create table if not exists {attribute} (
     session_id bytea not null references {session} (id) on delete cascade,
@@ -45,6 +48,16 @@ TABLES = (
 )""",
     "alter table {attribute} alter column value set storage external",
     "create index if not exists {index} on {session} (expire_hour)",
+)
+USER_TABLES = (  # the table comes last, with its second index in it: it is looked for
+    "create index if not exists {user_index} on {session} (user_id) where user_id is not null",
+    """create table if not exists {user} (
+    user_id bytea primary key,
+    not_before double precision,
+    kept bytea,
+    expire_hour bigint not null,
+    unique (expire_hour, user_id)
+)""",
 )
 KEPT = """kept as (
         insert into {attribute} (session_id, name, value)
@@ -71,10 +84,10 @@ KEPT_OF_EACH = """kept as (
     select id from own"""
 HOLD = "own as (select id from {session} where id = bytes(:id))"
 ARRAYS = {"bytes": "bytea[]", "real": "double precision[]"}
-PURGE = """
-    delete from {session} where id in (
-        select id from {session} where expire_hour <= floor(real(:now) / 3600) and expires <= real(:now)
-        limit :limit for update skip locked)"""
+PURGE = f"""
+    delete from {{session}} where id in (
+        select id from {{session}} where expire_hour <= hour(:now) and expires <= real(:now) and {sql.KEPT_NO_MORE}
+        limit :limit for update skip locked)"""  # noqa: S608 - ours
 
 
 class PostgreSQL:
@@ -82,17 +95,22 @@ class PostgreSQL:
 
     minimum = (12,)
     least = 2  # writes of a statement for many: one for a single one is planned only once
-    added_type = "bytea"  # of a column of ``ADDED``
-    marks = {"bytes": "cast({} as bytea)", "real": "cast({} as double precision)"}  # noqa: RUF012
+    added_types = {"bytes": "bytea", "word": "bytea", "real": "double precision"}  # noqa: RUF012
+    added_index = ""  # has a statement of its own
+    begin = ("start transaction isolation level read committed", 1)  # and how many statements that is
+    unbound = tuple  # of a row's times
+    by_key = ""  # it never scans a table to lock a few of its rows
+    marks = {  # noqa: RUF012
+        "bytes": "cast({} as bytea)", "real": "cast({} as double precision)", "among": "= any(cast({} as bytea[]))",
+        "hour": "cast(floor(cast({} as double precision) / 3600) as bigint)",  # else no index is of use
+    }  # fmt: skip
 
     def __init__(self, style: str, session: str, attribute: str) -> None:
-        tables = {"session": session, "attribute": attribute}
-        index = {**tables, "index": session.rpartition(".")[2] + "_expire_hour"}
-
-        def compiled(*texts: str) -> Statement:
-            return Statement(" ".join(texts), style, self.marks, tables)
-
-        self.ddl = tuple(named(text, index) for text in TABLES)
+        self._style, self._tables = style, {"session": session, "attribute": attribute, "user": f"{session}_user"}
+        name, compiled = session.rpartition(".")[2], self.compiled
+        known = {**self._tables, "index": f"{name}_expire_hour", "user_index": f"{name}_user_id"}
+        self.user_ddl = tuple(named(text, known) for text in USER_TABLES)
+        self.ddl = tuple(named(text, known) for text in TABLES) + self.user_ddl
         self._load = compiled(sql.LOAD)
         self._load_many = compiled(sql.LOAD_MANY.replace("<>", "= any(cast(cast(:ids as text) as bytea[]))"))
         update = sql.of_each(sql.UPDATE).replace("where", FROM_HELD, 1)
@@ -105,11 +123,16 @@ class PostgreSQL:
         )
         self._create = compiled("with own as (", sql.CREATE, "on conflict (id) do nothing returning id),", KEPT)
         self._merge = {
-            kind: compiled("with own as (", kind, "returning id),", KEPT) for kind in (sql.UPDATE, sql.REGENERATE)
+            kind: compiled("with own as (", kind, "returning id),", KEPT)
+            for kind in (sql.UPDATE, sql.REGENERATE, sql.RENEW)
         }
         self._one = {kind: compiled(kind) for kind in sql.ROW_KINDS}
         self._delete_attributes, self._set = compiled(DELETE_ATTRIBUTES), compiled("with", HOLD, ",", KEPT)
         self._purge = compiled(PURGE)
+
+    def compiled(self, *texts: str) -> Statement:
+        """Return a statement for these tables."""
+        return Statement(" ".join(texts), self._style, self.marks, self._tables)
 
     def load(self, connection: Connection, record_id: bytes, now: float) -> Found:
         """Read one session."""
@@ -131,6 +154,13 @@ class PostgreSQL:
             if not self.one(connection, sql.DELETE_EXPIRED, parameters):
                 return False
         return True
+
+    insert = create  # in a transaction
+
+    def put(self, connection: Connection, record_id: bytes, sets: Mapping[bytes, bytes]) -> None:
+        """Set attributes of a session whose row this transaction has changed."""
+        if sets:
+            self._set.run(connection, {"id": record_id, "names": list(sets), "values": list(sets.values())})
 
     def merge(
         self,
@@ -155,7 +185,7 @@ class PostgreSQL:
             merged = self.one(connection, kind, parameters)
             if merged:
                 self._delete_attributes.run(connection, {"id": parameters["id"], "names": list(deletes)})
-                self._set.run(connection, {"id": parameters["id"], **values})
+                self.put(connection, parameters["id"], sets)
         return merged
 
     def merge_many(self, connection: Connection, writes: Sequence[Write], now: float) -> set[bytes]:

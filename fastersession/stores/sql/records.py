@@ -24,8 +24,8 @@ class Write(NamedTuple):
     succeeded unheard. ``parameters`` and ``sets`` are what a statement for many sessions needs.
     """
 
-    work: Callable[[Connection], bool]
-    found: Callable[[Connection], bool] | None = None
+    work: Callable[[Connection], Any]
+    found: Callable[[Connection], Any] | None = None
     parameters: Mapping[str, Any] = MappingProxyType({})
     sets: Mapping[bytes, bytes] = MappingProxyType({})
 
@@ -84,6 +84,10 @@ class Found:
         """Return a new record, ``None`` if there is none of this id."""
         row = self._rows.get(record_id)
         return None if row is None else record_of(self._unbound(row[1:11]), dict(self._attributes.get(record_id, ())))
+
+    def records(self) -> list[tuple[bytes, Record]]:
+        """Return new records of all sessions, in the order of their rows."""
+        return [(record_id, record) for record_id in self._rows if (record := self.record(record_id)) is not None]
 
     def verifier(self, record_id: bytes) -> bytes | None:
         """Return the verifier of a session, ``None`` if there is none of this id."""

@@ -1,7 +1,8 @@
 """What every database of ``SQLStore`` has in common: its statements about one session, and how values are bound.
 
 Rules of residence: SQL text and its compilation; no connection. Only validated table names are put into a text;
-everything else is a bound parameter. Two marks are spelt differently by each database: ``bytes(:x)`` and ``real(:x)``.
+everything else is a bound parameter. Marks are spelt differently by each database: ``bytes(:x)`` and ``real(:x)``,
+``hour(:x)`` for the hour of a time, ``among(:x)`` for a comparison with a list of bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .exchange import execute
 
 TABLE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}(?:\.[a-z_][a-z0-9_]{0,47})?")  # schema.table; 63 less "_expire_hour"
 PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
-MARK = re.compile(r"\b(bytes|real)\((:[a-z_]+)\)")
+MARK = re.compile(r"\b(bytes|real|hour|among)\((:[a-z_]+)\)")
 ARRAY = re.compile(r"\(:([a-z_]+) as [a-z ]+\[\]\)")
 OF_EACH = re.compile(r"(?:bytes|real)\(:((?!now\))[a-z_]+)\)")
 FOREVER = 1e300  # infinity where a database has none; far above every time, far below an overflow
@@ -29,7 +30,11 @@ COLUMNS = (
     "id", "verifier", "user_id", "created", "accessed", "idle_timeout", "not_after", "expires", "expire_hour",
     "regenerated_at", "version", "lease_owner", "lease_until",
 )  # fmt: skip
-ADDED = ("verifier_before", "verifier_after")  # since 0.1: tables that lack these are brought to them
+ADDED = {  # since 0.1, with the kind of their values: tables that lack these are brought to them
+    "verifier_before": "bytes", "verifier_after": "bytes", "ended_reason": "word", "claimed_until": "real",
+    "retention": "real",
+}  # fmt: skip
+USER_COLUMNS = ("user_id", "not_before", "kept", "expire_hour")
 
 # The same expressions may be evaluated before or after `accessed` and `idle_timeout` are assigned (MySQL assigns from
 # left to right, the standard all at once): both give the same.
@@ -44,6 +49,7 @@ LOAD = """
         s.verifier_before, s.verifier_after, a.name, a.value
     from {session} s left join {attribute} a on a.session_id = s.id
     where s.expires > real(:now) and s.id = bytes(:id)"""
+SHOWN = LOAD.partition("from")[0]
 # Of many sessions: a row of each, then one of each attribute, in which the session's columns are NULL. Joined, they
 # would travel, and be converted, once for each attribute. One statement sees one snapshot. An attribute that is to be
 # loaded alone has a NULL for its value.
@@ -57,10 +63,10 @@ LOAD_MANY = """
     from {session} s join {attribute} a on a.session_id = s.id where s.expires > real(:now) and s.id <>"""
 CREATE = """
     insert into {session} (id, verifier, user_id, created, accessed, idle_timeout, not_after, expires, expire_hour,
-        version)
+        version, retention)
     values (bytes(:id), bytes(:verifier), bytes(:user), real(:created), real(:created), real(:idle), real(:not_after),
         least(real(:created) + real(:idle), real(:not_after)),
-        floor(least(real(:created) + real(:idle), real(:not_after), 1e15) / 3600), 1)"""
+        floor(least(real(:created) + real(:idle), real(:not_after), 1e15) / 3600), 1, real(:retention))"""
 # The verifier before counts only while the one that came after it is the record's own: a release that knows nothing of
 # it leaves both as they are when it regenerates.
 OWN = "where id = bytes(:id) and expires > real(:now) and verifier = bytes(:verifier)"
@@ -78,6 +84,10 @@ REGENERATE = " ".join((
     "not_after = real(:not_after),", MERGED, ", expires =", EXPIRES_ANEW, ",", HOUR_OF.replace("<>", EXPIRES_ANEW),
     OWN, "and", LEASED,
 ))  # fmt: skip
+RENEW = " ".join((
+    "update {session} set not_after = real(:not_after),", MERGED, ", expires =", EXPIRES_ANEW, ",",
+    HOUR_OF.replace("<>", EXPIRES_ANEW), OWN, "and", LEASED,
+))  # fmt: skip
 TOUCH = " ".join((
     "update {session} set accessed =", LATER, ", expires =", EXPIRES_TOUCHED, ",",
     HOUR_OF.replace("<>", EXPIRES_TOUCHED), PROVEN,
@@ -89,8 +99,15 @@ LOCK = " ".join((
 UNLOCK = """
     update {session} set lease_owner = null, lease_until = null
     where id = bytes(:id) and expires > real(:now) and lease_owner = bytes(:owner) and lease_until > real(:now)"""
-DELETE = "delete from {session} where id = bytes(:id) and expires > real(:now)"
-DELETE_EXPIRED = "delete from {session} where id = bytes(:id) and expires <= real(:now)"
+DELETE = "delete from {session} where id = bytes(:id) and expires > real(:now) and retention is null"
+# What has ended and has a retention stays: `expires` is 0, so that every statement finds it absent by any clock, and
+# `not_after` is the time of its end. Its hour is 0, where it is found before all that expires by itself.
+OVER = "expires = 0, expire_hour = 0, ended_reason = coalesce(ended_reason, bytes(:reason))"
+END = " ".join(("update {session} set not_after = least(not_after, real(:now)),", OVER))
+END_ONE = " ".join((END, "where id = bytes(:id) and expires > real(:now)"))
+ENDED_AT = "least(accessed + idle_timeout, not_after)"
+KEPT_NO_MORE = f"(retention is null or {ENDED_AT} + retention <= real(:now))"
+DELETE_EXPIRED = f"delete from {{session}} where id = bytes(:id) and expires <= real(:now) and {KEPT_NO_MORE}"  # noqa: S608 - ours
 # Of a statement for many sessions: what differs from one to the other, as columns of a table `asked`. A touch is an
 # update without attributes that takes no step to the next version.
 MERGED_OF_EACH = {
@@ -98,8 +115,11 @@ MERGED_OF_EACH = {
 }  # fmt: skip
 CREATED_OF_EACH = {
     "id": "bytes", "verifier": "bytes", "user": "bytes", "created": "real", "idle": "real", "not_after": "real",
+    "retention": "real",
 }  # fmt: skip
-ROW_KINDS = UPDATE, REGENERATE, TOUCH, LOCK, UNLOCK, DELETE, DELETE_EXPIRED  # each changes one session's row, or none
+ROW_KINDS = (  # each changes one session's row, or none
+    UPDATE, REGENERATE, RENEW, TOUCH, LOCK, UNLOCK, DELETE, END_ONE, DELETE_EXPIRED,
+)  # fmt: skip
 
 Bind = Callable[[Any], Any]
 
@@ -170,6 +190,26 @@ class Statement:
         if names is None:
             return execute(connection, self._text, {name: bind(value) for name, value in parameters.items()})
         return execute(connection, self._text, tuple([bind(parameters[name]) for name in names]))
+
+
+class Listing(Statement):
+    """A statement for a database without arrays: a list that is bound becomes as many parameters."""
+
+    __slots__ = ()
+
+    def _execute(self, connection: Connection, parameters: Mapping[str, Any]) -> tuple[Sequence[Any], int]:
+        pieces: list[str] = []
+        bound: list[Any] = []
+        for piece, name in zip(self._text.split("%s"), [*(self._names or ()), ""], strict=True):
+            pieces.append(piece)
+            value = parameters.get(name)
+            if isinstance(value, list):
+                pieces.append(", ".join(["from_base64(%s)"] * len(value)))
+                bound += map(self._bind, value)
+            elif name:
+                pieces.append("%s")
+                bound.append(self._bind(parameters[name]))
+        return execute(connection, "".join(pieces), tuple(bound))
 
 
 def to_key(name: str, value: bytes) -> tuple[bytes, bytes]:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 try:
-    from sqlalchemy.engine import URL, Connection
+    from sqlalchemy.engine import URL
     from sqlalchemy.ext.asyncio import AsyncEngine
 except ImportError as missing:
     raise ImportError('SQLStore needs SQLAlchemy: pip install "fastersession[sql]"') from missing
@@ -21,19 +21,22 @@ except ImportError as missing:
 from ...errors import ConfigError, StoreError
 from ..base import Change, Record
 from . import statements as sql
+from .claims import Claims
 from .engine import Engines, opening_text
 from .mysql import MySQL
 from .postgresql import PostgreSQL
 from .records import Write
 from .tables import Tables
 from .traffic import Traffic
+from .users import Users
+from .verbs import UserVerbs
 
 DATABASES: dict[str, type[PostgreSQL] | type[MySQL]] = {"postgresql": PostgreSQL, "mysql": MySQL, "mariadb": MySQL}
 PURGE_BATCH = 500  # sessions of one transaction
 OPEN_SECONDS = 9.0  # to connect and make the tables: below the 10 s of the middleware, which cannot say where
 
 
-class SQLStore:
+class SQLStore(UserVerbs):
     """Keeps sessions in two tables of a PostgreSQL, MariaDB or MySQL database, for any number of machines.
 
     A verb that has returned is *acknowledged*: it was committed, so it survives what the server's own setting of
@@ -90,8 +93,8 @@ class SQLStore:
             for argument, name in (("table", table), ("attribute_table", attribute_table))
             if not isinstance(name, str) or not sql.TABLE_NAME.fullmatch(name)
         ]
-        if table == attribute_table:
-            faults.append("attribute_table: must differ from table")
+        if attribute_table in (table, f"{table}_user"):
+            faults.append("attribute_table: must differ from table, and from the table of users, its name with _user")
         if not callable(clock):
             faults.append("clock: must be a function that returns seconds, like time.time")
         if faults:
@@ -100,6 +103,7 @@ class SQLStore:
         self._engines = Engines(engine_or_url, self._traffic)
         dialect = self._engine.dialect
         self._database = DATABASES[dialect.name](dialect.paramstyle, table, attribute_table)
+        self._users, self._claims = Users(self._database), Claims(self._database)
         self._tables = Tables(table, attribute_table, self._database, create_tables)
         self._ready = False
 
@@ -145,7 +149,7 @@ class SQLStore:
     async def create(self, record_id: bytes, record: Record) -> bool:
         parameters = self._own(
             record_id, record.verifier, created=float(record.created_at), idle=float(record.idle_timeout),
-            not_after=float(record.not_after), user=record.extra.tag,
+            not_after=float(record.not_after), user=record.extra.tag, retention=record.extra.retention,
         )  # fmt: skip
         sets = dict([sql.to_key(name, value) for name, value in record.attributes.items()])
         work = partial(self._database.create, parameters=parameters, sets=sets)
@@ -154,17 +158,18 @@ class SQLStore:
 
     async def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
         """Merge. What only sets is one round trip on PostgreSQL and two on MariaDB, else it is one transaction."""
+        here, renewal = self._engines.here(), change.renewal
+        if renewal is not None:
+            parameters = self._own(record_id, verifier, not_after=float(renewal.not_after))
+            return bool(await here.alone(record_id, self._merge(sql.RENEW, parameters, change)))
         write = self._merge(sql.UPDATE, self._own(record_id, verifier, step=1.0), change)
-        here = self._engines.here()
-        return await (here.alone if change.deletes else here.merge)(record_id, write)
+        done: bool = await (here.alone if change.deletes else here.merge)(record_id, write)
+        return done
 
     async def touch(self, record_id: bytes, verifier: bytes, accessed_at: float) -> bool:
         parameters = self._own(record_id, verifier, accessed=float(accessed_at), step=0.0)
         write = Write(partial(self._database.one, kind=sql.TOUCH, parameters=parameters), None, parameters)
         return await self._engines.here().merge(record_id, write)
-
-    async def delete(self, record_id: bytes) -> bool:
-        return await self._one(sql.DELETE, self._at(record_id))
 
     async def regenerate(
         self, record_id: bytes, verifier: bytes, new_verifier: bytes, not_after: float, change: Change
@@ -172,7 +177,7 @@ class SQLStore:
         parameters = self._own(record_id, verifier, new_verifier=new_verifier, not_after=float(not_after))
         found = partial(self._found, record_id, new_verifier)
         write = self._merge(sql.REGENERATE, parameters, change)._replace(found=found)
-        return await self._engines.here().alone(record_id, write)
+        return bool(await self._engines.here().alone(record_id, write))
 
     async def lock(self, record_id: bytes, verifier: bytes, owner: bytes, seconds: float) -> bool:
         return await self._one(sql.LOCK, self._own(record_id, verifier, owner=owner, seconds=float(seconds)))
@@ -185,23 +190,22 @@ class SQLStore:
 
         What one of them works on the others pass over. If it is broken off there, the next purge removes it.
         """
-        now, total, removed = float(self.clock()), 0, PURGE_BATCH
+        now = float(self.clock())
+        await self._purge(self._users.purge, now)
+        return await self._purge(self._database.purge, now)
+
+    async def _purge(self, purge: Callable[..., int], now: float) -> int:
+        total, removed = 0, PURGE_BATCH
         while removed == PURGE_BATCH:
-            removed = await self._engines.here().do(partial(self._database.purge, now=now, limit=PURGE_BATCH))
+            removed = await self._engines.here().do(partial(purge, now=now, limit=PURGE_BATCH))
             total += removed
         return total
 
     # --- parameters ---
 
-    def _at(self, record_id: bytes) -> dict[str, Any]:
-        return {"id": record_id, "now": float(self.clock())}
-
-    def _own(self, record_id: bytes, verifier: bytes, **more: Any) -> dict[str, Any]:
-        return {"id": record_id, "now": float(self.clock()), "verifier": verifier, **more}
-
     async def _one(self, kind: str, parameters: dict[str, Any]) -> bool:
         write = Write(partial(self._database.one, kind=kind, parameters=parameters))
-        return await self._engines.here().alone(parameters["id"], write)
+        return bool(await self._engines.here().alone(parameters["id"], write))
 
     def _merge(self, kind: str, parameters: dict[str, Any], change: Change) -> Write:
         idle = None if change.idle_timeout is None else float(change.idle_timeout)
@@ -215,7 +219,3 @@ class SQLStore:
 
     def _traffic(self, engine: AsyncEngine, own: bool) -> Traffic:
         return Traffic(engine, self._database, self.clock, own=own)
-
-    def _found(self, record_id: bytes, verifier: bytes, connection: Connection) -> bool:
-        found = self._database.load(connection, record_id, float(self.clock()))
-        return found.verifier(record_id) == verifier

@@ -5,6 +5,7 @@ Rules of residence: the check at opening and its statements; no session. What th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlalchemy.engine import Connection
@@ -20,7 +21,7 @@ OPEN_TRIES = 5  # several workers, of an older release too, may make or change t
 
 
 class Tables(NamedTuple):
-    """The two tables of one database, by name."""
+    """The tables of sessions and attributes of one database, by name; that of users has a name made of the first."""
 
     sessions: str
     attributes: str
@@ -56,11 +57,17 @@ class Tables(NamedTuple):
             if fault is not None:
                 return fault, self.database.ddl, "make them with the statements of SQLStore.ddl"
         lacking = [column for column in sql.ADDED if self._fault(connection, self.sessions, (column,))]
-        if not lacking:
-            return None, (), ""
-        added = ", ".join([f"add column {column} {self.database.added_type}" for column in lacking])
-        statement = f"alter table {self.sessions} {added}"
-        return "an older release made them", (statement,), f"run once: {statement}"
+        mending = self._mending(lacking, no_users=self._fault(connection, f"{self.sessions}_user", sql.USER_COLUMNS))
+        return ("an older release made them" if mending else None), mending, f"run once: {'; '.join(mending)}"
+
+    def _mending(self, lacking: Sequence[str], *, no_users: str | None) -> tuple[str, ...]:
+        """Return what brings tables to this release, if columns are lacking, or the table of users is not there."""
+        types, statements = self.database.added_types, self.database.user_ddl if no_users else ()
+        added = [f"add column {column} {types[sql.ADDED[column]]}" for column in lacking]
+        if "retention" in lacking and self.database.added_index:
+            added.append(self.database.added_index)
+        alter = (f"alter table {self.sessions} {', '.join(added)}",) if added else ()
+        return (*(" ".join(text.split()) for text in statements), *alter)
 
     def _fault(self, connection: Connection, table: str, columns: tuple[str, ...]) -> str | None:
         """Return what is wrong with some columns of a table, ``None`` if they are there."""

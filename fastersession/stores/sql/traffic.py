@@ -65,8 +65,8 @@ class Traffic(Connections):
         """Save what only sets, or touch, with others."""
         return self._merges.ask(write, write.size, record_id)
 
-    def alone(self, record_id: bytes, write: Write) -> Coroutine[Any, Any, bool]:
-        """Do what goes alone, when the writes of its record before it are over."""
+    def alone(self, record_id: bytes, write: Write) -> Coroutine[Any, Any, Any]:
+        """Do what goes alone, when the writes of its record before it are over. Return what it does."""
         return self._merges.ask(write, ALONE, record_id)
 
     async def do(self, work: Work[T]) -> T:
@@ -110,7 +110,7 @@ class Traffic(Connections):
         again = UNHEARD if trial.unheard else AGAIN
         return [True if write.parameters["id"] in done else again for write in writes]
 
-    async def _write(self, write: Write, again: Again | None) -> bool:
+    async def _write(self, write: Write, again: Again | None) -> Any:
         return await self.attempts(write.work, write.found, Trial(unheard=again is UNHEARD))
 
     # --- attempts ---

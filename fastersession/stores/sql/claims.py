@@ -47,7 +47,7 @@ class Claims:
     def ended(self, connection: Connection, record_ids: Sequence[bytes], now: float) -> dict[bytes, str]:
         """Return which of some records are absent, and why."""
         rows = self._states.run(connection, {"ids": list(set(record_ids)), "now": now})
-        states = {row[0]: None if row[1] else (row[2] or b"expired").decode() for row in rows}
+        states = {row[0]: None if row[1] else (row[2] or b"expired").decode(errors="ignore") for row in rows}
         return {record_id: state for record_id in record_ids if (state := states.get(record_id, "")) is not None}
 
     def due(self, connection: Connection, now: float, hour: int, first: bytes | None) -> list[Ended]:
@@ -64,7 +64,7 @@ class Claims:
             ids = list(before)
             self._claim.run(connection, {"ids": ids, "until": now + CLAIM_SECONDS, "reason": b"expired"})
             rows = self._claimed.run(connection, {"ids": ids})
-        found, reasons = Found(rows, self._database.unbound), {row[0]: row[13].decode() for row in rows}
+        found, reasons = Found(rows, self._database.unbound), {row[0]: row[13].decode(errors="ignore") for row in rows}
         return [
             Ended(record_id, record, reasons[record_id], bool(before[record_id]))
             for record_id in ids

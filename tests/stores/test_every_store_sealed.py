@@ -46,7 +46,7 @@ def told(kind: str, request: pytest.FixtureRequest) -> Iterator[Callable[[], byt
         yield lambda: subprocess.run(command, capture_output=True, check=True).stdout
     else:
         server = ask("postgresql")
-        tables = ("fastersession_session", "fastersession_session_attribute")
+        tables = [f"fastersession_session{which}" for which in ("", "_attribute", "_user")]
         yield lambda: "".join(server.execute(f"copy {table} to stdout") for table in tables).encode()
 
 

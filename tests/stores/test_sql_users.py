@@ -136,6 +136,22 @@ def test_a_revocation_leaves_what_another_users_login_has_taken(place: Place) ->
     place.run(scenario)
 
 
+@pytest.mark.parametrize("retention", [None, DAY])
+def test_u4_a_login_that_finds_no_record_evicts_nobody(place: Place, retention: float | None) -> None:
+    """U4: the room that it has made is given back, and his row is as it was."""
+
+    async def scenario(store: SQLStore) -> None:
+        others = [await logged_in(store, retention=retention) for _ in range(2)]
+        login = login_of(store, verifier=V2, keep=frozenset(), limit=1)
+        assert await store.login(ID, V1, login) == LoginOutcome(ABSENT)
+        await make(store)
+        assert await store.login(ID, V3, login) == LoginOutcome(ABSENT)
+        assert {*await listed(store)} == {*others}
+        assert await store.due() == []
+
+    place.run(scenario)
+
+
 # --- clocks ---
 
 
@@ -235,7 +251,9 @@ def test_u6_a_retired_record_was_replaced_however_it_ends(place: Place) -> None:
     async def scenario(store: SQLStore) -> None:
         long = "é" * 200
         retired, deleted = await logged_in(store, retention=DAY), await logged_in(store, retention=DAY)
+        assert await store.ended([retired, deleted]) == {}
         assert await store.retire(retired, V1, clock() + 60) is True
+        assert await store.ended([retired, deleted]) == {retired: "replaced"}
         assert await store.delete(retired, "logged out") is True
         assert await store.delete(deleted, long) is True
         told = {ended.record_id: ended.reason for ended in await store.due()}

@@ -45,9 +45,12 @@ class Claims:
         self._due = compiled(DUE_BY_HOUR, "order by expire_hour limit", str(CLAIMED), "for update skip locked")
 
     def ended(self, connection: Connection, record_ids: Sequence[bytes], now: float) -> dict[bytes, str]:
-        """Return which of some records are absent, and why."""
+        """Return which of some records are absent or retired, and why."""
         rows = self._states.run(connection, {"ids": list(set(record_ids)), "now": now})
-        states = {row[0]: None if row[1] else (row[2] or b"expired").decode(errors="ignore") for row in rows}
+        states = {  # a retired one has its reason while it is alive
+            row[0]: None if row[1] and row[2] is None else (row[2] or b"expired").decode(errors="ignore")
+            for row in rows
+        }
         return {record_id: state for record_id in record_ids if (state := states.get(record_id, "")) is not None}
 
     def due(self, connection: Connection, now: float, hour: int, first: bytes | None) -> list[Ended]:

@@ -65,7 +65,7 @@ class Claims:
             if not before:
                 return []
             ids = list(before)
-            self._claim.run(connection, {"ids": ids, "until": now + CLAIM_SECONDS, "reason": b"expired"})
+            self._claim.count(connection, {"ids": ids, "until": now + CLAIM_SECONDS, "reason": b"expired"})
             rows = self._claimed.run(connection, {"ids": ids})
         found, reasons = Found(rows, self._database.unbound), {row[0]: row[13].decode(errors="ignore") for row in rows}
         return [

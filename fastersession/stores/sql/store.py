@@ -37,7 +37,7 @@ OPEN_SECONDS = 9.0  # to connect and make the tables: below the 10 s of the midd
 
 
 class SQLStore(UserVerbs):
-    """Keeps sessions in two tables of a PostgreSQL, MariaDB or MySQL database, for any number of machines.
+    """Keeps sessions in three tables of a PostgreSQL, MariaDB or MySQL database, for any number of machines.
 
     A verb that has returned is *acknowledged*: it was committed, so it survives what the server's own setting of
     durability lets a commit survive (PostgreSQL ``synchronous_commit``, MariaDB and MySQL
@@ -56,6 +56,10 @@ class SQLStore(UserVerbs):
     more on a new one, and what lost a deadlock is repeated; a repeated ``create`` or ``regenerate`` that finds its own
     outcome has succeeded. Expired sessions are removed by ``purge`` only.
 
+    Each verb of users is one transaction, which goes alone. Those of one user come one after the other, and hold up no
+    other user and no request. An error of ``login`` has ``NotConfirmed`` as its cause where the answer to the commit of
+    a new record was lost. ``due`` gives sessions that were ended at once, and those that expired within a minute.
+
     SQLAlchemy connects and keeps the connections. Statements go to the driver's cursor underneath, so its ``echo`` and
     its events of execution do not show them.
 
@@ -64,7 +68,8 @@ class SQLStore(UserVerbs):
         MariaDB and MySQL, ``skip_autocommit_rollback=True`` a round trip too; ``hide_parameters=True`` keeps contents
         out of SQLAlchemy's errors), or a URL, for which the store makes an engine of its own, and another one in each
         further event loop. Its connections end with the loop, if nobody calls ``close``.
-    :param table: name of the table of sessions, ``name`` or ``schema.name``, in lower case.
+    :param table: name of the table of sessions, ``name`` or ``schema.name``, in lower case. That of users has ``_user``
+        behind: a row for each tag whose user has logged in, or out everywhere, which ``purge`` removes.
     :param attribute_table: name of the table of their attributes; by default ``table`` with ``_attribute`` behind.
     :param create_tables: make the tables at opening where they are missing, and add the columns that those of an older
         release lack; its workers go on beside. Else all must be there: ``ddl`` has the statements, for a migration

@@ -72,15 +72,15 @@ def test_l5_a_save_that_waited_for_a_logout_writes_nothing(place: Place, verb: s
     assert place.count("_attribute") == 0
 
 
-async def waits(place: Place) -> None:
-    """Wait until a statement of a store waits for a lock."""
+async def waits(place: Place, number: int = 1) -> None:
+    """Wait until so many statements of stores wait for a lock."""
     query = (
         "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
         if isinstance(place.server, PostgreSQL)
-        else "select count(*) from information_schema.innodb_lock_waits"
+        else "select count(distinct requesting_trx_id) from information_schema.innodb_lock_waits"
     )
     async with asyncio.timeout(20):
-        while not int(await asyncio.to_thread(place.server.execute, query)):
+        while int(await asyncio.to_thread(place.server.execute, query)) < number:
             await asyncio.sleep(0.01)
 
 

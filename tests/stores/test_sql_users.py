@@ -136,6 +136,25 @@ def test_a_revocation_leaves_what_another_users_login_has_taken(place: Place) ->
     place.run(scenario)
 
 
+def test_u11_two_workers_that_waited_for_one_record_take_from_it_once(place: Place) -> None:
+    """U11: each looks for the attributes when it has the record, not before."""
+
+    async def scenario(store: SQLStore) -> None:
+        await make(store, **{"~1": b"1"})
+        engine, other_store = create_async_engine(place.url), place.store()
+        try:
+            async with engine.begin() as other:
+                await other.execute(text(f"update {place.table} set version = 7 where id = :id"), {"id": ID})
+                takes = [asyncio.ensure_future(one.take(ID, V1, "~")) for one in (store, other_store)]
+                await waits(place, 2)
+            assert sorted(await asyncio.gather(*takes), key=len) == [{}, {"~1": b"1"}]
+        finally:
+            await engine.dispose()
+            await other_store.close()
+
+    place.run(scenario)
+
+
 @pytest.mark.parametrize("retention", [None, DAY])
 def test_u4_a_login_that_finds_no_record_evicts_nobody(place: Place, retention: float | None) -> None:
     """U4: the room that it has made is given back, and his row is as it was."""

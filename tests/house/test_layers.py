@@ -77,7 +77,7 @@ DRIVERS: dict[str, set[str]] = {
 
 # Parts of the standard library with the only parts of the core that may import them.
 RESERVED: dict[str, set[str]] = {
-    "hashlib": {"crypto", "stores.redis.scripts", "stores.sql.statements"},
+    "hashlib": {"crypto", "stores.redis.scripts", "stores.sql"},
     "hmac": {"crypto"},
     "secrets": {"crypto", "engine.exclusive"},
     "random": {"engine.exclusive", "engine.listening"},

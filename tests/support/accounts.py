@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from driver import Browser
-from routes import Call, Handler, serve
+from routes import SECRET, Call, Handler, serve
 from store_subject import Factory, Subject, opened
 
 from fastersession import FasterSessionMiddleware, MemoryStore
 
-USERS = ("memory", "bytes", "sqlite")
+USERS = ("memory", "bytes", "sqlite", "redis", "redis_cluster", "asyncpg", "psycopg", "mariadb")
 
 
 class BytesStore(MemoryStore):
@@ -87,7 +88,8 @@ ROUTES: Mapping[str, Handler] = {"/in": login, "/in/now": login_now, "/who": who
 async def site(
     factory: Factory, handlers: Mapping[str, Handler] | None = None, **options: Any
 ) -> AsyncIterator[tuple[FasterSessionMiddleware, Subject]]:
-    """Serve an application over a store."""
+    """Serve an application over a store, with a key of its own: a server keeps the marks of users of other tests."""
+    options.setdefault("secret_key", f"{SECRET} {secrets.token_hex(8)}")
     async with opened(factory) as subject:
         yield serve({**ROUTES, **(handlers or {})}, store=subject.store, **options), subject
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import Any
 
 import pytest
@@ -360,7 +361,7 @@ async def test_a_regeneration_brings_a_session_under_the_first_key(factory: Fact
     Unsealed, for what is sealed under a key goes with it.
     """
     seal = False
-    old, new = "the key of before, which goes in a moment or two", "the key that comes, and stays for a while"
+    old, new = (f"the key {which}, and of this test alone: {secrets.token_hex(8)}" for which in ("before", "after"))
 
     async def again(call: Call) -> None:
         call.session["b"] = 2

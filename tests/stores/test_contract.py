@@ -65,7 +65,6 @@ class TestUsersShared(OnOurServers, UserStoreContract):
     """The same, in stores that processes share, and whose index is of one piece with the records."""
 
     shared = True
-    index_is_apart = False
 
 
 @pytest.mark.parametrize("kind", ["redis", "redis_cluster", "redis_socket"])

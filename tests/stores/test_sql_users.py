@@ -452,9 +452,13 @@ def test_u3_the_sessions_of_one_among_100_000_users(place: Place) -> None:
         assert {*await store.revoke((tag,), ID, store.clock())} == {*found[:2]}
         assert await store.due() == []
         assert {*await store.ended([*found, ID])} == {*found}
+        assert len((await store.page(None, 10))[0]) == 10
 
     opened(place)
     place.server.execute(f"insert into {place.table} ({columns}) {filled}")
+    tag_of = f"'\\x{tag.hex()}'" if on_postgresql else f"x'{tag.hex()}'"
+    about = f"select id, '!', 'about' from {place.table} where user_id = {tag_of}"
+    place.server.execute(f"insert into {place.table}_attribute (session_id, name, value) {about}")
     place.server.execute(f"analyze {'' if on_postgresql else 'table '}{place.table}")
     before = read()
     place.run(act)

@@ -23,8 +23,9 @@ from .records import Found
 from .statements import DIGEST_BYTES, KEY_BYTES, from_key, to_key
 
 REASON_BYTES = 255  # of the column of MariaDB
+# A record that no login has made a user's does not say whose it is.
 LIST = " ".join((
-    sql.SHOWN, "from {session} s left join {attribute} a on a.session_id = s.id and a.name = bytes(:about)",
+    sql.SHOWN, "from {session} s join {attribute} a on a.session_id = s.id and a.name = bytes(:about)",
     "where s.user_id among(:tags) and s.expires > real(:now) order by s.accessed desc limit", str(FOUND),
 ))  # fmt: skip
 ENTER = " ".join((
@@ -32,6 +33,10 @@ ENTER = " ".join((
     "verifier_after = bytes(:new_verifier), user_id = bytes(:user), retention = real(:retention),",
     "regenerated_at = real(:accessed), not_after = real(:not_after),", sql.MERGED, ", expires =", sql.EXPIRES_ANEW, ",",
     sql.HOUR_OF.replace("<>", sql.EXPIRES_ANEW), sql.OWN, "and", sql.LEASED,
+))  # fmt: skip
+PAGE = " ".join((
+    sql.SHOWN, "from {session} s left join {attribute} a on a.session_id = s.id and a.name = bytes(:about)",
+    "where s.id > bytes(:after) and s.expires > real(:now) order by s.id limit :count",
 ))  # fmt: skip
 EXPIRES_SOONER = "least(expires, real(:until))"
 RETIRE = " ".join((
@@ -78,7 +83,8 @@ class Users:
 
     def __init__(self, database: PostgreSQL | MySQL) -> None:
         self._database, self._marks, compiled = database, Marks(database), database.compiled
-        self._list, self._members, self._enter, self._retire = map(compiled, (LIST, MEMBERS, ENTER, RETIRE))
+        self._list, self._page, self._members = map(compiled, (LIST, PAGE, MEMBERS))
+        self._enter, self._retire = compiled(ENTER), compiled(RETIRE)
         self._ending = compiled(ENDING.replace("<>", database.by_key))
         self._delete_all, self._end_all = map(compiled, (DELETE_ALL, END_ALL))
         self._delete_names, self._delete_others = map(compiled, (DELETE_NAMES, DELETE_OTHERS))
@@ -121,6 +127,11 @@ class Users:
         """Read a user's sessions, the last used first."""
         given = {"tags": list(tags), "now": now, "about": name_to_bytes(ABOUT)}
         return Found(self._list.run(connection, given), self._database.unbound)
+
+    def page(self, connection: Connection, after: bytes, count: int, now: float) -> Found:
+        """Read anybody's sessions, in the order of their ids."""
+        given = {"after": after, "count": count, "now": now, "about": name_to_bytes(ABOUT)}
+        return Found(self._page.run(connection, given), self._database.unbound)
 
     def revoke(
         self, connection: Connection, tags: Sequence[bytes], keep: bytes | None, at: float, now: float

@@ -90,6 +90,12 @@ class UserVerbs:
         taken: dict[str, Any] = await self._engines.here().alone(record_id, Write(partial(self._users.take, **given)))
         return taken
 
+    async def page(self, after: bytes | None, count: int) -> tuple[list[tuple[bytes, Record]], bytes | None]:
+        """Read, in one round trip."""
+        work = partial(self._users.page, after=after or b"", count=count, now=float(self.clock()))
+        found = (await self._engines.here().do(work)).records()
+        return found, found[-1][0] if len(found) == count else None
+
     async def due(self, first: bytes | None = None) -> list[Ended]:
         """Claim. What was ended is found at once, and what expired in a past hour; the rest once a minute."""
         now = float(self.clock())

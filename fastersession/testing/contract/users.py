@@ -63,8 +63,6 @@ async def listed(subject: Subject, tags: tuple[bytes, ...]) -> list[bytes]:
 class Users:
     """A mixin of `UserStoreContract`."""
 
-    index_is_apart = True  # from the records, and written behind them; else what is bound is confirmed
-
     # --- what a login makes of a record ---
 
     @pytest.mark.parametrize("size", SIZES)
@@ -237,6 +235,7 @@ class Users:
         second = await logged_in(subject, tags, life=50.0)
         third, gone = await logged_in(subject, tags), await logged_in(subject, tags)
         await logged_in(subject, others)
+        await subject.insert({}, tag=tags[0])  # bound, never confirmed
         subject.clock.advance(10)
         assert await subject.touch(first, W, subject.clock()) is True
         subject.clock.advance(10)
@@ -251,15 +250,6 @@ class Users:
         subject.clock.advance(590)
         assert await listed(subject, tags) == []
         assert await subject.store.find(tags_of()) == []
-
-    @over_a_store
-    async def test_a_list_shows_what_was_confirmed(self, subject: Subject) -> None:
-        """A record that says whose it is, and was never logged in, counts only where that is the index."""
-        tags = tags_of()
-        bound = await subject.insert({}, tag=tags[0])
-        confirmed = [] if self.index_is_apart else [bound]
-        assert await listed(subject, tags) == confirmed
-        assert (await login(subject, tags, limit=1))[1] == LoginOutcome(DONE, tuple(confirmed))
 
     @over_a_store
     async def test_a_list_is_bounded(self, subject: Subject) -> None:

@@ -49,15 +49,16 @@ TABLES = (
     "alter table {attribute} alter column value set storage external",
     "create index if not exists {index} on {session} (expire_hour)",
 )
-USER_TABLES = (  # the table comes last, with its second index in it: it is looked for
+# No index of the table of users but its key is unique: an upsert waits at the one that it names, and fails at any other.
+USER_TABLES = (
     "create index if not exists {user_index} on {session} (user_id) where user_id is not null",
     """create table if not exists {user} (
     user_id bytea primary key,
     not_before double precision,
     kept bytea,
-    expire_hour bigint not null,
-    unique (expire_hour, user_id)
+    expire_hour bigint not null
 )""",
+    "create index if not exists {hour_index} on {user} (expire_hour)",
 )
 KEPT = """kept as (
         insert into {attribute} (session_id, name, value)
@@ -109,6 +110,7 @@ class PostgreSQL:
         self._style, self._tables = style, {"session": session, "attribute": attribute, "user": f"{session}_user"}
         name, compiled = session.rpartition(".")[2], self.compiled
         known = {**self._tables, "index": f"{name}_expire_hour", "user_index": f"{name}_user_id"}
+        known["hour_index"] = f"{name}_user_hour"
         self.user_ddl = tuple(named(text, known) for text in USER_TABLES)
         self.ddl = tuple(named(text, known) for text in TABLES) + self.user_ddl
         self._load = compiled(sql.LOAD)

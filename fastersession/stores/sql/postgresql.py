@@ -49,7 +49,7 @@ TABLES = (
     "alter table {attribute} alter column value set storage external",
     "create index if not exists {index} on {session} (expire_hour)",
 )
-# No index of the table of users but its key is unique: an upsert waits at the one that it names, and fails at any other.
+# No index of the table of users but its key is unique: an upsert waits at the one that it names, and fails elsewhere.
 USER_TABLES = (
     "create index if not exists {user_index} on {session} (user_id) where user_id is not null",
     """create table if not exists {user} (

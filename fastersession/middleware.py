@@ -197,11 +197,12 @@ class FasterSessionMiddleware:
             self._plain
             and type(scope) is dict
             and scope["type"] == "http"
-            and type(scope["headers"]) is list
+            and type(headers := scope["headers"]) is list
             and APPLIED not in scope
         ):
             applied, find = self.applied, self._find
-            cookies = find(scope["headers"])
+            cookies = find(headers)
+            del headers
             try:
                 exchange = Exchange()
                 if cookies is None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from hashlib import sha256
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -20,11 +19,11 @@ from .engine import Engines
 from .mysql import MySQL
 from .postgresql import PostgreSQL
 from .records import Write
+from .statements import nobodys
 from .traffic import Traffic
 from .users import Attempt, Users
 
 LOOK_SECONDS = 60.0  # between looks at what expires in the running hour: most of it does later
-NOBODYS_BYTES = 31  # of a verifier that no secret has: of each the SHA-256 is longer
 
 
 class UserVerbs:
@@ -62,7 +61,7 @@ class UserVerbs:
         return LoginOutcome(Outcome.ABSENT) if outcome is None else outcome
 
     async def retire(self, record_id: bytes, verifier: bytes, until: float) -> bool:
-        new = sha256(verifier).digest()[:NOBODYS_BYTES]
+        new = nobodys(verifier)
         work = partial(
             self._users.retire, parameters=self._own(record_id, verifier, new_verifier=new, until=float(until))
         )

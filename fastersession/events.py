@@ -104,6 +104,13 @@ class CsrfReported(CsrfRejected, level=WARNING):
     )
 
 
+class TokenReused(Event, name="token.reused", level=WARNING):
+    """A token came that was replaced more than a minute ago: somebody has a copy."""
+
+    hostile = True
+    text = "a session's token was used that was replaced long ago: somebody has a copy of an old cookie"
+
+
 class CookieOfAnotherKey(_Once, name="cookie.other_key"):
     """A cookie has the form of a token, and no key here verifies it."""
 
@@ -237,6 +244,27 @@ class NotRegenerated(Event, name="session.not_regenerated", level=INFO):
     """Another request has regenerated the session first."""
 
     text = "regenerate_id() sends no cookie: another request has regenerated the session first"
+
+
+class NotRenewed(Event, name="session.not_renewed", level=INFO):
+    """Another request has regenerated the session first, so this one's token is an old one."""
+
+    text = "session.max_age is not set: another request has regenerated the session first"
+
+
+class MaxAgeCut(_Once, name="session.max_age_cut"):
+    """A session's own max_age is longer than what the middleware was given."""
+
+    text = (
+        "a session's max_age is longer than its idle_timeout or the lifetime, which were given: it ends before its "
+        "cookie does"
+    )
+
+
+class MaxAgeClamped(_Once, name="session.max_age_clamped"):
+    """A session's own max_age is longer than browsers keep a cookie."""
+
+    text = "a session's max_age is above 400 days: browsers keep no cookie for longer (RFC 6265bis, section 5.5)"
 
 
 class SessionUnsaved(Event, name="session.unsaved", level=WARNING):

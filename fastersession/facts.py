@@ -51,11 +51,13 @@ class Host:
 
     directory: Any  # of the users' sessions
     idle_timeout: float  # seconds, of a session that has none of its own
+    max_age: float  # seconds, the same; 0: as long as the browser is open
     now: Callable[[], float]  # the store's time
     save: Callable[[Any, Any], Coroutine[Any, Any, None]]
     reload: Callable[[Any, Any], Coroutine[Any, Any, None]]
     save_soon: Callable[[Any, Any], None]  # for a verb that sync code called after the end of the request
     exclusive: Callable[[Any, Any, float], Any]
+    flashing: Any  # the store's part of flashes
     let_go: Callable[[Any, Any], None]  # tells what was written after the end and never saved
     runs: Any  # the running requests
     knows_users: bool  # the store keeps sessions by user
@@ -103,6 +105,9 @@ class Loss:
         self.told: set[str] = set()
 
 
+FLAGS = ("cleared", "establish", "flashing", "regenerate", "reissued", "reload", "rolling", "signed_out")
+
+
 class Intents:
     """What the application asked for and no save point has carried out yet."""
 
@@ -110,10 +115,14 @@ class Intents:
         "cleared",
         "doomed",
         "establish",
+        "flashing",
         "idle_timeout",
         "login",
+        "max_age",
         "regenerate",
+        "reissued",
         "reload",
+        "rolling",
         "saved",
         "signed_out",
     )
@@ -122,10 +131,14 @@ class Intents:
         self.cleared = False  # clear() was called
         self.doomed: list[bytes] = []  # records to delete
         self.establish = False
+        self.flashing = False  # there are flashes to store, or to remove
         self.idle_timeout: float | None = None
         self.login: Wanted | None = None
+        self.max_age: float | None = None
         self.regenerate = False
+        self.reissued = False  # the end has moved: the start carries the cookie again
         self.reload = False
+        self.rolling = False  # the end is to be moved as far as the cookie's age allows
         self.saved: dict[str, Any] | None = None  # what save() covers, if nobody awaited it
         self.signed_out = False  # the browser holds a cookie whose record this request ended
 
@@ -144,16 +157,22 @@ class Intents:
             intents.signed_out = intents.signed_out or known
         return intents
 
+    def hand_on(self, later: Intents) -> None:
+        """Note in the next intents what the headers still have to tell."""
+        later.signed_out = later.signed_out or self.signed_out
+        later.reissued = later.reissued or self.reissued
+
     def put_back(self, later: Intents | None, *, same_session: bool) -> Intents:
         """Return these intents, whose save failed, together with what was asked for since."""
         kept = self if same_session else Intents()
         kept.doomed, kept.signed_out = self.doomed, self.signed_out
         if later is not None:
             kept.doomed = self.doomed + later.doomed
-            for name in ("cleared", "establish", "regenerate", "reload", "signed_out"):
+            for name in FLAGS:
                 setattr(kept, name, getattr(kept, name) or getattr(later, name))
             kept.idle_timeout = kept.idle_timeout if later.idle_timeout is None else later.idle_timeout
             kept.login = kept.login if later.login is None else later.login
+            kept.max_age = kept.max_age if later.max_age is None else later.max_age
             kept.saved = kept.saved if later.saved is None else later.saved
         return kept
 
@@ -162,9 +181,11 @@ class Rare:
     """What few requests know of their session. Those that know none of it share one; it is never written to."""
 
     __slots__ = (
-        "adopted", "adrift", "commits", "encoded", "failure", "handed", "is_shared", "is_socket", "late", "lease",
-        "logged_in", "looks", "loss", "refusal",
+        "adopted", "adrift", "commits", "encoded", "failure", "flashes", "handed", "is_shared", "is_socket", "late",
+        "lease", "logged_in", "looks", "loss", "refusal",
     )  # fmt: skip
+
+    flashes: Any  # a ``flashes.Book``; unset until one is needed, for every request of a store of bytes has a ``Rare``
 
     def __init__(
         self, encoded: Mapping[str, bytes] = EMPTY, *, is_shared: bool = False, is_socket: bool = False
@@ -184,6 +205,12 @@ class Rare:
         self.loss: Loss | None = None  # once the store has refused something
         # Why writes after the headers are refused; None: they never leave.
         self.refusal: str | None = ACCEPTED_WITHOUT_COOKIE if is_socket else LEFT_WITHOUT_COOKIE
+
+    def forget(self) -> None:
+        """Forget what was of a session that is another one from here on."""
+        self.lease = None
+        if hasattr(self, "flashes"):
+            del self.flashes
 
 
 USUAL, USUAL_SOCKET = Rare(is_shared=True), Rare(is_shared=True, is_socket=True)

@@ -26,8 +26,8 @@ class EventLog:
         self._clock = clock
         self._told: set[str] = set()  # of what is told once
         self._listener: Callable[[Event], None] | None = None
-        self._minute: float | None
-        self._minute, self._count = None, 0  # how much hostile networks have caused in that minute
+        self._minute: float | None = None
+        self._heard: dict[int, int] = {}  # by level: how much hostile networks have caused in that minute
 
     def listen(self, listener: Callable[[Event], None]) -> None:
         """Give events to a function, too, within the same limits. Whether anybody logs them does not matter to it."""
@@ -35,7 +35,9 @@ class EventLog:
 
     def tell(self, event: Event) -> None:
         """Tell one event. Safe in any thread, as logging is."""
-        if event.hostile and not ((self._listener or self._logger.isEnabledFor(logging.DEBUG)) and self._is_heard()):
+        if event.hostile and not (
+            (self._listener or self._logger.isEnabledFor(event.level)) and self._is_heard(event.level)
+        ):
             return
         if event.once:
             if event.name in self._told:
@@ -49,13 +51,14 @@ class EventLog:
 
     def tell_seldom(self, event: Event) -> None:
         """Tell an event that hostile networks can cause, at its own level, within their limit."""
-        if self._is_heard():
+        if self._is_heard(event.level):
             self.tell(event)
 
-    def _is_heard(self) -> bool:
-        """Return whether one more event of hostile networks is told in this minute."""
+    def _is_heard(self, level: int) -> bool:
+        """Return whether one more event of hostile networks is told in this minute: junk must not drown a warning."""
         minute = self._clock() // 60
         if minute != self._minute:
-            self._minute, self._count = minute, 0
-        self._count += 1
-        return self._count <= HOSTILE_A_MINUTE
+            self._minute = minute
+            self._heard.clear()
+        self._heard[level] = self._heard.get(level, 0) + 1
+        return self._heard[level] <= HOSTILE_A_MINUTE

@@ -24,6 +24,7 @@ from .asgi.messages import APPLIED
 from .asgi.overlap import Applied, refuse_overlap, refuse_twin
 from .asgi.refusal import refuse_service
 from .asgi.replaced import vacated
+from .asgi.rolling import RollingExchange
 from .asgi.selection import Selection
 from .asgi.socket import OpenSocket
 from .asgi.terms import terms_of
@@ -36,7 +37,6 @@ from .crypto.tokens import TOKEN_CHARS, KeyRing, Sealer
 from .engine.engine import Engine
 from .engine.logins import Policy
 from .engine.packing import Packer
-from .engine.spans import Spans
 from .errors import StoreError
 from .events import ForeignOrigin, RequestRefused
 from .listeners import SessionListener
@@ -92,6 +92,10 @@ class FasterSessionMiddleware:
     :param on_max_sessions: what happens at a login beyond that: ``"evict"`` ends his least recently used session,
         ``"deny"`` refuses the login (``TooManySessions``).
     :param retention: seconds or ``timedelta`` for which an ended session is kept until ``destroyed`` was told.
+    :param rolling: issue the cookie again while the session is used, at most once a tenth of ``max_age``, each time for
+        the whole of it, but never beyond ``lifetime``.
+    :param on_reuse: what becomes of a session whose replaced token is used more than a minute later: ``"revoke"`` ends
+        it; ``None`` only tells.
     :param logger: gets the events, as records with ``event`` and ``session_id``.
     :raises ConfigError: arguments that cannot work, all named in one text.
 
@@ -130,6 +134,8 @@ class FasterSessionMiddleware:
         max_sessions_per_user: int | None = None,
         on_max_sessions: str = "evict",
         retention: float | timedelta = RETENTION,
+        rolling: bool = False,
+        on_reuse: str | None = None,
     ) -> None:
         faults = Faults()
         keys = faults.secret_keys(secret_key)
@@ -141,7 +147,8 @@ class FasterSessionMiddleware:
                 partitioned=partitioned,
             )
         )  # fmt: skip
-        idle, life = faults.durations(idle_timeout, lifetime, max_age)
+        spans = faults.durations(idle_timeout, lifetime, max_age)
+        is_rolling, revokes = faults.rolling(rolling, spans), faults.on_reuse(on_reuse)
         exclusion = Selection(*faults.exclude(exclude), faults.skip_headers(skip_session_header))
         self._origins = faults.origins(allowed_origins)
         faults.csrf(csrf)
@@ -157,26 +164,26 @@ class FasterSessionMiddleware:
         told = faults.listeners(listeners)
         limit, evicts = faults.limit(max_sessions_per_user, on_max_sessions)
         allowed = Policy(limit, evicts, faults.retention(retention, told))
-        faults.can(given, told, limit)
+        faults.can(given, told, limit, rolling=is_rolling)
         faults.settle()
         faults.tell_taken(events)
         self.app: Any = guarantee_single_callable(app)  # type: ignore[no-untyped-call]
         kept = MemoryStore() if given is None else given
         sealer = Sealer(keys, policy.name) if seal else None
         packer = Packer(codec or JsonCodec(), sealer) if kept.live is None else None
-        spans = Spans(idle, float("inf") if life is None else life, max_age or float("inf"))
         tags = UserTags(keys, policy.name)
         self._engine = engine = Engine(kept, packer, spans, patience, events, tags, allowed, told)
         ring = KeyRing(keys, policy.name)
         forms, find = FormTokens(keys, policy.name), CookieFinder(policy.name, TOKEN_CHARS).find
         way = transport_of(*ways, find)
         self._terms = terms_of(engine, ring, forms, policy, way, scope_key, session_object)
-        self._loader = engine.loader(ring, self._terms)
+        self._loader = engine.loader(ring, self._terms, revokes_reused=revokes)
         self._open_now = self._loader.open_now
         self._find = find if way is None else way.find
         self.scope_key, self.session_cookie, self.path = scope_key, policy.name, path
         self.gate = gate_of(exclusion, cross_site_of(csrf, find, self._origins, events), passives)
-        self._plain = kept.live is not None and self.gate is None and engine.listening is None
+        self._exchange: type[Exchange] = RollingExchange if is_rolling else Exchange
+        self._plain = kept.live is not None and not (self.gate or engine.listening or is_rolling)
         self.applied: Applied = ((policy.name, scope_key),)
         refuse_twin(self, app)
 
@@ -276,9 +283,9 @@ class FasterSessionMiddleware:
         if type(scope) is not dict or type(scope["headers"]) is not list:  # any iterable, and may be read but once
             show = scope.setdefault if isinstance(scope, dict) else None  # no second scope for a traceback to show
             scope = {**scope, "headers": list(scope["headers"])}
-        made: Any = Exchange
+        made: Any = self._exchange
         if self.gate is not None:
-            made = await self.gate.admit(self.app, scope, receive, send)
+            made = await self.gate.admit(made, self.app, scope, receive, send)
             if made is None:
                 return None
         applied = self.applied

@@ -16,7 +16,9 @@ from .attributes import Attributes, snapshot
 from .csrf import CsrfTokens
 from .errors import HeadersSent, SessionNotEstablished
 from .facts import ENDED, NOT_STARTED, Status
+from .flashes import Flashing
 from .pending import Pending
+from .remember import Remembered
 from .state import State
 from .users import Account
 
@@ -42,7 +44,7 @@ class Late:
         state.host.let_go(self, state)
 
 
-class Session(Account, CsrfTokens):
+class Session(Account, Flashing, Remembered, CsrfTokens):
     """The session of one request: a dict of attributes by name, empty and falsy when there are none.
 
     It may be used from other tasks and from worker threads. Copies (``copy``, ``|``, ``deepcopy``, ``pickle``) are

@@ -180,8 +180,8 @@ class State(OfUser):
     def forgotten(self) -> None:
         """Make the session a new one, which knows nothing of the record that it had."""
         self.record_id = self.secret = self.verifier = None  # first: by it others see what happens
-        if self.rare.lease is not None:
-            self.rare.lease = None
+        if not self.rare.is_shared:
+            self.rare.forget()
         self.status, self.record = NEW, None
         self.settled(EMPTY, EMPTY)
         self.is_new = True
@@ -229,8 +229,8 @@ class State(OfUser):
             return None
         with _ASKING:
             intents, self.intents = self.intents, None
-        if intents is not None and intents.signed_out:
-            self.wishes().signed_out = True
+        if intents is not None and (intents.signed_out or intents.reissued):
+            intents.hand_on(self.wishes())
         return intents
 
     def put_back(self, intents: Intents, *, same_session: bool) -> None:
@@ -265,7 +265,7 @@ class State(OfUser):
         """Note that the headers carry the cookie."""
         self.secret = None
         if self.intents is not None:
-            self.intents.signed_out = False
+            self.intents.signed_out = self.intents.reissued = False
 
     def replaced(self) -> None:
         """Note that the application's answer is replaced by one of ours, an error."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .crypto.tokens import draw
 from .errors import ConfigError, LoginRefused, SessionNotEstablished
 from .facts import Identity, Intents, Rare, Status, Wanted
+from .remember import age_of
 
 if TYPE_CHECKING:
     from .pending import Pending
@@ -184,7 +185,8 @@ class Account:
         :param authenticated_at: when the credentials were checked, as seconds since the epoch or an aware
             ``datetime``: taken before the check of a password, or the ``auth_time`` of an ID token. A login is refused
             if all sessions of the user were revoked since. Not given: now.
-        :param max_age: see the attribute of this name.
+        :param max_age: see the attribute of this name. Not given, it stays as it is where the same user is logged in
+            already, else it is the middleware's.
         :raises LoginRefused: (awaited) all sessions of the user were revoked since he has authenticated. Only marked,
             it replaces the answer by a 409.
         :raises TooManySessions: (awaited) the user has as many sessions as are allowed.
@@ -194,7 +196,8 @@ class Account:
         :raises ConfigError: the store does not keep sessions by user.
         """
         state = self._state
-        identity = Identity(_name(user), _time(authenticated_at), None, _label(label), _age(max_age))
+        age = None if max_age is None else age_of(max_age)
+        identity = Identity(_name(user), _time(authenticated_at), None, _label(label), age)
         names = _names(keep)
         if not state.host.knows_users:
             raise ConfigError("login(): the store keeps no sessions by user; it lacks the verbs of UserStore")
@@ -207,6 +210,8 @@ class Account:
         if state.status is Status.GONE:
             state.forgotten()
         same_user = state.owner() == identity.user
+        if age is not None:
+            state.wishes().max_age = None  # what was asked for before
         if same_user:
             own = state.record.extra.identity
             identity = identity._replace(
@@ -268,13 +273,3 @@ def _label(label: object) -> str | None:
         raise ValueError(f"login(): label must have at most {LABEL_CHARACTERS} characters")
     label.encode()
     return label
-
-
-def _age(max_age: object) -> float | None:
-    if isinstance(max_age, timedelta):
-        max_age = max_age.total_seconds()
-    if max_age is None:
-        return None
-    if isinstance(max_age, bool) or not isinstance(max_age, int | float) or not 0 <= max_age < 10**10:
-        raise ValueError("max_age: must be seconds or a timedelta, 0 or more (0: as long as the browser is open)")
-    return float(int(max_age))

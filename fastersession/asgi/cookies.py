@@ -24,6 +24,7 @@ LABEL = r"[0-9A-Za-z](?:[0-9A-Za-z-]{0,61}[0-9A-Za-z])?"
 DOMAIN = re.compile(rf"\.?{LABEL}(?:\.{LABEL})*")  # RFC 1034 section 3.5, and the dot of RFC 2109, which says nothing
 MAX_ATTRIBUTE = 1024  # RFC 6265bis section 5.6: user agents ignore a longer attribute value
 MAX_NAME = 256  # with an 88-byte value far below the 4096 bytes that user agents keep (RFC 6265bis section 5.7)
+LONGEST_KEPT = 400 * 86400  # seconds: user agents keep no cookie for longer (RFC 6265bis section 5.5)
 MAX_AGE_LIMIT = 10**10  # seconds: three centuries, what a clock in any user agent can still add
 
 SAME_SITE = {"lax": "Lax", "strict": "Strict", "none": "None"}
@@ -141,8 +142,12 @@ class CookiePolicy:
 
     def template(self) -> tuple[bytes, bytes]:
         """Return what stands before and after the value in our Set-Cookie header."""
-        age = f"; Max-Age={self.max_age}" if self.max_age else ""
-        return f"{self.name}=".encode(), f"{age}{self._attributes()}".encode()
+        return f"{self.name}=".encode(), self.after_token(self.max_age)
+
+    def after_token(self, max_age: int) -> bytes:
+        """Return what stands after the value of a cookie with this Max-Age; 0 is none."""
+        age = f"; Max-Age={max_age}" if max_age else ""
+        return f"{age}{self._attributes()}".encode()
 
     def cleared(self) -> bytes:
         """Return the Set-Cookie value that removes the cookie: all attributes again (RFC 6265bis section 5.7)."""

@@ -16,6 +16,7 @@ from ..log import EventLog
 from ..state import State
 from .headers import has_content_length, with_cookie, with_vary
 from .messages import Message
+from .own_age import OwnAge
 
 NO_STATUS = 0  # of websocket.accept, which has none
 NEW, LIVE = Status.NEW, Status.LIVE
@@ -29,6 +30,7 @@ class StartHeaders:
     before_token: bytes  # Set-Cookie up to the token, and from there on
     after_token: bytes
     cleared: bytes  # the whole Set-Cookie that removes the cookie
+    own_age: OwnAge
     secure: bool
     events: EventLog
 
@@ -36,13 +38,13 @@ class StartHeaders:
         """Return the start message as it leaves: with our headers, or untouched if there are none."""
         token = None
         if state.secret is not None or state.intents is not None:
-            token = self.token_of(state)
+            token = self.token_of(state, scope)
         elif not status:  # an accept
             return message
         given = message["headers"] if "headers" in message else None
         headers: Any = given if type(given) is list else list(given or ())
         if token is not None:
-            headers = self._with_cookie(headers, token, scope, accept=status == NO_STATUS)
+            headers = self._with_cookie(headers, token, state, scope, accept=status == NO_STATUS)
             state.cookie_left()
         elif accessed:
             if status != NO_STATUS:
@@ -54,15 +56,23 @@ class StartHeaders:
             message["headers"] = headers
         return message
 
-    def token_of(self, state: State) -> bytes | None:
+    def token_of(self, state: State, scope: Any) -> bytes | None:
         """Return the token that the start must carry, ``b""`` if it must clear the cookie, else ``None``."""
         record_id, secret, intents = state.record_id, state.secret, state.intents
-        if state.status is LIVE and secret is not None and record_id is not None:
-            return self.sign((record_id, secret))
+        if state.status is LIVE and record_id is not None:
+            if secret is not None:
+                return self.sign((record_id, secret))
+            if intents is not None and intents.reissued:
+                return self.own_age.token_again(scope, record_id, state.verifier)
         return b"" if intents is not None and intents.signed_out and state.status is NEW else None
 
-    def _with_cookie(self, headers: list[tuple[bytes, bytes]], token: bytes, scope: Any, *, accept: bool) -> Any:
-        line = self.before_token + token + self.after_token if token else self.cleared
+    def _with_cookie(
+        self, headers: list[tuple[bytes, bytes]], token: bytes, state: State, scope: Any, *, accept: bool
+    ) -> Any:
+        after, record = self.after_token, state.record
+        if record is not None and record.extra.identity is not None:
+            after = self.own_age.after_token(record, after)
+        line = self.before_token + token + after if token else self.cleared
         if token and self.secure and scope.get("scheme") in ("http", "ws"):
             self.events.tell(InsecureScheme())
         if not accept:

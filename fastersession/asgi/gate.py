@@ -20,8 +20,10 @@ class Gate(NamedTuple):
     cross_site: CrossSite | None
     passive: Selection | None  # speculative loads are passive, too, where this is not ``None``
 
-    async def admit(self, app: Any, scope: Any, receive: Any, send: Any) -> type[Exchange] | None:
-        """Return the class of exchange that a call gets; ``None``: it gets no session, and is over."""
+    async def admit(
+        self, usual: type[Exchange], app: Any, scope: Any, receive: Any, send: Any
+    ) -> type[Exchange] | None:
+        """Return the class of exchange that a call gets, ``usual`` or another; ``None``: no session, and it is over."""
         if self.exclusion is not None and self.exclusion.covers(scope):
             await app(scope, receive, send)
             return None
@@ -30,7 +32,7 @@ class Gate(NamedTuple):
             return None
         if self.passive is not None and (is_speculative(scope["headers"]) or self.passive.covers(scope)):
             return PassiveExchange
-        return Exchange
+        return usual
 
     def open(self) -> Gate | None:
         """Return this gate without the exclusion, ``None`` if nothing is left of it."""

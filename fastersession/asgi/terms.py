@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..crypto.forms import FormTokens
-from ..crypto.tokens import KeyRing, verifier_of
+from ..crypto.tokens import TOKEN_CHARS, KeyRing, verifier_of
 from ..engine.at_once import AtOnce
 from ..engine.engine import Engine
 from ..engine.patience import Saves
+from ..engine.spans import FOREVER, Spans
 from ..facts import Host
 from ..log import EventLog
 from ..session import Session
 from ..state import State
-from .cookies import CookiePolicy
+from .cookies import CookieFinder, CookiePolicy
 from .dress import StartHeaders
+from .own_age import OwnAge
 from .transport import Transport, TransportHeaders
 
 
@@ -32,6 +34,7 @@ class Terms(Host):
     start_now: Callable[[Session, State], bool]
     events: EventLog
     start_headers: StartHeaders
+    spans: Spans
     scope_key: str
     state_key: str
 
@@ -49,15 +52,25 @@ def terms_of(
 
     :param state_key: the attribute of ``request.state`` under which the session manager stands.
     """
-    saves, events = engine.saves, engine.events
+    saves, events, spans = engine.saves, engine.events, engine.spans
+    own_age = OwnAge(
+        policy=policy,
+        spans=spans,
+        keys=keys,
+        find=CookieFinder(policy.name, TOKEN_CHARS).find if transport is None else transport.find,
+        verifier_of=verifier_of if engine.calls.live is None else bytes,
+        events=events,
+    )
     return Terms(
         directory=engine.directory,
-        idle_timeout=engine.spans.idle,
+        idle_timeout=spans.idle,
+        max_age=0.0 if spans.max_age == FOREVER else spans.max_age,
         now=engine.calls.clock,
         save=saves.save_awaited,
         reload=saves.reload,
         save_soon=saves.save_soon,
         exclusive=engine.turns.exclusive,
+        flashing=engine.flashing,
         let_go=engine.runs.let_go,
         knows_users=engine.calls.knows_users,
         look_of=engine.values.look_of,
@@ -68,19 +81,23 @@ def terms_of(
         at_once=engine.at_once,
         start_now=engine.saver.start_now,
         events=events,
-        start_headers=_start_headers(keys, policy, transport, events),
+        start_headers=_start_headers(keys, policy, transport, own_age, events),
+        spans=spans,
         scope_key=scope_key,
         state_key=state_key,
     )
 
 
-def _start_headers(keys: KeyRing, policy: CookiePolicy, transport: Transport | None, events: EventLog) -> StartHeaders:
+def _start_headers(
+    keys: KeyRing, policy: CookiePolicy, transport: Transport | None, own_age: OwnAge, events: EventLog
+) -> StartHeaders:
     before_token, after_token = policy.template()
     common: dict[str, Any] = {
         "sign": keys.sign,
         "before_token": before_token,
         "after_token": after_token,
         "cleared": policy.cleared(),
+        "own_age": own_age,
         "secure": policy.secure,
         "events": events,
     }

@@ -73,7 +73,7 @@ class TransportHeaders(StartHeaders):
 
     def dressed(self, message: Message, status: int, state: State, scope: Any, accessed: bool) -> Message:
         name = self.transport.name
-        token = self.token_of(state)
+        token = self.token_of(state, scope)
         if token is not None and self.transport.is_by_header(scope["headers"], state, self.keys):
             headers = with_token(list(message.get("headers") or ()), name, token, is_accept=status == NO_STATUS)
             state.cookie_left()

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from ..asgi.cookies import CookiePolicy
+from ..asgi.cookies import LONGEST_KEPT, CookiePolicy
+from ..engine.spans import FOREVER, Spans
 from ..errors import InsecureCookieWarning, LifetimeWarning
 from ..session import seconds
 from .faults import Collector
@@ -34,8 +35,17 @@ class Cookie(Collector):
             self.warn(InsecureCookieWarning(text))
         return policy
 
-    def durations(self, idle_timeout: object, lifetime: object, max_age: object) -> tuple[float, float | None]:
-        """Accept seconds or ``timedelta``, return seconds; a default is at least ``max_age``."""
+    def rolling(self, given: object, spans: Spans) -> bool:
+        """Accept a bool; warn where it can move nothing."""
+        if not isinstance(given, bool):
+            self.add("rolling: must be True or False")
+        if given is True and FOREVER > spans.max_age >= spans.lifetime:
+            text = "rolling=True moves the end of a session up to its lifetime: give one above max_age, or None"
+            self.warn(LifetimeWarning(text))
+        return given is True
+
+    def durations(self, idle_timeout: object, lifetime: object, max_age: object) -> Spans:
+        """Accept seconds or ``timedelta``; a default, which is recognised by identity, is at least ``max_age``."""
         age = max_age if isinstance(max_age, int) else 0
         idle, life = seconds(idle_timeout), seconds(lifetime)
         if idle is None:
@@ -45,11 +55,15 @@ class Cookie(Collector):
             self.add("lifetime: must be a positive number of seconds, a positive timedelta, or None for unbounded")
         idle = max(idle, age) if idle_timeout is IDLE_TIMEOUT else idle
         life = max(life, age) if life is not None and lifetime is LIFETIME else life
+        if age > LONGEST_KEPT:
+            text = f"max_age={age} is above 400 days: browsers keep no cookie for longer (RFC 6265bis, section 5.5)"
+            self.warn(LifetimeWarning(text))
         short = [name for name, value in (("idle_timeout", idle), ("lifetime", life)) if value and value < age]
         if short:
             text = f"{' and '.join(short)}: shorter than max_age={age}, so sessions end before their cookie does"
             self.warn(LifetimeWarning(text))
-        return idle, life
+        given = idle_timeout is not IDLE_TIMEOUT, lifetime is not LIFETIME
+        return Spans(idle, FOREVER if life is None else life, age or FOREVER, *given)
 
 
 def default_cookie_name(given: str | None, *, secure: bool, path: str, domain: str | None) -> str:

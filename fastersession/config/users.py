@@ -45,13 +45,23 @@ class Users(Collector):
             self.add("retention: must be a positive number of seconds or a positive timedelta")
         return kept if hears(listeners, "destroyed") else None
 
-    def can(self, store: Any, listeners: tuple[SessionListener, ...], limit: int | None) -> None:
+    def on_reuse(self, given: object) -> bool:
+        """Return whether a token that comes again long after it was replaced ends its session."""
+        if given not in (None, "revoke"):
+            self.add("on_reuse: must be 'revoke', or None to be told only")
+        return given == "revoke"
+
+    def can(
+        self, store: Any, listeners: tuple[SessionListener, ...], limit: int | None, *, rolling: bool = False
+    ) -> None:
         """Check that the store can do what is asked for."""
         live = getattr(store, "live", None)
         verbs = live or store
         needed: list[tuple[str, tuple[str, ...]]] = []
         if limit is not None:
             needed.append(("max_sessions_per_user", USER_VERBS))
+        if rolling:
+            needed.append(("rolling", USER_VERBS))
         if hears(listeners, "destroyed"):
             needed.append(("listeners (destroyed)", ("watch",) if live else END_VERBS))
         for argument, names in needed:

@@ -129,6 +129,13 @@ class Calls:
         for told in self.on_end if self.live is None else ():
             told(record_id, reason)
 
+    async def delete(self, record_id: bytes, reason: str) -> bool:
+        """Remove a record, and give the reason to a store that takes one."""
+        reasons = (reason,) if self.knows_users else ()
+        deleted: bool = await self.call(self.verbs.delete, record_id, *reasons)
+        self.ended(record_id, reason)
+        return deleted
+
     def check_loop(self) -> None:
         """Refuse what is no event loop of asyncio.
 

@@ -12,13 +12,14 @@ from typing import Any
 from ..attributes import snapshot
 from ..crypto.tokens import draw, same, verifier_of
 from ..errors import LeaseLost, SessionNotEstablished, StoreError
-from ..events import NotRegenerated, SessionDropped, SessionLost
-from ..facts import LEFT_WITHOUT_COOKIE, Intents, Loss, Status
+from ..events import NotRegenerated, NotRenewed, SessionDropped, SessionLost
+from ..facts import LEFT_WITHOUT_COOKIE, Identity, Intents, Loss, Status
 from ..log import EventLog
 from ..session import Session
 from ..state import State
-from ..stores.base import Change, Extra, Record
+from ..stores.base import Change, Extra, Record, Renewal
 from .calls import Calls
+from .flashing import Flashing
 from .listening import Listening
 from .plan import Action
 from .spans import Spans
@@ -37,11 +38,13 @@ class Actions:
     """What can be done to a session's record."""
 
     def __init__(
-        self, calls: Calls, values: Values, events: EventLog, spans: Spans, extra: Extra, listening: Listening | None
-    ) -> None:
+        self, calls: Calls, values: Values, events: EventLog, spans: Spans, extra: Extra, listening: Listening | None,
+        flashing: Flashing,
+    ) -> None:  # fmt: skip
         self._call = calls.call
         self._ended = calls.ended
         self._extra = extra
+        self._flashing = flashing
         self._listening = listening
         self._verbs = calls.verbs
         self._values = values
@@ -95,12 +98,18 @@ class Actions:
 
     async def create(self, state: State, work: Work, intents: Intents | None, now: float) -> None:
         idle = state.idle_seconds() if intents is None or intents.idle_timeout is None else intents.idle_timeout
+        own, extra = None, self._extra
+        if intents is not None and intents.max_age is not None:
+            own = Identity(max_age=intents.max_age)
+            extra = extra._replace(identity=own)
+            idle = self._spans.idle_of(idle, own) if intents.idle_timeout is None else idle
         for _ in range(CREATE_TRIES):
             record_id, secret = state.ticket()
-            attributes = self._values.to_create(record_id, work, (None, now, idle))
-            record = self._record_type(
-                self._verifier(secret), now, idle, self._spans.not_after(now, now), attributes, self._extra
-            )
+            attributes = self._values.to_create(record_id, work, (own, now, idle))
+            if intents is not None and intents.flashing:
+                attributes, _ = self._flashing.added(state, record_id, attributes, (), anew=True)
+            not_after = self._spans.not_after(now, now, own)
+            record = self._record_type(self._verifier(secret), now, idle, not_after, attributes, extra)
             created = await self._call(self._verbs.create, record_id, record)
             if state.record_id is not record_id:  # invalidated while the store worked
                 state.wishes().doomed.append(record_id)
@@ -109,7 +118,7 @@ class Actions:
                 self._values.settle(state, work)
                 state.created(record_id, record)
                 if intents is not None:
-                    intents.regenerate = False  # the secret is new anyway
+                    intents.regenerate, intents.max_age = False, None  # the secret is new anyway
                 state.hold()
                 if self._listening is not None:
                     self._listening.created(record_id)
@@ -128,6 +137,26 @@ class Actions:
             self._saved(state, record_id, work, change)
         else:
             await self._refused(state, record_id, verifier, work, change)
+
+    async def renew(self, state: State, work: Work, intents: Intents | None, now: float) -> None:
+        proof, record = state.proof(), state.record
+        if proof is None or record is None or intents is None:  # as there
+            return
+        record_id, verifier = proof
+        renewal, idle = self._renewal(record, intents, now)
+        accessed_at = record.accessed_at if state.passive else now
+        change = self._change(state, record_id, work, intents, accessed_at, renewal, idle)
+        if await self._call(self._verbs.update, record_id, verifier, change):
+            self._saved(state, record_id, work, change)
+            if state.record_id is record_id:
+                if not self._is_live:
+                    record.not_after, record.extra = renewal.not_after, record.extra._replace(identity=renewal.identity)
+                state.wishes().reissued = True
+        else:  # regenerated meanwhile, so our token is an old one: what this request wrote is kept
+            await self.update(state, work, intents, now)
+            if intents.max_age is not None and state.status is LIVE and state.record_id is record_id:
+                self._events.tell(NotRenewed(record_id))
+        intents.max_age = None
 
     async def regenerate(self, state: State, work: Work, intents: Intents | None, now: float) -> None:
         proof = state.proof()
@@ -214,13 +243,32 @@ class Actions:
         event = SessionLost if loss.lives_on else SessionDropped
         self._events.tell(event(state.record_id, loss.why, ", ".join(sorted(map(repr, names)))))
 
-    def _change(self, state: State, record_id: bytes, work: Work, intents: Intents | None, now: float) -> Change:
-        idle_timeout = None if intents is None else intents.idle_timeout
+    def _renewal(self, record: Record, intents: Intents, now: float) -> tuple[Renewal, float | None]:
+        """Return the new end of a record, and its new idle timeout, ``None`` if that stays."""
+        own, idle, created_at = record.extra.identity, intents.idle_timeout, record.created_at
+        if intents.max_age is not None:
+            before, own = own, (own or Identity())._replace(max_age=intents.max_age)
+            if idle is None:
+                idle = self._spans.idle_after(record.idle_timeout, before, own)
+        not_after, until = self._spans.not_after(created_at, now, own), self._spans.end_of(created_at, own)
+        return Renewal(not_after, until, own), None if idle == record.idle_timeout else idle
+
+    def _change(
+        self, state: State, record_id: bytes, work: Work, intents: Intents | None, now: float,
+        renewal: Renewal | None = None, idle_timeout: float | None = None,
+    ) -> Change:  # fmt: skip
         about, record, lease = None, state.record, state.rare.lease
-        if idle_timeout is not None and record is not None:
-            about = (record.extra.identity, record.created_at, idle_timeout)
+        if intents is not None and renewal is None:
+            idle_timeout = intents.idle_timeout
+        if (idle_timeout is not None or renewal is not None) and record is not None:
+            own = record.extra.identity if renewal is None else renewal.identity
+            if idle_timeout is not None or own is not record.extra.identity:  # else others may change it meanwhile
+                about = (own, record.created_at, idle_timeout or record.idle_timeout)
         sets, deletes = self._values.to_change(record_id, work, about)
-        return _new_tuple(Change, (now, sets, deletes, idle_timeout, None if lease is None else lease.owner, None))
+        if intents is not None and intents.flashing:
+            sets, deletes = self._flashing.added(state, record_id, sets, deletes)
+        owner = None if lease is None else lease.owner
+        return _new_tuple(Change, (now, sets, deletes, idle_timeout, owner, renewal))
 
     def _verifier(self, secret: bytes) -> bytes:
         """Return what the store keeps for a secret."""
@@ -239,6 +287,7 @@ CARRY_OUT: dict[Action, Callable[[Actions, State, Work, Intents | None, float], 
     Action.TOUCH: Actions.touch,
     Action.DELETE: Actions.delete,
     Action.REGENERATE: Actions.regenerate,
+    Action.RENEW: Actions.renew,
     Action.DROP: Actions.drop,
     Action.REFUSE: Actions.refuse,
 }

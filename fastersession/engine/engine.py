@@ -18,6 +18,7 @@ from .at_once import AtOnce
 from .calls import Calls
 from .directory import Directory
 from .exclusive import Turns
+from .flashing import Flashing
 from .line import Queue
 from .listening import Listening
 from .load import Loader
@@ -45,18 +46,20 @@ class Engine:
         self.calls = calls = Calls(store, events, patience)
         self.values: LiveValues | PackedValues = LiveValues() if packer is None else PackedValues(packer)
         self.listening = Listening(listeners, calls, packer, events, repeats, tasks) if listeners else None
-        logins = Logins(calls, self.values, spans, tags, policy, self.listening) if calls.knows_users else None
+        self.flashing = Flashing(calls, packer)
+        made = (calls, self.values, spans, tags, policy, self.listening, self.flashing)
+        logins = Logins(*made) if calls.knows_users else None
         self.directory = Directory(calls, packer, tags)
-        self.saver = Saver(calls, self.values, events, spans, logins, _extra(policy), self.listening)
+        self.saver = Saver(calls, self.values, events, spans, logins, _extra(policy), self.listening, self.flashing)
         self.at_once = None if calls.live is None else AtOnce(self.saver, tasks)
         self.saves = self.at_once or Patient(self.saver, tasks, patience)
         self.turns = Turns(calls, self.saves, Queue(), repeats)
         self.runs = Running(self.saves, repeats, live=calls.live is not None)
         self.runs.sweeper = self.listening
 
-    def loader(self, keys: KeyRing, host: Host) -> Loader:
+    def loader(self, keys: KeyRing, host: Host, *, revokes_reused: bool = False) -> Loader:
         """Return what opens sessions for this host."""
-        return Loader(self.calls, keys, self.values, host, self.spans, self.events)
+        return Loader(self.calls, keys, self.values, host, self.spans, self.events, revokes_reused)
 
 
 def _extra(policy: Policy) -> Extra:

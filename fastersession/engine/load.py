@@ -22,6 +22,7 @@ from ..events import (
     RecordUnreadable,
     SessionUnknown,
     StoreNotShared,
+    TokenReused,
 )
 from ..facts import USUAL, Host, Rare, Status
 from ..log import EventLog
@@ -43,13 +44,17 @@ SUPERSEDED_SECONDS = 60  # how long requests sent before a regeneration may stil
 class Loader:
     """Opens the sessions of one middleware."""
 
-    def __init__(self, calls: Calls, keys: KeyRing, values: Values, host: Host, spans: Spans, events: EventLog) -> None:
+    def __init__(
+        self, calls: Calls, keys: KeyRing, values: Values, host: Host, spans: Spans, events: EventLog,
+        revokes_reused: bool,
+    ) -> None:  # fmt: skip
         self.calls = calls
         self._keys = keys
         self._values = values
         self._host = host
         self._spans = spans
         self._events = events
+        self._revokes_reused = revokes_reused
         self._verifier_of: Callable[[bytes], bytes] = verifier_of if calls.live is None else Secret
         self._load_live: Callable[[bytes], Record | None] = calls.verbs.load
         self._is_live = calls.live is not None
@@ -113,7 +118,7 @@ class Loader:
         proofs = self._proofs(candidates)
         del candidates  # no traceback from here on shall show them
         found: list[Found] = []
-        superseded = None
+        superseded, reused = None, list[bytes]()
         call, load = self.calls.call, self.calls.verbs.load
         for of, verifier in proofs:
             loaded: Record | None = await call(load, of)
@@ -123,6 +128,10 @@ class Loader:
                 found += self._alive(of, loaded)
             elif _is_just_replaced(loaded, self.calls.clock()):
                 superseded = of
+            elif loaded.regenerated_at is not None:
+                reused.append(of)
+        if reused:
+            await self._tell_reused(reused, [one[0] for one in found])
         if len(found) == 1:
             record_id, record, base, rare = found[0]
             state.loaded(self._host, record_id, record, base, rare)
@@ -134,7 +143,7 @@ class Loader:
         elif superseded is not None:
             state.opened(self._host, Status.SUPERSEDED, superseded)
             return self._session_of(state)
-        elif proofs:
+        elif proofs and not reused:
             self._unknown()
         return self.open_new(state)
 
@@ -172,6 +181,19 @@ class Loader:
         if now >= ends and not self._is_live:
             return ()
         return ((record_id, record, base, Rare(encoded) if encoded else USUAL),)
+
+    async def _tell_reused(self, reused: Sequence[bytes], opened: Sequence[bytes]) -> None:
+        """Tell of tokens that were replaced long ago, and end their sessions if so configured.
+
+        Either the user or somebody else has kept a copy. Nobody knows which of the two has the new one, so the session
+        ends for both. Who has brought the new one as well has proved more than a copy.
+        """
+        for record_id in dict.fromkeys(reused):
+            if record_id in opened:
+                continue
+            self._events.tell(TokenReused(record_id))
+            if self._revokes_reused:
+                await self.calls.delete(record_id, "revoked")
 
     def _session_of(self, state: State) -> Session:
         session = Session() if self._is_live else NotingSession()

@@ -17,6 +17,7 @@ from ..state import State
 from ..stores.base import Extra, Record
 from ..stores.users import Login, LoginOutcome, NotConfirmed, Outcome
 from .calls import Calls
+from .flashing import Flashing
 from .listening import Listening
 from .spans import Spans
 from .values import Values, Work
@@ -38,8 +39,9 @@ class Logins:
     """The logins of one middleware."""
 
     def __init__(
-        self, calls: Calls, values: Values, spans: Spans, tags: UserTags, policy: Policy, listening: Listening | None
-    ) -> None:
+        self, calls: Calls, values: Values, spans: Spans, tags: UserTags, policy: Policy, listening: Listening | None,
+        flashing: Flashing,
+    ) -> None:  # fmt: skip
         self._call = calls.call
         self._ended = calls.ended
         self._verbs = calls.verbs
@@ -48,6 +50,7 @@ class Logins:
         self._tags = tags
         self._policy = policy
         self._listening = listening
+        self._flashing = flashing
         self._is_live = calls.live is not None
         self._record_type: type[Record] = Record if calls.live is None else calls.live.record_type
 
@@ -58,6 +61,8 @@ class Logins:
         :raises StoreError: the store failed.
         """
         identity = _dated(wanted.identity, now)
+        if intents.max_age is not None:
+            identity = identity._replace(max_age=intents.max_age)
         proof = state.proof() if state.status is Status.LIVE else None
         owner = state.owner()
         if proof is not None and (owner is None or owner == identity.user):
@@ -108,8 +113,9 @@ class Logins:
         identity: Identity, secret: bytes, now: float,
     ) -> Login:  # fmt: skip
         """Return what the store is asked for: this record is to become the user's."""
-        idle = self._spans.idle_of(intents.idle_timeout or record.idle_timeout, identity)
+        idle = intents.idle_timeout or self._spans.idle_after(record.idle_timeout, record.extra.identity, identity)
         sets, deletes = self._values.to_change(record_id, work, (identity, record.created_at, idle))
+        sets, deletes = self._flashing.added(state, record_id, sets, deletes, anew=wanted.keep is not None)
         bound = self._record(secret, now, idle, identity, sets)
         bound.created_at = record.created_at
         bound.not_after = self._spans.not_after(record.created_at, now, identity)
@@ -160,11 +166,11 @@ class Logins:
         ticket = wanted.ticket
         is_fresh = ticket is not None and (proof is None or ticket[0] != proof[0])
         record_id, secret = ticket if ticket is not None and is_fresh else draw()
-        idle = self._spans.idle_of(intents.idle_timeout or self._spans.idle, identity)
+        idle = intents.idle_timeout or self._spans.idle_of(self._spans.idle, identity)
         whole = self._values.whole(work.content)
-        record = self._record(
-            secret, now, idle, identity, self._values.to_create(record_id, whole, (identity, now, idle))
-        )
+        attributes = self._values.to_create(record_id, whole, (identity, now, idle))
+        attributes, _ = self._flashing.added(state, record_id, attributes, (), anew=True)
+        record = self._record(secret, now, idle, identity, attributes)
         outcome = await self._ask(state, record_id, None, self._login(record, wanted, identity, now, frozenset(), ()))
         if state.record_id is not before:  # invalidated while the store worked
             state.wishes().doomed.append(record_id)

@@ -2,7 +2,8 @@
 
 Rules of residence: composes codec and sealer; no store call. Authenticates before it decodes, always.
 
-    stored name   "." and the attribute's name; "!" holds what the record says of itself (user, created, idle timeout)
+    stored name   "." and the attribute's name; "!" holds what the record says of itself (user, created, idle timeout);
+                  "~" and more is a flash
     stored value  sealed: see ``tokens.Sealer``; else  format 0 | length 1 | codec name | data
 """
 
@@ -18,6 +19,7 @@ from ..codecs import Codec, JsonCodec
 from ..crypto.tokens import Sealer
 from ..errors import CodecError
 from ..facts import EMPTY, SCALARS, USUAL, Identity, Looks, Rare
+from ..flashes import PREFIX
 from ..plainjson import look_of
 from ..state import State
 from ..stores.base import Record
@@ -111,6 +113,19 @@ class Packer:
             text = json.dumps((identity.user, *times, *identity[1:]))
         return self._sealer.record(record_id).seal(text.encode(), self._context(ABOUT))
 
+    def pack_flash(self, record_id: bytes, stored: str, flash: tuple[str, str]) -> bytes:
+        """Return a flash as the store keeps it, under its own name."""
+        return self._sealer.record(record_id).seal(json.dumps(flash).encode(), self._context(stored))
+
+    def unpack_flash(self, record_id: bytes, stored: str, sealed: bytes) -> tuple[str, str]:
+        """Return a flash. What is not ours is none: an empty one."""
+        try:
+            data = self._sealer.record(record_id).open(sealed, self._context(stored))
+            message, category = json.loads(data or b"")
+        except (Unreadable, ValueError):
+            return "", ""
+        return message, category
+
     def unpack(self, record_id: bytes, record: Record) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Return the attributes, decoded and encoded, and correct what the record says of itself.
 
@@ -127,6 +142,8 @@ class Packer:
                 if data is None:
                     raise Unreadable(FOREIGN)
                 if not stored.startswith("."):
+                    if stored.startswith(PREFIX):
+                        continue
                     raise Unreadable("under a name that is not ours")
                 encoded[stored[1:]] = data
             identity, record.created_at, record.idle_timeout = self._about(record_id, about)

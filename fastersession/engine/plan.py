@@ -11,6 +11,7 @@ from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from ..facts import NOT_STARTED, SCALARS, Intents, Status
+from ..flashes import book_of
 from ..state import State
 from ..stores.base import Record
 
@@ -40,13 +41,14 @@ class Action(Enum):
     TOUCH = auto()
     DELETE = auto()
     REGENERATE = auto()
+    RENEW = auto()  # update, and move the end: the cookie is issued again
     LOGIN = auto()
     DROP = auto()  # forget the changes, with an event
     REFUSE = auto()  # raise SessionNotEstablished: no cookie can leave any more
 
 
 # Bound once: looking up a member of an Enum class costs more than the decision.
-NOTHING, CREATE, UPDATE, TOUCH, DELETE, REGENERATE, LOGIN, DROP, REFUSE = Action
+NOTHING, CREATE, UPDATE, TOUCH, DELETE, REGENERATE, RENEW, LOGIN, DROP, REFUSE = Action
 NEW, LIVE, FOREIGN = Status.NEW, Status.LIVE, Status.FOREIGN
 
 
@@ -71,6 +73,7 @@ class Situation(NamedTuple):
     due: bool = False
     created: bool = False
     login: bool = False
+    renew: bool = False
 
 
 def situation(
@@ -80,12 +83,17 @@ def situation(
     record = state.record
     created = record is not None and (state.is_new or (state.secret is not None and state.rare.logged_in))
     due = not dirty and record is not None and touch_due(record, now) and not state.passive
-    wishes, login = (False, False, False), False
+    wishes, login, renew = (False, False, False), False, False
     if intents is not None:
         dirty = dirty or intents.idle_timeout is not None
         wishes, login = (intents.cleared, intents.establish, intents.regenerate), intents.login is not None
+        renew = intents.rolling or intents.max_age is not None
+        book = book_of(state.rare) if intents.flashing else None
+        if book is not None:
+            dirty = dirty or bool(book.new or book.going)
+            wishes = (intents.cleared, intents.establish or (bool(book.new) and not discard), intents.regenerate)
     started = state.phase != NOT_STARTED
-    fields = (state.status, at, empty, dirty, started, discard, *wishes, due, created, login)
+    fields = (state.status, at, empty, dirty, started, discard, *wishes, due, created, login, renew)
     return _new_tuple(Situation, fields)
 
 
@@ -96,7 +104,7 @@ def touch_due(record: Record, now: float) -> bool:
 
 def plan(at: Situation) -> Action:
     """Decide one save point. Never answers CREATE unless the status is NEW: nothing revives a lost record."""
-    status, point, empty, dirty, started, discard, cleared, establish, regenerate, due, created, login = at
+    status, point, empty, dirty, started, discard, cleared, establish, regenerate, due, created, login, renew = at
     keep = dirty and not discard
     if login and not started and not discard and point in (Point.START, Point.NOW):
         return LOGIN
@@ -105,6 +113,8 @@ def plan(at: Situation) -> Action:
             return DELETE  # the latter: no start came, so nobody has its cookie
         if regenerate and point is Point.START:
             return REGENERATE
+        if renew and point is Point.START and not discard:
+            return RENEW
         if keep:
             return UPDATE
         return TOUCH if due else NOTHING

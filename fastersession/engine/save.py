@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 from ..errors import AttributeNotSerializable, FasterSessionError, LoginRefused, StoreError
 from ..events import TouchFailed
-from ..facts import FAILED, Intents, Status
+from ..facts import FAILED, NOT_STARTED, Intents, Status
 from ..log import EventLog
 from ..session import Session
 from ..state import State
 from ..stores.base import Extra
 from .calls import Calls
 from .carry_out import CARRY_OUT, Actions
+from .flashing import Flashing
 from .listening import Listening
 from .logins import Logins
 from .plan import Action, Point, plan, situation
@@ -77,12 +78,13 @@ class Saver:
 
     def __init__(
         self, calls: Calls, values: Values, events: EventLog, spans: Spans, logins: Logins | None, extra: Extra,
-        listening: Listening | None,
+        listening: Listening | None, flashing: Flashing,
     ) -> None:  # fmt: skip
         self.events = events
-        self.reload = (actions := Actions(calls, values, events, spans, extra, listening)).reload
+        self.reload = (actions := Actions(calls, values, events, spans, extra, listening, flashing)).reload
         self._logins = logins
         self._extra = extra
+        self._flashing = flashing
         self._listening = listening
         self._actions = actions
         self._verbs = calls.verbs
@@ -169,14 +171,18 @@ class Saver:
         return self._carry_out(action, state, work, None)
 
     async def _carry_out(self, action: Action, state: State, work: Work, intents: Intents | None) -> None:
+        if action is Action.REGENERATE and intents is not None and intents.max_age is not None:
+            await self._actions.renew(state, Work(state.base), intents, self._clock())
         if action is Action.LOGIN and intents is not None and intents.login is not None and self._logins is not None:
             await self._logins.login(state, work, intents, intents.login, self._clock())
-            intents.login, intents.regenerate = None, False
+            intents.login, intents.regenerate, intents.max_age = None, False, None
         elif action is Action.REGENERATE and intents is not None and self._is_stale(state):
             if self._logins is not None and not await self._logins.renew(state, work, intents, self._clock()):
                 await self._actions.update(state, work, intents, self._clock())
         elif action is not Action.NOTHING:
             await CARRY_OUT[action](self._actions, state, work, intents, self._clock())
+        if intents is not None and (intents.flashing or action is Action.LOGIN):
+            await self._flashing.settle(state)
         if work.faults:
             what = "; ".join(work.faults.values())
             raise AttributeNotSerializable(f"session attributes that cannot come back as they were: {what}")
@@ -216,6 +222,8 @@ class Saver:
     ) -> tuple[Action, Work]:
         once = None if tries is None else tries.encoded(state)
         work, discard = self._compare_steadily(session, state, intents, discard or state.phase == FAILED, once)
+        if discard and intents is not None:
+            intents.flashing = False
         now, empty, dirty = self._clock(), not work.content, bool(work.sets or work.deletes)
         return plan(situation(state, intents, at, discard, now, empty=empty, dirty=dirty)), work
 
@@ -279,3 +287,5 @@ def _keep_waiting(state: State, intents: Intents, action: Action) -> None:
         state.wishes().regenerate = True  # only the start can send its cookie
     if intents.idle_timeout is not None and state.status is NEW and state.wishes().idle_timeout is None:
         state.wishes().idle_timeout = intents.idle_timeout  # there is no record yet to keep it
+    if intents.max_age is not None and state.phase == NOT_STARTED and state.wishes().max_age is None:
+        state.wishes().max_age = intents.max_age  # for the same reason, or only the start can send its cookie

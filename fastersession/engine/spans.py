@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..facts import Identity
+from ..stores.base import Record
 
 FOREVER = float("inf")
+ROLL_FRACTION = 0.1  # of a cookie's age: how far its end must move to be worth another cookie
 
 
 class Spans(NamedTuple):
@@ -43,6 +45,10 @@ class Spans(NamedTuple):
             return idle
         return max(idle, own.max_age)
 
+    def idle_after(self, idle: float, before: Identity | None, own: Identity | None) -> float:
+        """Return the idle timeout of a session that had this one under another identity: its own stays."""
+        return self.idle_of(self.idle if idle == self.idle_of(self.idle, before) else idle, own)
+
     def end_of(self, created_at: float, own: Identity | None) -> float:
         """Return the last moment to which a session can live, however it is renewed."""
         logged_in_at = None if own is None else own.logged_in_at
@@ -55,3 +61,13 @@ class Spans(NamedTuple):
         else:
             absolute, by_cookie = self.end_of(created_at, own), issued_at + self.cookie_age(own)
         return absolute if absolute < by_cookie else by_cookie
+
+    def rolls(self, record: Record, now: float) -> bool:
+        """Return whether a cookie that is issued again now moves the end by a tenth of its age at least."""
+        own: Identity | None = record.extra.identity
+        age = self.cookie_age(own)
+        return age < FOREVER and self.not_after(record.created_at, now, own) - record.not_after >= age * ROLL_FRACTION
+
+    def cuts(self, idle: float, own: Identity) -> bool:
+        """Return whether a session ends before its own ``max_age``, however it is used."""
+        return own.max_age is not None and own.max_age > min(idle, self.longest(own))

@@ -22,6 +22,7 @@ class Extra(NamedTuple):
     tag: bytes | None = None  # of the user who is logged in
     retention: float | None = None  # seconds for which the record is kept when it has ended, to be told of
     identity: Any = None  # what the engine knows of the user; no store of bytes keeps it
+    entries: Mapping[str, Any] | None = None  # what a live record keeps beside its attributes
 
 
 NOTHING_MORE = Extra()

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 from .base import LiveStore, Record, Store
 
 ABOUT = "!"  # the attribute that says whose a record is; it stays at a login, and is all that ``find`` reads
+MOST_ENTRIES = 100  # that a session keeps beside its attributes
 FOUND = 1000  # sessions of one user that are listed, the last used
 MARK_SECONDS = 31 * 86400  # for which a mark is kept: a login whose ``authenticated_at`` is older is refused elsewhere
 CLAIMED = 10  # ended records that one ``due`` claims: as many as are told of at once, or a claim could run out
@@ -181,7 +182,14 @@ class LiveUserStore(LiveStore, Protocol):
     def find(self, tags: Sequence[bytes]) -> list[tuple[bytes, Record]]: ...
     def revoke(self, tags: Sequence[bytes], keep: bytes | None, at: float) -> list[bytes]: ...
     def ended(self, record_ids: Sequence[bytes]) -> Mapping[bytes, str]: ...
-    def take(self, record_id: bytes, verifier: bytes, prefix: str) -> dict[str, Any]: ...
+    def give(self, record_id: bytes, verifier: bytes, entries: Mapping[str, Any]) -> bool:
+        """Keep entries beside the attributes, until they are taken. ``False`` as for ``update``.
+
+        Of more than ``MOST_ENTRIES`` the first by name go. A login for which not all attributes stay drops them.
+        """
+
+    def take(self, record_id: bytes, verifier: bytes, prefix: str) -> dict[str, Any]:
+        """Remove and return entries that were given, as ``UserStore.take`` does attributes."""
 
     def page(self, after: bytes | None, count: int) -> tuple[list[tuple[bytes, Record]], bytes | None]: ...
 

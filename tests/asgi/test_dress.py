@@ -13,6 +13,7 @@ from fastersession.state import State
 from fastersession.stores.base import Record
 
 HOST: Any = None
+NO_AGE: Any = None
 COOKIE = (b"set-cookie", b"sid=token; Path=/")
 CLEARED = (b"set-cookie", b"sid=; Max-Age=0; Path=/")
 ACCEPT = {"type": "websocket.accept"}
@@ -26,7 +27,7 @@ class Told:
         self.events: list[Any] = []
         self.headers = StartHeaders(
             sign=lambda ticket: b"token", before_token=b"sid=", after_token=b"; Path=/", cleared=CLEARED[1],
-            secure=True, events=self,
+            secure=True, events=self, own_age=NO_AGE,
         )  # fmt: skip
 
     def tell(self, event: Any) -> None:

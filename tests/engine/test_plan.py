@@ -63,6 +63,23 @@ TABLE = [
      Action.UPDATE),
     ("clear() and regenerate_id(), nothing written", at(LIVE, START, dirty=True, cleared=True, regenerate=True),
      Action.DELETE),
+    ("login(), at the start", at(LIVE, START, written=True, login=True), Action.LOGIN),
+    ("login(), awaited, in a new session", at(NEW, LATER, login=True, started=False), Action.LOGIN),
+    ("login() in a failed response", at(LIVE, START, written=True, login=True, discard=True), Action.NOTHING),
+    ("login(), no start ever", at(NEW, END, login=True, started=False), Action.NOTHING),
+    ("max_age set, or rolling", at(LIVE, START, empty=False, renew=True), Action.RENEW),
+    ("max_age set, and changed", at(LIVE, START, written=True, renew=True), Action.RENEW),
+    ("max_age set, due", at(LIVE, START, empty=False, renew=True, due=True), Action.RENEW),
+    ("max_age set, and an early save()", at(LIVE, LATER, written=True, renew=True, started=False), Action.UPDATE),
+    ("max_age set, awaited", at(LIVE, LATER, empty=False, renew=True, started=False), Action.NOTHING),
+    ("max_age set in a failed response", at(LIVE, START, written=True, renew=True, discard=True), Action.NOTHING),
+    ("max_age set and regenerate_id()", at(LIVE, START, empty=False, renew=True, regenerate=True), Action.REGENERATE),
+    ("max_age set and clear()", at(LIVE, START, dirty=True, renew=True, cleared=True), Action.DELETE),
+    ("max_age set and login()", at(LIVE, START, empty=False, renew=True, login=True), Action.LOGIN),
+    ("max_age set in a new session, nothing written", at(NEW, START, renew=True), Action.NOTHING),
+    ("max_age set in a new session, written", at(NEW, START, written=True, renew=True), Action.CREATE),
+    ("logged out elsewhere, max_age set", at(GONE, START, empty=False, renew=True), Action.NOTHING),
+    ("superseded, max_age set", at(SUPERSEDED, START, renew=True), Action.NOTHING),
     ("logged out elsewhere, nothing written", at(GONE, END, empty=False), Action.NOTHING),
     ("logged out elsewhere, written", at(GONE, END, written=True), Action.DROP),
     ("superseded, nothing written", at(SUPERSEDED, START), Action.NOTHING),
@@ -73,16 +90,16 @@ TABLE = [
 ]  # fmt: skip
 
 
-def situations() -> Iterator[Situation]:
-    """Every situation there is; START means that the headers are still here."""
+def situations(*, login: bool) -> Iterator[Situation]:
+    """Every situation there is, with a login or without; START means that the headers are still here."""
     for status, point in itertools.product(Status, Point):
-        for flags in itertools.product((False, True), repeat=9):
-            situation = Situation(status, point, *flags)
+        for *flags, renew in itertools.product((False, True), repeat=10):
+            situation = Situation(status, point, *flags, login=login, renew=renew)
             if not (point is START and situation.started):
                 yield situation
 
 
-EVERY = list(situations())
+EVERY = list(situations(login=False))
 
 
 def unsent(s: Situation) -> bool:
@@ -110,15 +127,15 @@ def test_only_a_new_session_is_created_and_only_while_its_cookie_can_leave() -> 
 
 def test_nothing_of_a_failed_request_is_kept() -> None:
     """With discard no attribute is stored, deleted or reported."""
-    # Invariant: over all situations, discard implies neither UPDATE nor DELETE nor DROP, unless no cookie ever left.
+    # Invariant: over all situations, discard implies no UPDATE, RENEW, DELETE or DROP, unless no cookie ever left.
     kept = {plan(s) for s in EVERY if s.discard and not unsent(s)}
-    assert kept.isdisjoint({Action.UPDATE, Action.DELETE, Action.DROP})
+    assert kept.isdisjoint({Action.UPDATE, Action.RENEW, Action.DELETE, Action.DROP})
 
 
 def test_only_a_live_record_is_touched_updated_deleted_or_regenerated() -> None:
     """A record that this request does not hold is left alone."""
     # Invariant: over all situations, a store verb other than create implies LIVE.
-    verbs = {Action.UPDATE, Action.TOUCH, Action.DELETE, Action.REGENERATE}
+    verbs = {Action.UPDATE, Action.TOUCH, Action.DELETE, Action.REGENERATE, Action.RENEW}
     assert {s.status for s in EVERY if plan(s) in verbs} == {LIVE}
 
 
@@ -129,6 +146,22 @@ def test_a_regeneration_happens_with_the_start_only() -> None:
         wanted = s.status is LIVE and s.point is START and s.regenerate
         assert (plan(s) in (Action.REGENERATE, Action.DELETE)) >= wanted
         assert wanted or plan(s) is not Action.REGENERATE
+
+
+def test_the_end_is_moved_with_the_start_only() -> None:
+    """The cookie that is issued again leaves with the step that moved the end, and only if the request succeeds."""
+    # Invariant: RENEW is exactly LIVE, START, asked for and not discarded, where no deletion or new secret comes first.
+    for s in EVERY:
+        asked = s.status is LIVE and s.point is START and s.renew and not s.discard
+        assert (plan(s) is Action.RENEW) == (asked and not (s.cleared and s.empty) and not s.regenerate)
+
+
+def test_a_login_comes_first_while_its_cookie_can_leave() -> None:
+    """And where it cannot, all is as if it had not been asked for."""
+    # Invariant: LOGIN is exactly before the headers, at START or NOW, and not discarded; else it changes nothing.
+    for s in situations(login=True):
+        possible = not s.started and not s.discard and s.point in (START, LATER)
+        assert plan(s) is (Action.LOGIN if possible else plan(s._replace(login=False)))
 
 
 def test_a_session_is_deleted_by_clear_only() -> None:
@@ -159,7 +192,7 @@ def test_with_nothing_to_do_nothing_is_done() -> None:
     """A session that was only read costs no store call but the touch that is due."""
     # Invariant: not dirty and no intent implies NOTHING, or TOUCH when due and LIVE, unless the cookie never left.
     for s in EVERY:
-        if not (s.dirty or s.cleared or s.establish or s.regenerate or unsent(s)):
+        if not (s.dirty or s.cleared or s.establish or s.regenerate or s.renew or unsent(s)):
             expected = Action.TOUCH if s.due and s.status is LIVE else Action.NOTHING
             assert plan(s) is expected, s
 

@@ -292,6 +292,32 @@ LOGIN = {"name": "ada", "password": "open sesame"}
 
 
 @in_loop
+async def test_remember_me(load: Load) -> None:
+    """Thirty days for who asks for it, and back; a fresh login may do what a remembered one may not."""
+    app = load("remember.py").app
+    plain, remembered = Browser(app), Browser(app)
+    (cookie,) = (await plain.post("/login", data={"name": "ada"})).cookies
+    assert "max-age" not in cookie.attributes
+    (cookie,) = (await remembered.post("/login", data={"name": "ada", "remember": "true"})).cookies
+    assert cookie.attributes["max-age"] == str(30 * 86400)
+    assert (await remembered.post("/password")).json() == "changed"
+    (again,) = (await remembered.post("/forget-me")).cookies
+    assert "max-age" not in again.attributes
+    assert again.value == cookie.value
+
+
+@in_loop
+async def test_messages_for_the_next_page(load: Load) -> None:
+    """Shown on the page behind the redirect, once; awaited, too."""
+    browser = Browser(load("flashing.py").app)
+    shown = {"text": "Your profile is saved.", "kind": "success"}
+    assert (await browser.post("/profile")).status == 303
+    assert [(await browser.get("/")).json() for _ in range(2)] == [[shown], []]
+    await browser.post("/profile")
+    assert [(await browser.get("/toasts")).json() for _ in range(2)] == [[shown["text"]], []]
+
+
+@in_loop
 async def test_login_and_logout(load: Load) -> None:
     """The cookie from before the login is dead; a logout ends this session, "everywhere" all of the user's."""
     app = load("login.py").app

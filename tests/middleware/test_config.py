@@ -26,6 +26,7 @@ from fastersession import (
     MemoryStore,
 )
 from fastersession.config import Faults
+from fastersession.engine.spans import Spans
 
 HOUR = timedelta(hours=1)
 ENTRY = {"header_name": "X-Health", "header_value": "yes"}
@@ -266,6 +267,8 @@ PARSERS: dict[str, Any] = {
     "idle_timeout": lambda faults, value: faults.durations(value, 1.0, 0),
     "lifetime": lambda faults, value: faults.durations(1.0, value, 0),
     "max_age": lambda faults, value: faults.durations(1.0, None, value),
+    "rolling": lambda faults, value: faults.rolling(value, Spans(1.0, 1.0, 1.0)),
+    "on_reuse": Faults.on_reuse,
 }
 
 

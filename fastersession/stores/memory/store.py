@@ -104,7 +104,7 @@ class MemoryStore:
         return self._table.ended(record_ids)
 
     async def take(self, record_id: bytes, verifier: bytes, prefix: str) -> dict[str, Any]:
-        return self._table.take(record_id, verifier, prefix)
+        return self._table.take_attributes(record_id, verifier, prefix)
 
     async def page(self, after: bytes | None, count: int) -> tuple[list[tuple[bytes, Record]], bytes | None]:
         found, more = self._table.page(after, count)

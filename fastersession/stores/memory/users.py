@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..base import Extra, Record
-from ..users import FOUND, MARK_SECONDS, Login, LoginOutcome, Outcome
+from ..users import FOUND, MARK_SECONDS, MOST_ENTRIES, Login, LoginOutcome, Outcome
 from .record import LiveRecord
 from .table import WITH_USER, Table
 
@@ -77,7 +77,25 @@ class UserTable(Table):
         absent = {record_id: "" for record_id in record_ids if self._find(record_id) is None}
         return absent | {record_id: "replaced" for record_id in record_ids if record_id in self._retired}
 
+    def give(self, record_id: bytes, verifier: bytes, entries: Mapping[str, Any]) -> bool:
+        record = self._proven(record_id, verifier)
+        if record is None:
+            return False
+        kept = sorted({**(record.extra.entries or {}), **entries}.items())
+        record.extra = record.extra._replace(entries=dict(kept[-MOST_ENTRIES:]))
+        return True
+
     def take(self, record_id: bytes, verifier: bytes, prefix: str) -> dict[str, Any]:
+        record = self._proven(record_id, verifier)
+        entries = {} if record is None else record.extra.entries or {}
+        taken = {name: value for name, value in entries.items() if name.startswith(prefix)}
+        if record is not None and taken:
+            left = {name: value for name, value in entries.items() if name not in taken}
+            record.extra = record.extra._replace(entries=left or None)
+        return taken
+
+    def take_attributes(self, record_id: bytes, verifier: bytes, prefix: str) -> dict[str, Any]:
+        """Remove and return attributes: for a subclass of ``MemoryStore`` whose verbs are coroutines."""
         record = self._proven(record_id, verifier)
         taken = {} if record is None else {n: v for n, v in record.attributes.items() if n.startswith(prefix)}
         if record is not None and taken:
@@ -130,8 +148,9 @@ class UserTable(Table):
         elif login.keep is None:
             record = old
             self._leave(old)
-            record.verifier_before = old.verifier
+            record.verifier_before, entries = old.verifier, old.extra.entries
             self._take_over(record, login, old.attributes)
+            record.extra = record.extra._replace(entries=entries)
             self._refile(record)
         else:
             record = given

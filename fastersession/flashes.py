@@ -130,9 +130,8 @@ class Flashing:
         """
         state = self._state
         state.accessed = True
-        kept, record = state.host.flashing, state.record
-        names = [] if record is None or state.passive else kept.names(record)
-        book = book_of(state.rare)
+        kept, record, book = state.host.flashing, state.record, book_of(state.rare)
+        names = [] if record is None else kept.names(record)
         if state.passive or (book is None and not names):
             return Flashes((), _nothing)
         book = self._book()

@@ -91,7 +91,7 @@ def situation(
         book = book_of(state.rare) if intents.flashing else None
         if book is not None:
             dirty = dirty or bool(book.new or book.going)
-            wishes = (intents.cleared, intents.establish or (bool(book.new) and not discard), intents.regenerate)
+            wishes = (intents.cleared, intents.establish or bool(book.new), intents.regenerate)
     started = state.phase != NOT_STARTED
     fields = (state.status, at, empty, dirty, started, discard, *wishes, due, created, login, renew)
     return _new_tuple(Situation, fields)

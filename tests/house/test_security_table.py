@@ -18,6 +18,7 @@ IDS = {f"{letter}{number}" for letter, count in COUNTS.items() for number in ran
     "U9",
     "U9b",
     "U10",
+    "U11",
 }
 NAMED = re.compile(r"`((?:tests|fastersession/testing)/[\w/]+\.py)::([\w:]+)`")
 

@@ -248,6 +248,21 @@ async def test_a_key_that_is_replaced_is_left_behind(factory: Factory) -> None:
 
 
 @in_loop
+async def test_w8_of_two_cookies_the_current_one_is_sent_again(factory: Factory) -> None:
+    """W8: an old twin of the cookie, of another path say, comes first in the header: its token is not issued again."""
+    async with site(factory, **ROLLING) as (app, subject):
+        browser = Browser(app)
+        await browser.get("/set?a=1")
+        (old,) = browser.jar.values()
+        await browser.get("/login")
+        (new,) = browser.jar.values()
+        subject.clock.advance(AGE / 2)
+        pairs = f"{old.name}={old.value}; {new.name}={new.value}"
+        (again,) = (await Browser(app).get("/plain", headers={"cookie": pairs})).cookies
+        assert (again.value, again.attributes["max-age"]) == (new.value, str(AGE))
+
+
+@in_loop
 async def test_without_rolling_nothing_moves(factory: Factory) -> None:
     """The default: one cookie, one end."""
     async with site(factory, max_age=AGE, lifetime=5 * AGE) as (app, subject):

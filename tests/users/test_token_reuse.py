@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from accounts import USERS, said, site
 from driver import Browser, in_loop
-from routes import content, events, record_id, serve, tab
+from routes import SECRET, content, events, record_id, serve, tab
 from store_subject import Factory
 
 from fastersession import ConfigError
+from fastersession.crypto.tokens import KeyRing
 
 pytestmark = pytest.mark.parametrize("kind", USERS)
 GRACE = 60
@@ -132,6 +133,12 @@ async def test_what_was_never_regenerated_is_not_reused(factory: Factory, caplog
         other = Browser(serve(store=subject.store, secret_key="a secret of somebody else, not known here at all"))
         await other.get("/set?a=1")
         await content(tab(other))
+        mine = Browser(app)
+        await mine.get("/set?a=1")
+        unknown = KeyRing([SECRET.encode()], "sid").sign((record_id(mine), b"s" * 16)).decode()
+        subject.clock.advance(GRACE)
+        await Browser(app).get("/", headers={"cookie": f"sid={unknown}"})
+        assert await content(mine) == {"a": "1"}
         assert events(caplog, "token.reused") == []
 
 

@@ -14,6 +14,7 @@ from store_subject import Change, Factory, Subject, opened
 
 from fastersession.stores.base import Extra, Record
 from fastersession.stores.redis import RedisStore
+from fastersession.stores.redis.users_scripts import REARM
 from fastersession.stores.users import CLAIM_SECONDS, CLAIMED, Login, Outcome
 from fastersession.testing import FakeClock
 from fastersession.testing.contract.ends import RETENTION, mine, told_of
@@ -248,3 +249,35 @@ async def test_a_record_that_an_end_finds_alive_is_filed_at_its_end(one: RedisSe
         assert await mine(subject, [record_id]) == []
         scores = one.cli("zrange", "fs:{due:0}", "0", "-1", "withscores").splitlines()
         assert float(scores[-1]) == subject.clock() - 600 + LIFE
+
+
+@in_loop
+async def test_u6_a_claim_stands_in_the_record(one: RedisServer) -> None:
+    """U6: an entry of the shard that comes late leads nobody to what another tells of; nor does a clock that is behind
+    bring it back.
+    """
+    async with opened(over(one)) as subject:
+        record_id = await create(subject, bytes(16))
+        subject.clock.advance(600)
+        (ended,) = await mine(subject, [record_id])
+        assert ended.redelivered is False
+        late = "redis.call('ZADD', KEYS[1], 1, string.rep('\\0', 16))"
+        for _ in range(2):
+            one.cli("eval", late, "1", "fs:{due:0}")
+            assert await mine(subject, [record_id]) == []
+        subject.clock.advance(-10)
+        assert await subject.touch(record_id, V, subject.clock()) is False
+        assert await subject.load(record_id) is None
+        subject.clock.advance(10 + CLAIM_SECONDS)
+        assert [ended.redelivered for ended in await mine(subject, [record_id])] == [True]
+
+
+def test_what_has_ended_since_a_look_stays_where_it_was_put(one: RedisServer) -> None:
+    """An entry is filed anew only where it still is as the look has left it."""
+
+    def rearm(left: str, when: str) -> bytes:
+        one.cli("eval", REARM.text.decode(), "1", "fs:{due:0}", "0", left, "id", when)
+        return one.cli("zscore", "fs:{due:0}", "id").strip()
+
+    one.cli("zadd", "fs:{due:0}", "7", "id")
+    assert [rearm("5", "9"), rearm("5", ""), rearm("7", "9"), rearm("9", "")] == [b"7", b"7", b"9", b""]

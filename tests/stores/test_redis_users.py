@@ -177,6 +177,23 @@ def test_a_save_without_users_sends_no_byte_more() -> None:
         assert len(write.small(b"", True)) - len(value) <= small
 
 
+@in_loop
+async def test_u3_an_index_that_names_anothers_session_ends_nothing(one: RedisServer) -> None:
+    """U3: whoever is listed, evicted or revoked has the user in the record; the entry goes."""
+    async with opened(over(one)) as subject:
+        tags, others = tags_of(), tags_of()
+        mine = await logged_in(subject, tags)
+        hers = await logged_in(subject, others, record_id=b"h" * 16)
+        entry = "redis.call('ZADD', KEYS[1], 9e9, string.rep('h', 16))"
+        one.cli("eval", entry, "1", index_of(tags))
+        assert await listed(subject, tags) == [mine]
+        one.cli("eval", entry, "1", index_of(tags))
+        assert (await login(subject, tags, limit=1))[1].evicted == (mine,)
+        one.cli("eval", entry, "1", index_of(tags))
+        assert hers not in await subject.store.revoke(tags, None, subject.clock())
+        assert await listed(subject, others) == [hers]
+
+
 # --- what it costs ---
 
 

@@ -235,7 +235,7 @@ async def test_a_websocket_does_not_roll(factory: Factory) -> None:
 @in_loop
 async def test_a_key_that_is_replaced_is_left_behind(factory: Factory) -> None:
     """The token is signed anew, by the first key: a session that rolls outlives the key that it began with."""
-    async with site(factory, **ROLLING) as (app, subject):
+    async with site(factory, secret_key=SECRET, **ROLLING) as (app, subject):
         browser = Browser(app)
         await browser.get("/set?a=1")
         second = "another secret of the session tests, newer, and of nothing else"

@@ -310,6 +310,27 @@ def test_u6_the_running_hour_is_looked_at_once_a_minute(place: Place, sent: list
     place.run(scenario, clock=clock)
 
 
+def test_u6_nobody_waits_for_what_another_worker_claims(place: Place) -> None:
+    """U6: it is passed over, by whoever looks for all that is due and by whoever names it."""
+
+    async def scenario(store: SQLStore) -> None:
+        ids = [await logged_in(store, retention=DAY) for _ in range(3)]
+        for record_id in ids:
+            await store.delete(record_id)
+        engine = create_async_engine(place.url)
+        try:
+            async with engine.begin() as other, asyncio.timeout(20):
+                raw = {"id": ids[0]}
+                await other.execute(text(f"select id from {place.table} where id = :id for update"), raw)
+                assert {*await claimed(store, ids[0])} == {*ids[1:]}
+                assert await store.purge() == 0
+        finally:
+            await engine.dispose()
+        assert await claimed(store) == ids[:1]
+
+    place.run(scenario)
+
+
 def test_u6_what_is_alive_cannot_be_settled(place: Place) -> None:
     """Nor what somebody else has logged in on that id since."""
 
@@ -468,6 +489,33 @@ def test_u3_the_sessions_of_one_among_100_000_users(place: Place) -> None:
 
 
 # --- releases ---
+
+
+@pytest.mark.parametrize("since", ["0.1", "a change that was broken off"])
+def test_tables_of_0_1_are_brought_to_what_new_ones_are(place: Place, since: str) -> None:
+    """The same columns and the same indexes, also where the table of users was made and the rest was not."""
+    on_postgresql = "postgresql" in place.url
+    tables = "in ('{0}', '{0}_attribute', '{0}_user')"
+    columns = f"select table_name, column_name, data_type from information_schema.columns where table_name {tables}"
+    indexes = (
+        f"select indexdef from pg_indexes where tablename {tables}"
+        if on_postgresql
+        else "select table_name, index_name, seq_in_index, column_name, sub_part from information_schema.statistics "
+        f"where table_name {tables}"
+    )
+
+    def shape(table: str) -> list[set[str]]:
+        told = [place.server.execute(query.format(table)) for query in (columns, indexes)]
+        return [{line.replace(table, "T") for line in lines.splitlines()} for lines in told]
+
+    OldSQL(place, lambda: 0.0).make_tables()
+    if since != "0.1":
+        for statement in place.store().ddl[-3:-1] if on_postgresql else place.store().ddl[-1:]:
+            place.server.execute(statement)
+    opened(place)
+    brought, place.table = shape(place.table), f"new{place.table}"
+    opened(place)
+    assert brought == shape(place.table)
 
 
 def test_l5_a_worker_of_0_1_opens_nothing_that_was_ended(place: Place) -> None:

@@ -61,8 +61,12 @@ class Tables(NamedTuple):
         return ("an older release made them" if mending else None), mending, f"run once: {'; '.join(mending)}"
 
     def _mending(self, lacking: Sequence[str], *, no_users: str | None) -> tuple[str, ...]:
-        """Return what brings tables to this release, if columns are lacking, or the table of users is not there."""
-        types, statements = self.database.added_types, self.database.user_ddl if no_users else ()
+        """Return what brings tables to this release, if columns are lacking, or the table of users is not there.
+
+        The columns come last: while they are lacking, all that may be done twice is done again.
+        """
+        types = self.database.added_types
+        statements = [text for text in self.database.user_ddl if no_users or (lacking and "if not exists" in text)]
         added = [f"add column {column} {types[sql.ADDED[column]]}" for column in lacking]
         if "retention" in lacking and self.database.added_index:
             added.append(self.database.added_index)

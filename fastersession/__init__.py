@@ -17,6 +17,7 @@ from .errors import (
     LeaseLost,
     LifetimeWarning,
     LoginRefused,
+    SessionEnded,
     SessionNotEstablished,
     StoreError,
     TooManySessions,
@@ -38,6 +39,7 @@ __all__ = [
     "AttributeNotSerializable", "Codec", "CodecError", "ConfigError", "DestroyedEvent", "ExclusiveTimeout",
     "FasterSessionError", "FasterSessionMiddleware", "FasterSessionWarning", "HeadersSent", "IdChangedEvent",
     "InsecureCookieWarning", "InsecureSecretKeyWarning", "JsonCodec", "LeaseLost", "LifetimeWarning", "LoginEvent",
-    "LoginRefused", "MemoryStore", "MsgspecCodec", "PickleCodec", "Session", "SessionEvent", "SessionInfo",
-    "SessionListener", "SessionNotEstablished", "Sessions", "StoreError", "SuspiciousEvent", "TooManySessions",
+    "LoginRefused", "MemoryStore", "MsgspecCodec", "PickleCodec", "Session", "SessionEnded", "SessionEvent",
+    "SessionInfo", "SessionListener", "SessionNotEstablished", "Sessions", "StoreError", "SuspiciousEvent",
+    "TooManySessions",
 ]  # fmt: skip

@@ -53,6 +53,20 @@ class TooManySessions(LoginRefused):
     """``session.login()`` was refused: the user has as many sessions as ``max_sessions_per_user`` allows."""
 
 
+class SessionEnded(FasterSessionError, ConnectionError):  # noqa: N818 - part of the public interface
+    """A message was sent although the session has ended, and ``close_on_end`` ends what runs on it.
+
+    A ``ConnectionError``, for it is as if the client had gone away. ``reason`` is what ``Session.ended`` says.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the session of this request has ended: {reason}")
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[SessionEnded], tuple[str]]:
+        return SessionEnded, (self.reason,)
+
+
 class FasterSessionWarning(UserWarning):
     """The root of all warnings of this package."""
 

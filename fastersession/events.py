@@ -205,6 +205,15 @@ class StoreNotClosed(Event, name="store.close_failed", level=WARNING):
     error: str = ""
 
 
+class WatchFailed(Event, name="watch.failed", level=ERROR):
+    """For a while nobody could say which sessions have ended; told once until the store answers again."""
+
+    text = "for %(seconds)d s the store could not be asked which sessions have ended: %(outcome)s; %(error)s"
+    seconds: int = 0
+    outcome: str = ""
+    error: str = ""
+
+
 # --- saves ---
 
 

@@ -181,11 +181,9 @@ class Rare:
     """What few requests know of their session. Those that know none of it share one; it is never written to."""
 
     __slots__ = (
-        "adopted", "adrift", "commits", "encoded", "failure", "flashes", "handed", "is_shared", "is_socket", "late",
-        "lease", "logged_in", "looks", "loss", "refusal",
+        "adopted", "adrift", "commits", "encoded", "end_reason", "failure", "flashes", "handed", "is_shared",
+        "is_socket", "late", "lease", "logged_in", "looks", "loss", "refusal",
     )  # fmt: skip
-
-    flashes: Any  # a ``flashes.Book``; unset until one is needed, for every request of a store of bytes has a ``Rare``
 
     def __init__(
         self, encoded: Mapping[str, bytes] = EMPTY, *, is_shared: bool = False, is_socket: bool = False
@@ -194,7 +192,9 @@ class Rare:
         self.adrift = False  # the request has ended, and the store was not to have all that it changed, or could not
         self.commits: Any = None  # the lock that keeps two commits to a store of bytes apart, and its event loop
         self.encoded = encoded  # ``base`` as a store of bytes has it
+        self.end_reason: str | None = None  # why the session has ended
         self.failure: FasterSessionError | None = None  # what a save of this request raised, to be raised at its end
+        self.flashes: Any = None  # a ``flashes.Book``, once flashes were used
         self.handed: set[object] | None = set()  # names of what the application holds; None: all, and all to come
         self.is_shared = is_shared
         self.is_socket = is_socket
@@ -208,9 +208,7 @@ class Rare:
 
     def forget(self) -> None:
         """Forget what was of a session that is another one from here on."""
-        self.lease = None
-        if hasattr(self, "flashes"):
-            del self.flashes
+        self.lease = self.flashes = None
 
 
 USUAL, USUAL_SOCKET = Rare(is_shared=True), Rare(is_shared=True, is_socket=True)

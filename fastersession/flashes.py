@@ -76,8 +76,9 @@ class Book:
 
 
 def book_of(rare: Rare) -> Book | None:
-    """Return the book of a request that has used flashes: only then there is that slot's value."""
-    return getattr(rare, "flashes", None)
+    """Return the book of a request that has used flashes."""
+    book: Book | None = rare.flashes
+    return book
 
 
 class Flashes(list[Flash]):

@@ -14,6 +14,7 @@ from typing import Any
 
 from asgiref.compatibility import guarantee_single_callable
 
+from .asgi.closing import CLOSING, Incoming
 from .asgi.cookies import CookieFinder, CookiePolicy
 from .asgi.csrf import cross_site_of
 from .asgi.exchange import Exchange
@@ -37,6 +38,7 @@ from .crypto.tokens import TOKEN_CHARS, KeyRing, Sealer
 from .engine.engine import Engine
 from .engine.logins import Policy
 from .engine.packing import Packer
+from .engine.watch import OnEnd
 from .errors import StoreError
 from .events import ForeignOrigin, RequestRefused
 from .listeners import SessionListener
@@ -96,6 +98,8 @@ class FasterSessionMiddleware:
         the whole of it, but never beyond ``lifetime``.
     :param on_reuse: what becomes of a session whose replaced token is used more than a minute later: ``"revoke"`` ends
         it; ``None`` only tells.
+    :param close_on_end: what runs on a session ends with it, within two seconds, wherever it was ended.
+    :param end_on_outage: so it does where the store cannot be asked for ten seconds.
     :param logger: gets the events, as records with ``event`` and ``session_id``.
     :raises ConfigError: arguments that cannot work, all named in one text.
 
@@ -136,6 +140,8 @@ class FasterSessionMiddleware:
         retention: float | timedelta = RETENTION,
         rolling: bool = False,
         on_reuse: str | None = None,
+        close_on_end: bool = False,
+        end_on_outage: bool = False,
     ) -> None:
         faults = Faults()
         keys = faults.secret_keys(secret_key)
@@ -165,6 +171,7 @@ class FasterSessionMiddleware:
         limit, evicts = faults.limit(max_sessions_per_user, on_max_sessions)
         allowed = Policy(limit, evicts, faults.retention(retention, told))
         faults.can(given, told, limit, rolling=is_rolling)
+        faults.add(*(on_end := OnEnd(close_on_end, end_on_outage)).faults(given))
         faults.settle()
         faults.tell_taken(events)
         self.app: Any = guarantee_single_callable(app)  # type: ignore[no-untyped-call]
@@ -172,7 +179,7 @@ class FasterSessionMiddleware:
         sealer = Sealer(keys, policy.name) if seal else None
         packer = Packer(codec or JsonCodec(), sealer) if kept.live is None else None
         tags = UserTags(keys, policy.name)
-        self._engine = engine = Engine(kept, packer, spans, patience, events, tags, allowed, told)
+        self._engine = engine = Engine(kept, packer, spans, patience, events, tags, allowed, told, on_end)
         ring = KeyRing(keys, policy.name)
         forms, find = FormTokens(keys, policy.name), CookieFinder(policy.name, TOKEN_CHARS).find
         way = transport_of(*ways, find)
@@ -184,6 +191,8 @@ class FasterSessionMiddleware:
         self.gate = gate_of(exclusion, cross_site_of(csrf, find, self._origins, events), passives)
         self._exchange: type[Exchange] = RollingExchange if is_rolling else Exchange
         self._plain = kept.live is not None and not (self.gate or engine.listening or is_rolling)
+        self._closes = close_on_end
+        self._plain = kept.live is not None and self.gate is None and engine.listening is None and not close_on_end
         self.applied: Applied = ((policy.name, scope_key),)
         refuse_twin(self, app)
 
@@ -231,6 +240,8 @@ class FasterSessionMiddleware:
             exchange, session, scope, applied = opened
             del opened  # no second name of the scope for a traceback to show
             is_socket = exchange.rare.is_socket
+            if self._closes:
+                receive = Incoming(exchange, receive).receive
         name = self.scope_key
         if name in scope and not vacated(scope, name):
             scope = scope.copy()
@@ -288,6 +299,7 @@ class FasterSessionMiddleware:
             made = await self.gate.admit(made, self.app, scope, receive, send)
             if made is None:
                 return None
+        made = CLOSING[made] if self._closes else made
         applied = self.applied
         if APPLIED in scope:
             refuse_overlap(applied, scope[APPLIED])

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from .attributes import Attributes, snapshot
 from .csrf import CsrfTokens
+from .ends import Ending
 from .errors import HeadersSent, SessionNotEstablished
 from .facts import ENDED, NOT_STARTED, Status
 from .flashes import Flashing
@@ -44,7 +45,7 @@ class Late:
         state.host.let_go(self, state)
 
 
-class Session(Account, Flashing, Remembered, CsrfTokens):
+class Session(Account, Ending, Flashing, Remembered, CsrfTokens):
     """The session of one request: a dict of attributes by name, empty and falsy when there are none.
 
     It may be used from other tasks and from worker threads. Copies (``copy``, ``|``, ``deepcopy``, ``pickle``) are

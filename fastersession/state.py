@@ -45,6 +45,7 @@ from threading import Lock
 from typing import Any, ClassVar
 
 from .crypto.tokens import draw
+from .ends import OfEnd
 from .errors import FasterSessionError
 from .facts import EMPTY, FAILED, NOT_STARTED, USUAL, USUAL_SOCKET, Host, Intents, Lease, Loss, Rare, Status
 from .stores.base import Record
@@ -54,7 +55,7 @@ NEW, LIVE, SUPERSEDED, GONE, FOREIGN = Status
 _ASKING = Lock()  # held for a few bytecodes, by no request of the usual kind that calls no verb
 
 
-class State(OfUser):
+class State(OfUser, OfEnd):
     """What a request knows of its session: made by its own class, then ``opened`` or ``loaded``."""
 
     __slots__ = ("accessed", "base", "guarded", "host", "intents", "is_new", "phase", "rare", "record", "record_id",

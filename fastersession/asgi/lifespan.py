@@ -68,5 +68,6 @@ class Lifespan:
         if self._failed:  # all has been said
             return
         if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+            self._runs.watch.stop()
             await self._calls.close()
         await self._send(message)

@@ -14,6 +14,9 @@ from .messages import Message, Send
 ANSWERS_GO_ON = "daphne.server" in sys.modules  # alone of all servers it does not end an answer where its call ends
 ANSWERED = (StoreError, LoginRefused)  # what the client is told of, before the answer has begun
 RETRY_AFTER = b"5"  # seconds: about what a store needs to come back
+UNAUTHORIZED = (
+    4401  # the WebSocket close code that graphql-ws has made usual; RFC 6455 (7.4.2) leaves 4000 to 4999 free
+)
 POLICY_VIOLATION = 1008  # of RFC 6455 (7.4.1), for what no other code says
 TRY_AGAIN_LATER = 1013  # the WebSocket close code registered for it
 INTERNAL_ERROR = 1011  # the one of RFC 6455 (7.4.1) for a server that met an unexpected condition
@@ -38,6 +41,15 @@ async def send_failure(scope: Any, send: Send, error: FasterSessionError) -> Non
         await send_whole(scope, send, 409, b"Conflict: the login was refused\n", POLICY_VIOLATION)
     else:
         await send_unavailable(scope, send)
+
+
+async def send_unauthorized(scope: Any, send: Send) -> None:
+    """Answer a request whose session has ended before its answer has begun: 401, or a WebSocket's nearest to it.
+
+    RFC 9110 (15.5.2) wants a ``WWW-Authenticate`` with it: no scheme is registered for cookies, and one that browsers
+    know would have them ask for a password.
+    """
+    await send_whole(scope, send, 401, b"Unauthorized: the session has ended\n", UNAUTHORIZED)
 
 
 async def send_whole(scope: Any, send: Send, status: int, body: bytes, code: int, *more: tuple[bytes, bytes]) -> None:

@@ -41,6 +41,7 @@ class Directory:
     """
 
     def __init__(self, calls: Calls, packer: Packer | None, tags: UserTags) -> None:
+        self.parts = calls, packer, tags
         self._calls = calls
         self._packer = packer
         self._tags = tags
@@ -69,7 +70,7 @@ class Directory:
 
         :raises StoreError: the store failed.
         """
-        record_id = _bytes(session_id)
+        record_id = id_of(session_id)
         record = None if record_id is None else await self._call("load", record_id)
         if record is None or record_id is None:
             return None
@@ -94,7 +95,7 @@ class Directory:
 
         :raises StoreError: the store failed.
         """
-        record_id = _bytes(session_id)
+        record_id = id_of(session_id)
         if record_id is None:
             return False
         if user is not None:
@@ -111,12 +112,16 @@ class Directory:
 
         :raises StoreError: the store failed: call it again, it goes on where it stopped.
         """
+        return len(await self.revoked(user, keep))
+
+    async def revoked(self, user: str, keep: str | None) -> list[bytes]:
+        """Do what ``revoke_user`` does; return the ids."""
         at = self._calls.clock()
-        kept = None if keep is None else _bytes(keep)
-        ended = await self._call("revoke", self._tags.of(user), kept, at)
+        kept = None if keep is None else id_of(keep)
+        ended: list[bytes] = await self._call("revoke", self._tags.of(user), kept, at)
         for record_id in ended:
             self._calls.ended(record_id, "revoked")
-        return len(ended)
+        return ended
 
     async def _call(self, verb: str, *arguments: Any) -> Any:
         if not self._calls.knows_users:
@@ -124,7 +129,7 @@ class Directory:
         return await self._calls.call(getattr(self._calls.verbs, verb), *arguments)
 
     async def _load(self, session_id: str) -> tuple[Record, Identity | None] | None:
-        record_id = _bytes(session_id)
+        record_id = id_of(session_id)
         record = None if record_id is None else await self._call("load", record_id)
         if record is None or record_id is None:
             return None
@@ -165,7 +170,7 @@ def _end(seconds: float) -> datetime | None:
         return None
 
 
-def _bytes(session_id: str) -> bytes | None:
+def id_of(session_id: str) -> bytes | None:
     """Return an id as stores have it; ``None`` for what is none, for ids come from clients, too."""
     if not isinstance(session_id, str) or len(session_id) != ID_DIGITS:
         return None

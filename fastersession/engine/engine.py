@@ -26,10 +26,11 @@ from .logins import Logins, Policy
 from .packing import PackedValues, Packer
 from .patience import Patient
 from .repeats import Repeats
-from .running import Running
+from .running import RequestManager, Running
 from .save import Saver
 from .spans import Spans
 from .values import LiveValues
+from .watch import OnEnd, Watch
 
 
 class Engine:
@@ -37,9 +38,10 @@ class Engine:
 
     def __init__(
         self, store: Store, packer: Packer | None, spans: Spans, patience: float, events: EventLog, tags: UserTags,
-        policy: Policy, listeners: tuple[SessionListener, ...],
+        policy: Policy, listeners: tuple[SessionListener, ...], on_end: OnEnd,
     ) -> None:  # fmt: skip
         tasks: set[asyncio.Task[Any]] = set()
+        requests: set[RequestManager] = set()
         repeats = Repeats(tasks)
         self.events = events
         self.spans = spans
@@ -54,7 +56,8 @@ class Engine:
         self.at_once = None if calls.live is None else AtOnce(self.saver, tasks)
         self.saves = self.at_once or Patient(self.saver, tasks, patience)
         self.turns = Turns(calls, self.saves, Queue(), repeats)
-        self.runs = Running(self.saves, repeats, live=calls.live is not None)
+        watch = Watch(calls, events, requests, on_end)
+        self.runs = Running(self.saves, repeats, watch, requests, live=calls.live is not None)
         self.runs.sweeper = self.listening
 
     def loader(self, keys: KeyRing, host: Host, *, revokes_reused: bool = False) -> Loader:

@@ -17,10 +17,11 @@ from ..noting import keep_watch
 from ..session import Session, state_of
 from ..state import State
 from ..stores.base import Record
-from .directory import Directory
+from .own import OwnDirectory
 from .patience import Saves, shielded
 from .plan import TOUCH_FRACTION, Point
 from .repeats import Repeated, Repeats
+from .watch import Watch
 
 DRAIN_SECONDS = 10.0  # bound on the drain at shutdown
 # To a session when its request ends: in the middleware's frame, in the exchange, in our scope and in the one that was
@@ -55,10 +56,16 @@ class RequestManager(State):
         return self.get_session().id
 
     @property
-    def sessions(self) -> Directory:
-        """What lists and ends sessions by user. See ``Sessions``, whose methods it has."""
-        directory: Directory = self.host.directory
-        return directory
+    def sessions(self) -> OwnDirectory:
+        """What lists and ends sessions by user. See ``Sessions``, whose methods it has.
+
+        To end the session of this very request is a logout: it goes on, and its answer clears the cookie.
+        """
+        return OwnDirectory(self.host.directory, self)
+
+    def end(self, reason: str) -> None:
+        """Note that others have ended the session."""
+        self.has_ended(reason)
 
     def save_session(self) -> None:
         """Save the attributes as they are now. See ``Session.save``."""
@@ -121,9 +128,12 @@ class RequestManager(State):
 class Running:
     """The running requests of one middleware."""
 
-    def __init__(self, saves: Saves, repeats: Repeats, *, live: bool) -> None:
+    def __init__(
+        self, saves: Saves, repeats: Repeats, watch: Watch, requests: set[RequestManager], *, live: bool
+    ) -> None:
         self.live = live
-        self.requests: set[RequestManager] = set()
+        self.requests = requests  # those that have a record
+        self.watch = watch
         self.told_of_shutdown = False  # by the lifespan, which not every server runs
         self.repeats = repeats
         self.saves = saves

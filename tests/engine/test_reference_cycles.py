@@ -8,14 +8,16 @@ import itertools
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
+from accounts import BytesStore
 from driver import Browser, in_loop
-from routes import Call, serve
+from routes import Call, record_id, serve
 from stores import BreakableStore, SuspendingStore, shorten
 
-from fastersession import FasterSessionError, MemoryStore
+from fastersession import FasterSessionError, MemoryStore, SessionEnded
 from fastersession.asgi.exchange import Exchange
 
 REQUESTS = 20
@@ -76,7 +78,7 @@ async def requests(store: Any, handler: Callable[[Call], Awaitable[None]], *, ca
 
 def assert_nothing_is_left(app: Any) -> None:
     """Look while the middleware is still there: with its application and store it is a cycle, once and for all."""
-    kept = sum(type(thing) is Exchange and thing.host is app._terms for thing in gc.get_objects())
+    kept = sum(issubclass(type(thing), Exchange) and thing.host is app._terms for thing in gc.get_objects())
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
         gc.collect()
@@ -180,6 +182,73 @@ async def test_a_cancelled_save_leaves_no_cycle(point: str, fault: str | None, m
     shorten(monkeypatch, FLUSH_PAUSES=(0,))
     store = SuspendingStore()
     await requests(store, do, cancel_at="update")
+
+
+async def waiting_for_the_end(call: Call) -> None:
+    waits = asyncio.create_task(call.session.ended)
+    await asyncio.sleep(0)
+    await call.reply()
+    waits.cancel()
+
+
+async def streaming_to_the_end(call: Call) -> None:
+    await call.start()
+    receiving = asyncio.create_task(call.receive())
+    await asyncio.sleep(0)
+    waits = asyncio.create_task(call.session.ended)
+    await asyncio.sleep(0)
+    call.scope["end"]()
+    assert await waits == "revoked"
+    receiving.cancel()  # where nothing is cut, it still waits
+    await asyncio.wait([receiving])
+    await call.chunk()
+
+
+async def ended_before_the_start(call: Call) -> None:
+    call.session["b"] = next(NUMBERS)
+    call.scope["end"]()
+    await call.reply()
+
+
+async def swallowing_the_end(call: Call) -> None:
+    await call.start()
+    call.scope["end"]()
+    with suppress(SessionEnded):
+        await call.chunk()
+
+
+@pytest.mark.parametrize("make", [MemoryStore, BytesStore])
+@pytest.mark.parametrize("closes", [True, False])
+@pytest.mark.parametrize(
+    "handler",
+    [ordinary, raising, waiting_for_the_end, streaming_to_the_end, ended_before_the_start, swallowing_the_end],
+    ids=lambda handler: handler.__name__,
+)
+@in_loop
+async def test_an_end_leaves_no_cycle(handler: Any, closes: bool, make: Any) -> None:
+    """Neither who is cut off, nor who waits for the end, nor the watch keeps the request."""
+    app = serve({"/act": handler}, store=make(), logger=silent(), close_on_end=closes)
+    found = app._engine.runs.watch
+
+    async def receive() -> dict[str, Any]:
+        return await asyncio.get_running_loop().create_future()
+
+    async def send(message: Any) -> None:
+        await asyncio.sleep(0)
+
+    for _ in range(3):
+        browser = Browser(app)
+        await browser.get("/set?a=1")
+        end = partial(found.end, {record_id(browser): "revoked"})
+        scope = {**browser.scope("GET", "/act"), "end": end}
+        task = asyncio.ensure_future(app(scope, receive, send))
+        with suppress(FasterSessionError, BrokenError, asyncio.CancelledError):
+            await task
+        del task, scope, end
+    await asyncio.sleep(0)
+    assert (found._long, found._waiters, found._spared) == (set(), set(), set())
+    assert app._engine.runs.requests == set()
+    assert_nothing_is_left(app)
 
 
 @in_loop

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import itertools
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,7 +27,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
-from fastersession import FasterSessionMiddleware, MemoryStore, Session
+from fastersession import FasterSessionMiddleware, MemoryStore, Session, SessionEnded
 from fastersession.integrations.litestar import FasterSessionPlugin
 from fastersession.integrations.litestar import SessionDep as LitestarDep
 from fastersession.stores.base import Store
@@ -350,6 +351,48 @@ async def test_login_and_logout(load: Load) -> None:
     await browser.post("/login", data=LOGIN)
     assert (await other.post("/logout-everywhere")).json() == 2
     assert [(await each.get("/who")).json() for each in (browser, other, stranger)] == [None, None, "bob"]
+
+
+@in_loop
+async def test_a_logout_stops_the_answer(load: Load) -> None:
+    """One example has the middleware cut it, the other tells the user."""
+    stopped: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        session = scope["session"]
+        if scope["path"] == "/out":
+            session.logout()
+        else:
+            session.establish()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if scope["path"] == "/polite":
+            words = load("ending.py").say(session, endless(), lambda: stopped.append("model"))
+            async with contextlib.aclosing(words):
+                async for word in words:
+                    await send({"type": "http.response.body", "body": word.encode(), "more_body": True})
+        while scope["path"] == "/cut":
+            await send({"type": "http.response.body", "body": b"tick ", "more_body": True})
+            await asyncio.sleep(0.001)
+        await send({"type": "http.response.body"})
+
+    async def endless() -> AsyncIterator[str]:
+        while True:
+            yield "tick "
+            await asyncio.sleep(0.001)
+
+    polite = FasterSessionMiddleware(app, os.environ["SESSION_SECRET"], MemoryStore())
+    for served, path in ((polite, "/polite"), (load("closing.py").closing(app), "/cut")):
+        browser = Browser(served, scheme="https")
+        await browser.get("/")
+        async with browser.tab().open(path) as held:
+            assert await held.chunk() == b"tick "
+            await browser.get("/out")
+            answer = await held.ended()
+        if path == "/cut":
+            assert isinstance(answer.error, SessionEnded)
+        else:
+            assert answer.text.endswith("tick You were logged out (invalidated).")
+    assert stopped == ["model"]
 
 
 @in_loop

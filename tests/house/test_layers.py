@@ -38,6 +38,7 @@ FLOOR_OF = {
     "": "public",
     "attributes": "session",
     "csrf": "session",
+    "ends": "session",
     "facts": "session",
     "flashes": "session",
     "listeners": "session",

@@ -49,7 +49,7 @@ def test_what_is_put_back_is_looked_for() -> None:
 def test_what_few_requests_know_never_reaches_another_request() -> None:
     """Every transition that writes to it makes the request's own first, which knows if it is a WebSocket's."""
     for shared in (USUAL, USUAL_SOCKET):
-        untouched = {name: getattr(shared, name) for name in Rare.__slots__}
+        untouched = {name: getattr(shared, name, None) for name in Rare.__slots__}
         for change in (
             lambda state: state.settled({}, {"a": b"1"}),
             lambda state: state.leased(None),
@@ -61,13 +61,14 @@ def test_what_few_requests_know_never_reaches_another_request() -> None:
             lambda state: state.lost(None),
             lambda state: state.gave_up(None),
             lambda state: state.on_socket("why"),
+            lambda state: state.has_ended("expired"),
         ):
             state = new_state()
             state.rare = shared
             change(state)
             assert not state.rare.is_shared
             assert state.rare.is_socket or shared is USUAL
-            assert {name: getattr(shared, name) for name in Rare.__slots__} == untouched
+            assert {name: getattr(shared, name, None) for name in Rare.__slots__} == untouched
 
 
 def test_a_superseded_session_that_wrote_is_gone_once_its_headers_have_left() -> None:

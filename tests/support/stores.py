@@ -26,6 +26,10 @@ class LiveSpy:
     def swap(self, *_: Any) -> bool:
         return False
 
+    def watch(self, watcher: Callable[..., None]) -> None:
+        """Not told: it is no request's, but a new middleware's."""
+        self.inner.watch(watcher)
+
     def __getattr__(self, verb: str) -> Any:
         act = getattr(self.inner, verb)
 

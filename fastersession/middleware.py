@@ -190,9 +190,8 @@ class FasterSessionMiddleware:
         self.scope_key, self.session_cookie, self.path = scope_key, policy.name, path
         self.gate = gate_of(exclusion, cross_site_of(csrf, find, self._origins, events), passives)
         self._exchange: type[Exchange] = RollingExchange if is_rolling else Exchange
-        self._plain = kept.live is not None and not (self.gate or engine.listening or is_rolling)
         self._closes = close_on_end
-        self._plain = kept.live is not None and self.gate is None and engine.listening is None and not close_on_end
+        self._plain = kept.live is not None and not (self.gate or engine.listening or is_rolling or close_on_end)
         self.applied: Applied = ((policy.name, scope_key),)
         refuse_twin(self, app)
 

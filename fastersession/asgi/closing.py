@@ -23,6 +23,7 @@ from .headers import has_content_length
 from .messages import FINALS, STARTS, Message, Send
 from .passive import PassiveExchange
 from .refusal import UNAUTHORIZED, send_unauthorized
+from .rolling import RollingExchange
 
 
 class ClosingExchange(Exchange):
@@ -151,7 +152,17 @@ class ClosingPassiveExchange(ClosingExchange, PassiveExchange):
     __slots__ = ()
 
 
-CLOSING = {Exchange: ClosingExchange, PassiveExchange: ClosingPassiveExchange}  # by what a middleware has else
+class ClosingRollingExchange(ClosingExchange, RollingExchange):
+    """The same, where sessions roll."""
+
+    __slots__ = ()
+
+
+CLOSING: dict[type[Exchange], type[ClosingExchange]] = {  # by what a call has else
+    Exchange: ClosingExchange,
+    PassiveExchange: ClosingPassiveExchange,
+    RollingExchange: ClosingRollingExchange,
+}
 
 
 class Incoming:

@@ -277,7 +277,7 @@ BAD: dict[str, tuple[dict[str, bytes | None], str]] = {
     "of another format": ({".a": b"\x01\x04json[1]"}, "of another codec"),
     "under another name": ({"a": JSON + b"[1]"}, "under a name that is not ours"),
     "no JSON": ({".a": JSON + b"[1"}, "CodecError"),
-    "without what it says of itself": ({ABOUT: None}, "CodecError"),
+    "without what it says of itself": ({ABOUT: None}, "of another codec"),
     "which says too little": ({ABOUT: JSON + b"[null, 1.5]"}, "ValueError"),
     "which says too much": ({ABOUT: JSON + SAID_OF_ME[:-1] + b", 1]"}, "ValueError"),
     "with a login at no time": ({ABOUT: JSON + b'["me", 1.5, 60.0, "x", 2.0, null, null]'}, "ValueError"),

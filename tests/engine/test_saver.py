@@ -11,6 +11,7 @@ from driver import in_loop
 from save_parts import EXTRA, SPANS, Bench, Request, session_of, wished
 
 from fastersession import AttributeNotSerializable, ConfigError, SessionNotEstablished, StoreError
+from fastersession.engine.flashing import Flashing
 from fastersession.engine.plan import Action, Point
 from fastersession.engine.save import Saver, Tries
 from fastersession.events import TouchFailed
@@ -36,7 +37,7 @@ def packed() -> Bench:
 
 def saver_of(bench: Bench) -> Saver:
     events: Any = SimpleNamespace(tell=bench.told.append)
-    return Saver(bench.calls, bench.values, events, SPANS, None, EXTRA, bench.listening)
+    return Saver(bench.calls, bench.values, events, SPANS, None, EXTRA, bench.listening, Flashing(bench.calls, None))
 
 
 def tries_of(bench: Bench, at: Point = NOW) -> Tries | None:

@@ -346,7 +346,7 @@ def test_the_commands_are_there() -> None:
 def test_the_commands_of_the_command_line_exist() -> None:
     """Each `python -m fastersession ...` is a command, with the options that are named."""
     named = {match[1] for line in commands() if (match := re.search(r"python -m fastersession (\w+)", line))}
-    assert named == {"demo", "keygen"}
+    assert named == {"demo", "keygen", "sessions"}
     options = set(re.findall(r"`(--\w+)", section("See it")))
     run = [sys.executable, "-m", "fastersession", "demo", "--help"]
     text = subprocess.run(run, capture_output=True, text=True, check=True).stdout

@@ -20,13 +20,14 @@ from fastersession.facts import (
 )  # fmt: skip
 
 NOTHING: dict[str, Any] = {
-    "cleared": False, "doomed": [], "establish": False, "idle_timeout": None, "login": None,
-    "regenerate": False, "reload": False, "saved": None, "signed_out": False,
+    "cleared": False, "doomed": [], "establish": False, "flashing": False, "idle_timeout": None, "login": None,
+    "max_age": None, "regenerate": False, "reissued": False, "reload": False, "rolling": False, "saved": None,
+    "signed_out": False,
 }  # fmt: skip
 USUALLY: dict[str, Any] = {
-    "adopted": False, "adrift": False, "commits": None, "encoded": {}, "failure": None, "handed": set(),
-    "is_shared": False, "is_socket": False, "late": {}, "lease": None, "logged_in": False, "looks": {},
-    "loss": None, "refusal": LEFT_WITHOUT_COOKIE,
+    "adopted": False, "adrift": False, "commits": None, "encoded": {}, "end_reason": None, "failure": None,
+    "flashes": None, "handed": set(), "is_shared": False, "is_socket": False, "late": {}, "lease": None,
+    "logged_in": False, "looks": {}, "loss": None, "refusal": LEFT_WITHOUT_COOKIE,
 }  # fmt: skip
 
 
@@ -45,7 +46,10 @@ def wished(facts: dict[str, Any]) -> Intents:
 
 
 wishes = st.fixed_dictionaries({
-    **dict.fromkeys(("cleared", "establish", "regenerate", "reload", "signed_out"), st.booleans()),
+    **dict.fromkeys(
+        ("cleared", "establish", "flashing", "regenerate", "reissued", "reload", "rolling", "signed_out"), st.booleans()
+    ),
+    "max_age": st.none() | st.just(0.0) | st.just(9.0),
     "doomed": st.lists(st.binary(min_size=1, max_size=1), max_size=2),
     "idle_timeout": st.none() | st.just(60.0) | st.just(90.0),
     "login": st.none() | st.just(WANTED) | st.just(WANTED._replace(keep=frozenset())),

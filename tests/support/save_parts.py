@@ -14,6 +14,7 @@ from clocks import FakeClock
 from fastersession import JsonCodec, MemoryStore, Session
 from fastersession.engine.calls import Calls
 from fastersession.engine.carry_out import Actions
+from fastersession.engine.flashing import Flashing
 from fastersession.engine.packing import PackedValues, Packer
 from fastersession.engine.spans import Spans
 from fastersession.engine.values import LiveValues, Work
@@ -67,7 +68,9 @@ class Bench:
         self.calls.ended = lambda record_id, reason: self.ends.append((record_id, reason))
         self.made: list[bytes] = []  # records that listeners are told of
         self.listening: Any = SimpleNamespace(created=self.made.append)
-        self.actions = Actions(self.calls, self.values, events, SPANS, EXTRA, self.listening)
+        self.actions = Actions(
+            self.calls, self.values, events, SPANS, EXTRA, self.listening, Flashing(self.calls, None)
+        )
         self.host: Any = SimpleNamespace(idle_timeout=60.0, look_of=lambda value: None)
 
     def request(self) -> Request:
@@ -114,6 +117,7 @@ class Bench:
                 call=acting, verbs=self.calls.verbs, live=self.calls.live, ended=self.calls.ended
             ),
             self.values, SimpleNamespace(tell=self.told.append), SPANS, EXTRA, self.listening,  # type: ignore[arg-type]
+            Flashing(self.calls, None),
         )  # fmt: skip
 
 

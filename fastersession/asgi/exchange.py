@@ -256,7 +256,7 @@ class Exchange(RequestManager):
         """Return whether a failure was answered; do so if a verb's, which was awaited, has left no answer."""
         while isinstance(error, BaseExceptionGroup) and error.split(ANSWERED)[1] is None:
             error = error.exceptions[0]  # what a task group makes of it
-        if error is self.rare.failure and self.send is swallow:
+        if self.send is swallow and self.rare.failure in (error, error.__cause__ or error):  # Litestar's has a cause
             return True
         if self.phase != NOT_STARTED or not isinstance(error, ANSWERED):
             return False

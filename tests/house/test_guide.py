@@ -289,9 +289,6 @@ async def test_typed_sessions(load: Load) -> None:
         assert await socket.receive() == record_id
 
 
-LOGIN = {"name": "ada", "password": "open sesame"}
-
-
 @in_loop
 async def test_remember_me(load: Load) -> None:
     """Thirty days for who asks for it, and back; a fresh login may do what a remembered one may not."""
@@ -316,41 +313,6 @@ async def test_messages_for_the_next_page(load: Load) -> None:
     assert [(await browser.get("/")).json() for _ in range(2)] == [[shown], []]
     await browser.post("/profile")
     assert [(await browser.get("/toasts")).json() for _ in range(2)] == [[shown["text"]], []]
-
-
-@in_loop
-async def test_login_and_logout(load: Load) -> None:
-    """The cookie from before the login is dead; a logout ends this session, "everywhere" all of the user's."""
-    app = load("login.py").app
-    browser, other, stranger = Browser(app), Browser(app), Browser(app)
-    assert (await browser.post("/login", data=LOGIN | {"password": "guessed"})).status == 401
-    for path in ("/devices", "/who"):
-        assert (await browser.get(path)).status == (401 if path == "/devices" else 200)
-    for each in (browser, other, stranger):
-        async with session_of(each) as session:
-            session["cart"], session["seen"] = ["tea"], True
-    planted = browser.tab()
-    for each in (browser, other):
-        await each.post("/login", data=LOGIN)
-        assert (await each.get("/who")).json() == "ada"
-    await stranger.post("/login", data=LOGIN | {"name": "bob"})
-    assert await contents(planted) == {}
-    assert await contents(browser) == {"cart": ["tea"]}
-    devices = [device["id"] for device in (await browser.get("/devices")).json()]
-    assert len(devices) == 2
-    (bobs,) = [device["id"] for device in (await stranger.get("/devices")).json()]
-    assert (await browser.post("/logout-device", data={"device": bobs})).json() is False
-    tab = browser.tab()
-    await browser.post("/logout")
-    assert (await tab.get("/who")).json() is None
-    assert (await other.get("/who")).json() == "ada"
-    await browser.post("/login", data=LOGIN)
-    mine = [device["id"] for device in (await browser.get("/devices")).json() if device["id"] not in devices]
-    assert (await other.post("/logout-device", data={"device": mine[0]})).json() is True
-    assert [(await each.get("/who")).json() for each in (browser, other)] == [None, "ada"]
-    await browser.post("/login", data=LOGIN)
-    assert (await other.post("/logout-everywhere")).json() == 2
-    assert [(await each.get("/who")).json() for each in (browser, other, stranger)] == [None, None, "bob"]
 
 
 @in_loop

@@ -352,6 +352,10 @@ def test_the_commands_of_the_command_line_exist() -> None:
     text = subprocess.run(run, capture_output=True, text=True, check=True).stdout
     assert options > {"--help"}
     assert all(option in text for option in options)
+    verbs = {match[1] for line in commands() if (match := re.search(r"fastersession sessions ([\w-]+)", line))}
+    for verb in verbs:
+        subprocess.run([sys.executable, "-m", "fastersession", "sessions", verb, "--help"], check=True)
+    assert verbs > {"list", "revoke"}
 
 
 def test_the_test_command_knows_its_tiers() -> None:

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Any
 
 from fastersession import FasterSessionMiddleware, MemoryStore, StoreError
-from fastersession.demo import wire
+from fastersession.demo import account, wire
 from fastersession.demo.model import Model, ModelError, Turn
 from fastersession.demo.wire import Receive, Scope, Send
 
@@ -30,6 +30,7 @@ _FILES = {
     "/": ("page.html", b"text/html; charset=utf-8"),
     "/chat.css": ("chat.css", b"text/css; charset=utf-8"),
     "/chat.js": ("chat.js", b"text/javascript; charset=utf-8"),
+    "/account.js": ("account.js", b"text/javascript; charset=utf-8"),
 }
 
 
@@ -58,6 +59,10 @@ class Chat:
             "/history": {"GET": self._history},
             "/chat": {"POST": self._chat},
             "/new": {"POST": self._new},
+            "/login": {"POST": account.login},
+            "/logout": {"POST": account.logout},
+            "/logout-device": {"POST": account.logout_device},
+            "/logout-everywhere": {"POST": account.logout_everywhere},
         }
         for path, (name, content_type) in _FILES.items():
             self._routes[path] = {"GET": _file(name, content_type)}
@@ -96,7 +101,8 @@ class Chat:
         session = scope["session"]
         panel = None if session.is_new else _panel(session)
         turns = [self._as_it_is(name, session[name]) for name in sorted(session)]
-        await wire.reply_json(send, 200, {"model": self._model.name, "turns": turns, "session": panel})
+        told = {"model": self._model.name, "turns": turns, "session": panel, **await account.told(scope)}
+        await wire.reply_json(send, 200, told)
 
     def _as_it_is(self, name: str, turn: Turn) -> Turn:
         """Return the turn as it is now: one whose server was killed is stopped."""
@@ -105,10 +111,10 @@ class Chat:
         return turn
 
     async def _new(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """End the session: this response clears the cookie, and the record is deleted."""
+        """End the session, with all that runs on it. A guest's cookie is cleared, a user gets another."""
         await wire.read_json(scope, receive)
-        scope["session"].invalidate()
-        await wire.reply_json(send, 200, {"turns": [], "session": None})
+        account.begin_anew(scope["session"])
+        await wire.reply_json(send, 200, {})
 
     async def _chat(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a question as a stream of events, and keep what was said however the stream ends."""

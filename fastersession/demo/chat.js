@@ -1,11 +1,13 @@
 // The page of the demo. What anybody typed or a model wrote enters the document as textContent
 // only; the conversation itself lives in the session, this file merely shows it.
 
+import { account } from "./account.js";
+
 const $ = (id) => document.getElementById(id);
 const scroll = $("scroll"), log = $("log"), form = $("form"), input = $("message"), confirmation = $("confirm");
 const LIMIT = Number(input.dataset.limit); // characters of a message, the server's own bound
-const OVER = "The conversation that stood here has ended: the session expired, a new chat was begun in another tab, " +
-  "or the server was started anew. Your next message begins a new one.";
+const OVER = "The conversation that stood here has ended: the session expired or was logged out, a new chat was begun in " +
+  "another tab, or the server was started anew. Your next message begins a new one.";
 const tabs = new BroadcastChannel("chat"); // our other tabs have the same session
 
 let stream = null; // the AbortController of the answer being read
@@ -243,6 +245,7 @@ async function refresh() {
     if (stream || look !== looks) return;
     $("model").textContent = state.model === "built-in" ? "built-in model" : state.model;
     show(state);
+    showAccount(state);
     unsay("away");
     // Another tab is being answered, or the server has not noticed yet that we left.
     if (state.turns.some((turn) => turn.status === "running")) polling = setTimeout(refresh, 500);
@@ -268,24 +271,44 @@ function stop() {
   input.focus();
 }
 
-async function startAnew() {
+// End our session, by a new chat or by a logout.
+async function leave(path, body, said = "Logged out") {
   stream?.abort();
   stream = null;
   clearTimeout(polling);
   era += 1;
   looks += 1;
   try {
-    const state = await (await post("/new", {})).json();
+    await post(path, body);
     panel = null; // we end it ourselves, that is no news
-    show(state);
+    show({ turns: [], session: null });
     $("notice").hidden = true;
-    announce("New chat");
+    announce(said);
     tabs.postMessage("new");
+    await refresh();
   } catch (error) {
     notify(explain(error), "fault");
   }
   input.focus();
 }
+
+const startAnew = () => leave("/new", {}, "New chat");
+
+// Change who is logged in, or where. What an answer that runs writes after a login is dropped: it stops before.
+async function change(path, body) {
+  const news = path === "/login" ? "login" : "account";
+  if (news === "login") stream?.abort();
+  try {
+    await post(path, body);
+    unsay("fault");
+    tabs.postMessage(news);
+  } catch (error) {
+    notify(explain(error), "fault");
+  }
+  await refresh();
+}
+
+const showAccount = account({ change, leave, ago: age });
 
 // For browsers without field-sizing.
 function fit() {
@@ -320,7 +343,7 @@ $("new").addEventListener("click", () => {
 $("keep").addEventListener("click", () => confirmation.close());
 $("delete").addEventListener("click", () => { confirmation.close(); startAnew(); });
 tabs.addEventListener("message", ({ data }) => {
-  if (data === "new") stream?.abort(); // the session of this answer is gone
+  if (data === "new" || data === "login") stream?.abort(); // the session of this answer is gone, or has another cookie
   refresh();
 });
 document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });

@@ -90,7 +90,7 @@ async def test_looking_makes_no_session() -> None:
     for path in ("/", "/chat.js", "/chat.css", "/history"):
         answer = await browser.get(path)
         assert (answer.status, answer.cookies) == (200, [])
-    assert answer.json() == {"model": "built-in", "turns": [], "session": None}
+    assert answer.json() == {"model": "built-in", "turns": [], "session": None, "user": None, "devices": []}
 
 
 @in_loop
@@ -210,7 +210,7 @@ async def test_new_chat_forgets() -> None:
     old = Browser(browser.app)
     old.jar = browser.jar.copy()
     answer = await browser.post("/new", json={})
-    assert (answer.json(), dict(browser.jar)) == ({"turns": [], "session": None}, {})
+    assert (answer.json(), dict(browser.jar)) == ({}, {})
     assert await turns(browser) == await turns(old) == []
     await say(browser, "cake")
     assert [turn["question"] for turn in await turns(browser)] == ["cake"]

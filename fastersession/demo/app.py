@@ -132,7 +132,9 @@ class Chat:
         try:
             await send(wire.start(200, b"text/event-stream; charset=utf-8", (b"cache-control", b"no-store")))
             await send(wire.event("session", _panel(session)))
-            if not await wire.while_connected(receive, self._answer(session, turn, send), self._closing):
+            # A logout elsewhere stops the model, within two seconds on any store, and the page hears of it.
+            stops = self._closing.wait(), session.ended
+            if not await wire.while_connected(receive, self._answer(session, turn, send), *stops):
                 return
             ending = {"status": turn["status"], "error": turn["error"], "session": _panel(session)}
             await send(wire.event("end", ending))

@@ -115,21 +115,21 @@ def event(name: str, data: object) -> Message:
     }
 
 
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, None], closing: asyncio.Event) -> bool:
-    """Do ``work`` until it ends, the client leaves, or the server closes. Return whether the client is still there.
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, None], *stops: Awaitable[Any]) -> bool:
+    """Do ``work`` until it ends, the client leaves, or a stop comes. Return whether the client is still there.
 
     No server cancels an application when the client leaves, and ``send`` does not fail. Only ``receive`` tells. Then
     the work is cancelled, and has ended when this returns.
     """
-    working, leaving = asyncio.create_task(work), asyncio.create_task(_disconnect(receive))
-    stopping = asyncio.create_task(closing.wait())
+    tasks = [asyncio.ensure_future(each) for each in (work, _disconnect(receive), *stops)]
+    working, leaving, *_ = tasks
     try:
-        await asyncio.wait((working, leaving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         left = leaving.done() and not working.done()
     finally:
-        for task in (working, leaving, stopping):
+        for task in tasks:
             task.cancel()
-        outcome, *_ = await asyncio.gather(working, leaving, stopping, return_exceptions=True)
+        outcome, *_ = await asyncio.gather(*tasks, return_exceptions=True)
     # From ASGI 2.4 on ``send`` may raise an OSError once the client has left; the model raises none.
     if left or isinstance(outcome, OSError):
         return False

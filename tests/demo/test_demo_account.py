@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from demo_pages import PHONE, begin, new_chat, read, run_demo, say, visit
-from driver import Browser, in_loop
+from driver import Browser, in_loop, lifespan
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import BrowserContext, Page, expect
 from serving import Server
 
 from fastersession.demo.app import create_app
 from fastersession.demo.model import BuiltinModel
+from fastersession.stores.sqlite import SQLiteStore
 
 WHO = {"name": "Ada", "device": "Firefox on Linux"}
 
@@ -117,6 +120,39 @@ async def test_a_name_is_a_short_text(form: dict[str, Any], status: int) -> None
     assert status == 200 or answer.json()["error"].endswith(".")
 
 
+class Endless:
+    """Says a word, and is never done."""
+
+    name, closed = "endless", False
+
+    async def answer(self, turns: Any) -> AsyncGenerator[str, None]:
+        try:
+            yield "one "
+            await asyncio.Event().wait()
+        finally:
+            self.closed = True
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+@in_loop
+async def test_a_logout_elsewhere_stops_the_model(tmp_path: Path, kind: str) -> None:
+    """An answer that would never end ends in order, and so does its model."""
+    model, store = Endless(), SQLiteStore(tmp_path / "chat.db") if kind == "sqlite" else None
+    app = create_app(model, store=store)
+    browser, other = Browser(app), Browser(app)
+    async with lifespan(app):
+        for each in (browser, other):
+            await post(each, "/login", **WHO)
+        asking = {"method": "POST", "body": b'{"message": "go"}', "headers": [(b"content-type", b"application/json")]}
+        async with other.open("/chat", **asking) as held:
+            await held.until(lambda: len(held.answer.chunks) >= 2)
+            await post(browser, "/logout-everywhere")
+            answer = await held.ended()
+    assert (answer.error, model.closed) == (None, True)
+    assert "event: end" in answer.text
+    assert (await history(other))["user"] is None
+
+
 # --- in Chromium ---
 
 
@@ -158,6 +194,26 @@ def test_two_browsers_of_one_user(chromium: Chromium, visitor: BrowserContext, t
         other.evaluate("dispatchEvent(new Event('focus'))")
         expect(other.locator("#user")).to_have_text("Not logged in")
         assert [*page.faults, *other.faults] == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_a_logout_elsewhere_stops_the_answer(
+    chromium: Chromium, visitor: BrowserContext, tmp_path: Path, kind: str
+) -> None:
+    """The answer that another browser of the user is reading ends, long before its last word, and its page says why."""
+    store = ("--store", f"sqlite:///{tmp_path}/chat.db") if kind == "sqlite" else ()
+    with run_demo(*store) as server, chromium.new_context() as elsewhere:
+        page, other = visit(visitor, server), visit(elsewhere, server)
+        log_in(page)
+        log_in(other)
+        begin(other, "count to 5000")
+        page.get_by_role("button", name="Log out everywhere").click()
+        expect(other.get_by_role("alert")).to_contain_text("logged out")
+        expect(other.locator(".bubble")).to_have_count(0)
+        expect(other.get_by_label("Stop the answer")).to_be_hidden()
+        expect(other.locator("#user")).to_have_text("Not logged in")
+        assert other.faults == []  # type: ignore[attr-defined]
+        assert "Traceback" not in server.output
 
 
 def test_tabs_follow_the_login_and_a_new_chat_keeps_the_user(visitor: BrowserContext, demo: Server) -> None:

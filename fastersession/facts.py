@@ -79,12 +79,13 @@ class Identity(NamedTuple):
 class Wanted(NamedTuple):
     """A login that was asked for, and the session before."""
 
-    identity: Identity  # its times are not known yet, but for what was given
+    identity: Identity  # authenticated when it was asked for, if no other time was given
     keep: frozenset[str] | None  # names of attributes that stay; ``None``: all, for the user is the same
     attributes: Mapping[str, Any]
     base: Mapping[str, Any]
     encoded: Mapping[str, bytes]
     ticket: tuple[bytes, bytes] | None = None  # drawn already: the session was new, or its csrf_token was read
+    strictly: bool = False  # the time of the authentication was given
 
 
 class Lease:

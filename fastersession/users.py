@@ -148,9 +148,7 @@ class Account:
         own = self._own()
         if own is None or own.user is None:
             return None
-        return datetime.fromtimestamp(
-            self._state.host.now() if own.authenticated_at is None else own.authenticated_at, UTC
-        )
+        return datetime.fromtimestamp(own.authenticated_at, UTC)
 
     def is_fresh(self: Any, within: float | timedelta) -> bool:
         """Return whether the user has authenticated within so many seconds: before what must not be done by a thief.
@@ -197,11 +195,13 @@ class Account:
         """
         state = self._state
         age = None if max_age is None else age_of(max_age)
-        identity = Identity(_name(user), _time(authenticated_at), None, _label(label), age)
+        now, given = state.host.now(), _time(authenticated_at)
+        at = now if given is None else given
+        identity = Identity(_name(user), at, None, _label(label), age)
         names = _names(keep)
         if not state.host.knows_users:
             raise ConfigError("login(): the store keeps no sessions by user; it lacks the verbs of UserStore")
-        if identity.authenticated_at is not None and identity.authenticated_at < state.host.now() - OLDEST:
+        if at < now - OLDEST:
             raise LoginRefused("authenticated_at is more than 30 days ago: authenticate anew")
         if state.status is Status.FOREIGN:
             raise SessionNotEstablished(state.refusal_of_writes())
@@ -219,7 +219,8 @@ class Account:
                 max_age=own.max_age if max_age is None else identity.max_age,
             )
         before = dict(dict.items(self)), state.base, state.rare.encoded
-        state.logging_in(self, Wanted(identity, None if same_user else names, *before))
+        wanted = Wanted(identity, None if same_user else names, *before, strictly=given is not None)
+        state.logging_in(self, wanted)
         pending: Pending = self._saving()
         return pending
 

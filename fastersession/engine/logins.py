@@ -138,7 +138,7 @@ class Logins:
             return False
         secret, nothing = draw()[1], Wanted(own, None, {}, {}, {})
         login = self._on_record(state, record, proof[0], work, intents, nothing, own, secret, now)
-        outcome = await self._ask(state, *proof, login._replace(strictly=False, limit=None))
+        outcome = await self._ask(state, *proof, login._replace(limit=None))
         if state.record_id is not proof[0] or outcome.outcome is not Outcome.DONE:
             return False
         self._values.settle(state, work)
@@ -202,7 +202,7 @@ class Logins:
             record=record,
             tags=self._tags.of(str(identity.user)),
             authenticated_at=now if identity.authenticated_at is None else identity.authenticated_at,
-            strictly=wanted.identity.authenticated_at is not None,
+            strictly=wanted.strictly,
             until=self._spans.end_of(now, identity),
             keep=keep,
             deletes=deletes,

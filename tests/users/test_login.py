@@ -340,6 +340,39 @@ async def test_u2_a_login_that_was_authenticated_before_a_revocation(factory: Fa
         assert (await said(browser))["user"] == "ada"
 
 
+@pytest.mark.parametrize("awaited", [True, False])
+@in_loop
+async def test_u2_a_login_is_authenticated_when_it_is_called(factory: Factory, awaited: bool) -> None:
+    """U2: not when the store is asked: refused is one that was called before a revocation, and none called after it."""
+
+    async def late(call: Call) -> None:
+        """Log in, and have all sessions revoked before the login is carried out."""
+        if "after" in call.query:
+            await everyone()
+        asked = call.session.login("ada")
+        subject.clock.advance(1)
+        if "after" not in call.query:
+            await everyone()
+        assert call.session.authenticated_at is not None
+        assert call.session.authenticated_at.timestamp() == subject.clock() - 1
+        if awaited:
+            await asked
+        await call.reply()
+
+    async with site(factory, {"/late": late}) as (app, subject):
+        other, browser = Browser(app), Browser(app)
+
+        async def everyone() -> None:
+            assert (await other.get("/everyone")).status == 200
+
+        answer = await browser.get("/late")
+        assert (answer.status, answer.cookies) == (409, [])
+        assert (await said(browser))["user"] is None
+        assert (await browser.get("/late?after=1")).status == 200
+        found = await said(browser)
+        assert (found["user"], found["at"]) == ("ada", subject.clock() - 1)
+
+
 @in_loop
 async def test_an_authentication_of_long_ago_is_refused(factory: Factory) -> None:
     """Marks are kept for 31 days, so what is older than 30 cannot be compared with one."""

@@ -4,6 +4,7 @@
     app ◄─ client            the application in process, and the browser in front of it
     inprocess ◄─ cases       cost per request; scale: cost against live sessions
     truth ◄─ stage           yes or no: what becomes of a session
+    truth ◄─ truth_users ◄─ accounts, usual    and of a user's; the way of others, on which each of it must fail
     instructions, calls ◄─ counted    exact counts per request: by callgrind, and within the package
     stores ◄─ crowd          requests a second on real stores, many at once; redis: round trips and bytes, counted
     crowd ◄─ store_peers, servers         the peers on each store (store_rows: the bare drivers), and the stores

@@ -203,6 +203,6 @@ def streams(counts: dict[str, Any]) -> Iterator[Check]:
                 yield Check(f"stream, {clients} readers: {figure}, times that of bare", ratios[figure], STREAM)
 
 
-def truth(facts: dict[str, bool]) -> Iterator[Check]:
+def truth(facts: dict[str, bool | None]) -> Iterator[Check]:
     if facts:
-        yield Check("facts answered with no", sum(not kept for kept in facts.values()), 0)
+        yield Check("facts answered with no", sum(kept is False for kept in facts.values()), 0)

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from operator import itemgetter
 from typing import Any
 
-from bench import adapter_django, adapters
+from bench import accounts, adapter_django, adapters
 
 Scope = dict[str, Any]
 
@@ -48,6 +48,8 @@ class Peer:
     """Keeps its sessions on the server."""
     lacks: frozenset[str] = frozenset()
     """Keys of the cases and parts that it cannot do."""
+    users: tuple[accounts.Kind, ...] = ()
+    """How it knows users, in each of its stores; empty: it has no logins that it could revoke, limit or tell of."""
     fill: Callable[[Any, int], None] | None = None
     """Adds live sessions behind the peer's back where its own way would take hours."""
 
@@ -71,7 +73,13 @@ PEERS = {
         Peer("bare", "bare app", adapters.bare, None, stores=False),
         Peer("floor", "the floor", adapters.floor, b"session", "cryptography", lacks=frozenset({"websocket"})),
         Peer(
-            "fastersession", "**fastersession**", adapters.fastersession, b"__Host-sid", "fastersession", clocked=True
+            "fastersession",
+            "**fastersession**",
+            adapters.fastersession,
+            b"__Host-sid",
+            "fastersession",
+            clocked=True,
+            users=accounts.OURS,
         ),
         Peer("starlette", "Starlette SessionMiddleware", adapters.starlette, b"session", "starlette", stores=False),
         Peer("starsessions", "starsessions", adapters.starsessions, b"session", "starsessions", renews=True),

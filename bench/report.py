@@ -50,10 +50,20 @@ def where(env: dict[str, Any]) -> str:
     return f"{env['cpu']}{cores}, {env['system']}, {env['python']}; {versions}."
 
 
-def truth(peers: dict[str, dict[str, bool]], named: Callable[[str], str] = lambda key: PEERS[key].title) -> list[str]:
-    header = ["", *map(named, peers)]
-    rows = [[title, *("yes" if peers[key][fact] else "no" for key in peers)] for fact, (title, _) in FACTS.items()]
-    return ["What becomes of a session, asked by running each peer", table(header, rows)]
+OF_USERS = """\
+What several things at once do to a user's sessions is asked of fastersession in memory, in SQLite and in Redis, by two
+workers where they can share a store; and before that of the usual way to know users, an index beside the records
+(`bench/usual.py`), which must answer each question with no."""
+
+
+def truth(
+    peers: dict[str, dict[str, bool | None]],
+    named: Callable[[str], str] = lambda key: PEERS[key].title,
+    facts: dict[str, tuple[str, Any]] = FACTS,
+) -> list[str]:
+    header, said = ["", *map(named, peers)], {True: "yes", False: "no", None: "has none"}
+    rows = [[title, *(said[peers[key][fact]] for key in peers)] for fact, (title, _) in facts.items()]
+    return ["What becomes of a session, asked by running each peer", table(header, rows), OF_USERS]
 
 
 def inprocess(cases: dict[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ from bench.checks import OURS
 from bench.plots import PICTURES, label
 from bench.report import markdown, truth, where
 from bench.report_stores import redis_brief, stores_brief
+from bench.truth import OF_PEERS
 
 FOLDER = Path(__file__).parent / "results"
 TEXTS = [FOLDER.parents[1] / name for name in ("README.md", "GUIDE.md")]
@@ -45,8 +46,8 @@ def page(key: str, part: dict[str, Any]) -> str:
 
 
 def verdicts(part: dict[str, Any]) -> str:
-    """Return the table of yes and no under short names."""
-    _, table = truth(part["truth"], lambda key: f"**{key}**" if key == OURS else label(key))
+    """Return the table of yes and no under short names, without what only one knows: users."""
+    _, table, _ = truth(part["truth"], lambda key: f"**{key}**" if key == OURS else label(key), OF_PEERS)
     return table
 
 

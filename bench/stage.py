@@ -94,6 +94,16 @@ class Stage:
         await send({"type": "websocket.accept", "headers": []})
         await send({"type": "websocket.close", "code": 1000})
 
+    async def chat(self, session: Any, receive: Any, send: Any, name: str) -> None:
+        """Accept a websocket, know the user, think, and write."""
+        await receive()
+        session.get("user")
+        await send({"type": "websocket.accept", "headers": []})
+        await self.pause("chat")
+        session["late"] = "kept"
+        await send({"type": "websocket.send", "bytes": b"written"})
+        await receive()
+
     async def listen(self, session: Any, receive: Any, send: Any, name: str) -> None:
         """Accept a websocket and write after that, until the other side leaves."""
         await receive()
@@ -117,9 +127,9 @@ class Visitor(Client):
     async def shown(self) -> dict[str, Any]:
         return json.loads(await self.get("/show"))
 
-    async def entered(self, path: str) -> asyncio.Task[bytes]:
-        """Begin a request and leave it at its gate."""
-        task = asyncio.create_task(self.get(path))
+    async def entered(self, path: str, wire: Wire | None = None) -> asyncio.Task[Any]:
+        """Begin a request and leave it at its gate; with a wire, go away after the first part that comes then."""
+        task: asyncio.Task[Any] = asyncio.create_task(self.leave(path, wire) if wire else self.get(path))
         waiting = asyncio.create_task(self.stage.entered.get())
         await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():
@@ -127,7 +137,7 @@ class Visitor(Client):
             await task
         return task
 
-    async def finish(self, task: asyncio.Task[bytes], gate: str) -> None:
+    async def finish(self, task: asyncio.Task[Any], gate: str) -> None:
         self.stage.gates[gate].set()
         await task
 

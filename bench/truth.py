@@ -2,7 +2,8 @@
 
 Rules of residence: one probe per fact, all through the same client and the same application; a probe sees what a
 browser would see, and what the peer keeps on the server. A probe that ends in an error, or does not end, is a "no".
-A control comes first: a peer that does not even keep an attribute from one request to the next is refused.
+A control comes first: a peer that does not even keep an attribute from one request to the next is refused. The probes
+of users are in truth_users; who knows no users "has none".
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from bench import truth_users
 from bench.app import BrokenPeerError
 from bench.client import Socket, Wire
 from bench.peers import Peer
@@ -21,6 +23,8 @@ from bench.stage import Visitor
 
 DEADLINE = 5.0
 """Seconds for a probe; only one that hangs takes them."""
+PATIENCE = 60.0
+"""The same for one of users, which has many rounds, on stores that wait for a disk."""
 
 GARBAGE = (b"garbage", b"", b"\xff\xfe", b'"', b"null", b"a" * 8000, b"a[x]=1", b"e30=.e30=", b"../../etc/passwd")
 """No control characters: `http.cookies` with the fix of CVE-2026-0672 raises at them, so the answer of whoever parses
@@ -86,6 +90,19 @@ async def websocket_save(peer: Peer) -> bool:
     return (await visitor.shown()).get("late") == "kept"
 
 
+async def logout_during_socket(peer: Peer) -> bool | None:
+    """The browser has no cookie any more, but somebody else may have it."""
+    if "websocket" in peer.lacks:
+        return None
+    visitor = await Visitor(peer).logged_in()
+    cookie = visitor.cookie
+    task = await visitor.entered("/chat", Socket())
+    await visitor.get("/logout")
+    await visitor.finish(task, "chat")
+    without, visitor.cookie = await visitor.shown(), cookie
+    return "late" not in {**without, **await visitor.shown()}
+
+
 async def anonymous(peer: Peer) -> bool:
     visitor = await Visitor(peer).logged_in()
     records, visitor.cookie, visitor.cookies_set = len(visitor.sessions), None, 0
@@ -101,7 +118,8 @@ async def garbage(peer: Peer) -> bool:
     return True
 
 
-FACTS: dict[str, tuple[str, Callable[[Peer], Awaitable[bool]]]] = {
+Probe = Callable[[Any], Awaitable[bool | None]]
+OF_PEERS: dict[str, tuple[str, Probe]] = {
     "start": ("a change made after the headers left is kept", after_start),
     "disconnect": ("a change made after the reader left is kept", after_disconnect),
     "nested": ("a change inside a nested value is kept", nested),
@@ -110,9 +128,11 @@ FACTS: dict[str, tuple[str, Callable[[Peer], Awaitable[bool]]]] = {
     "logout-slow": ("logout before an answer starts: nothing comes back", logout_before_start),
     "ws-cookie": ("a session begun on a websocket gets its cookie", websocket_cookie),
     "ws-save": ("a change made on an open websocket is kept", websocket_save),
+    "logout-socket": ("logout while a websocket is open: nothing that it writes comes back", logout_during_socket),
     "anonymous": ("a visitor who only reads: no cookie, no record", anonymous),
     "garbage": ("a garbage cookie is answered as if there were none", garbage),
 }
+FACTS = {**OF_PEERS, **truth_users.FACTS}
 
 
 async def control(peer: Peer) -> None:
@@ -125,24 +145,37 @@ async def control(peer: Peer) -> None:
         raise BrokenPeerError(f"{peer.key} does not log out")
 
 
-async def fact(peer: Peer, probe: Callable[[Peer], Awaitable[bool]]) -> bool:
+async def fact(subject: Any, probe: Probe, seconds: float) -> bool | None:
     try:
-        return await asyncio.wait_for(probe(peer), DEADLINE)
+        return await asyncio.wait_for(probe(subject), seconds)
     except Exception:  # whatever a peer raises is its answer
         return False
 
 
-async def facts(peer: Peer) -> dict[str, bool]:
+async def of_users(peer: Peer, probe: Probe) -> bool | None:
+    """Ask on every store of the peer that is here: one "no" is one."""
+    said = [await fact(kind, probe, PATIENCE) for kind in peer.users if not kind.missing()]
+    return all(said) if said else None
+
+
+async def facts(peer: Peer) -> dict[str, bool | None]:
     await control(peer)
-    return {key: await fact(peer, probe) for key, (_, probe) in FACTS.items()}
+    for kind in peer.users:
+        if not kind.missing():
+            await truth_users.works(kind)
+    found = {key: await fact(peer, probe, DEADLINE) for key, (_, probe) in OF_PEERS.items()}
+    return {**found, **{key: await of_users(peer, probe) for key, (_, probe) in truth_users.FACTS.items()}}
 
 
 def measure(peers: Sequence[Peer], options: Any, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Ask every peer that has sessions."""
+    """Ask every peer that has sessions; those of users first of the usual way to know them, which must fail."""
     tell("truth")
+    for lacking in {name for peer in peers for kind in peer.users for name in kind.missing()}:
+        tell(f"not installed, so users are not asked for in its store: {lacking}")
     logging.disable()
     try:
         with warnings.catch_warnings(action="ignore"):
+            asyncio.run(truth_users.control())
             return {peer.key: asyncio.run(facts(peer)) for peer in peers if not peer.bare}
     finally:
         logging.disable(logging.NOTSET)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import http.cookies
 import json
 import os
@@ -13,10 +15,14 @@ from types import SimpleNamespace
 import pytest
 from test_bench import HERE, Forgetful, OneForAll, broken
 
-from bench import truth
+from bench import truth, truth_users
+from bench.accounts import OURS as KINDS
 from bench.app import BrokenPeerError
 from bench.floor import FloorMiddleware, FloorSession
 from bench.peers import PEERS
+from bench.usual import USUAL
+from fastersession.stores.memory.users import UserTable
+from fastersession.stores.sqlite import ends
 
 PUBLISHED = json.loads((Path(truth.__file__).parent / "results" / "truth.json").read_text())["truth"]
 OURS = {  # what is answered with "no" by what is made here
@@ -26,12 +32,12 @@ OURS = {  # what is answered with "no" by what is made here
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def said_no(found: dict[str, bool]) -> set[str]:
+def said_no(found: dict[str, bool | None]) -> set[str]:
     assert list(found) == list(truth.FACTS)
-    return {fact for fact, kept in found.items() if not kept}
+    return {fact for fact, kept in found.items() if kept is False}
 
 
-def asked(key: str) -> dict[str, bool]:
+def asked(key: str) -> dict[str, bool | None]:
     """Measure one peer, with warnings and logs silenced, as the command does."""
     found = truth.measure([PEERS["bare"], PEERS[key]], SimpleNamespace(), lambda line: None)
     assert list(found) == [key]
@@ -48,7 +54,11 @@ def patched(self, key, value, coded, _set=http.cookies.Morsel.set):
 @pytest.mark.parametrize("key", OURS)
 def test_the_facts_that_are_ours(key):
     """Known answers: what is made here, and so does not change with what is installed."""
-    assert said_no(asked(key)) == OURS[key] == said_no(PUBLISHED[key])
+    found = asked(key)
+    assert said_no(found) == OURS[key]
+    assert found == PUBLISHED[key]
+    has_none = {"floor": {"logout-socket", *truth_users.FACTS}}
+    assert {fact for fact, kept in found.items() if kept is None} == has_none.get(key, set())
 
 
 @pytest.mark.parametrize("key", [key for key in HERE if key not in OURS])
@@ -96,7 +106,59 @@ def test_a_fault_is_a_no(kind, fact):
     assert fact in said_no(asyncio.run(truth.facts(broken(kind))))
 
 
-def test_a_probe_that_hangs_is_a_no(monkeypatch):
+def test_a_probe_that_hangs_is_a_no():
     """It does not hold up the others."""
-    monkeypatch.setattr(truth, "DEADLINE", 0.01)
-    assert asyncio.run(truth.fact(PEERS["floor"], lambda peer: asyncio.sleep(60))) is False
+    assert asyncio.run(truth.fact(PEERS["floor"], lambda peer: asyncio.sleep(60), 0.01)) is False
+
+
+def test_the_usual_way_fails_where_things_happen_at_once():
+    """So each probe of users shows that what it asks for can go wrong; and one that sees nothing is refused."""
+    asyncio.run(truth_users.control())
+    with pytest.raises(BrokenPeerError, match="revoke-logins"):
+        asyncio.run(truth_users.control(KINDS[0]))
+
+
+@pytest.mark.parametrize("kind", [USUAL, KINDS[0]], ids=lambda kind: kind.title)
+def test_a_kind_with_which_nothing_works_is_refused(kind):
+    """Without a logout, without a revocation, without a limit."""
+
+    async def nothing(*arguments):
+        pass
+
+    @contextlib.asynccontextmanager
+    async def unlimited(app, clock, limit):
+        async with kind.opened(app, clock, None) as house:
+            yield house
+
+    @contextlib.asynccontextmanager
+    async def irrevocable(app, clock, limit):
+        async with kind.opened(app, clock, limit) as house:
+            house.revoke = nothing
+            yield house
+
+    asyncio.run(truth_users.works(kind))
+    for change in ({"logout": nothing}, {"opened": unlimited}, {"opened": irrevocable}):
+        with pytest.raises(BrokenPeerError):
+            asyncio.run(truth_users.works(dataclasses.replace(kind, **change)))
+
+
+MEMORY, SQLITE = KINDS[:2]
+FAULTS = {  # what is planted, in which store, and what notices
+    "no mark": (MEMORY, UserTable, "_is_revoked", lambda *_: False, {"revoke-begun"}),
+    "no limit": (MEMORY, UserTable, "_room_for", lambda *_: (), {"limit"}),
+    "forgets who is used": (MEMORY, UserTable, "find", lambda *_: [], {"limit", "prune"}),
+    "claims of no duration": (SQLITE, ends, "CLAIM_SECONDS", -1.0, {"expiry"}),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_a_store_is_a_no(fault, monkeypatch):
+    """A probe of users notices what it is there to notice, and the others do not."""
+    kind, where, name, planted, notices = FAULTS[fault]
+    monkeypatch.setattr(where, name, planted)
+    peer = dataclasses.replace(PEERS["fastersession"], users=(kind,))
+
+    async def said():
+        return {key for key, (_, probe) in truth_users.FACTS.items() if not await truth.of_users(peer, probe)}
+
+    assert asyncio.run(said()) == notices

@@ -4,7 +4,8 @@
     app ◄─ client            the application in process, and the browser in front of it
     inprocess ◄─ cases       cost per request; scale: cost against live sessions
     truth ◄─ stage           yes or no: what becomes of a session
-    truth ◄─ truth_users ◄─ accounts, usual    and of a user's; the way of others, on which each of it must fail
+    truth ◄─ truth_users ◄─ stage_users, usual    and of a user's; usual: the way on which each probe must fail
+    peers ◄─ accounts        how a peer keeps users, on each store
     instructions, calls ◄─ counted    exact counts per request: by callgrind, and within the package
     stores ◄─ crowd          requests a second on real stores, many at once; redis: round trips and bytes, counted
     crowd ◄─ store_peers, servers         the peers on each store (store_rows: the bare drivers), and the stores

@@ -8,149 +8,18 @@ all at once. `control` holds the probes against a way that works as long as noth
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from bench.accounts import IDLE, Clock, House, Kind
-from bench.app import BrokenPeerError, answer
-from bench.client import Client, Wire
-from bench.peers import Peer
+from bench.accounts import IDLE, Kind
+from bench.app import BrokenPeerError
+from bench.stage_users import Trial, cut_off, trial
 from bench.usual import USUAL
 
 ROUNDS = 6
 AT_ONCE = 7
 LIMIT = 2
-SPREAD = 0.004
-"""Seconds within which things happen at once: what a few calls of a store take."""
-
-
-class Pages:
-    """The application: a login, with a password that is checked, and pages behind it."""
-
-    def __init__(self, kind: Kind, clock: Clock) -> None:
-        self.kind, self.clock = kind, clock
-        self.reached, self.gate = asyncio.Event(), asyncio.Event()
-
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            for event in ("startup", "shutdown"):
-                await receive()
-                await send({"type": f"lifespan.{event}.complete"})
-            return
-        page, _, user = scope["path"].removeprefix("/").partition("/")
-        await answer(send, await getattr(self, page)(scope, user))
-
-    async def pause(self) -> None:
-        self.reached.set()
-        await self.gate.wait()
-
-    async def login(self, scope: Any, user: str) -> bytes:
-        await self.kind.login(scope, user, None)
-        return b"welcome"
-
-    async def checked(self, scope: Any, user: str) -> bytes:
-        """Check the password for a while, and log in."""
-        at = self.clock()
-        await self.pause()
-        await self.kind.login(scope, user, at)
-        return b"welcome"
-
-    async def slow(self, scope: Any, user: str) -> bytes:
-        """Read the session, think, and write to it."""
-        scope["session"].get("user")
-        await self.pause()
-        scope["session"]["note"] = "late"
-        return b"noted"
-
-    async def work(self, scope: Any, user: str) -> bytes:
-        """Use the session, and say if there is somebody logged in."""
-        session = scope["session"]
-        is_in = bool(session.get("user") if type(session) is dict else session.user)
-        if is_in:
-            session["uses"] = session.get("uses", 0) + 1
-        return b"in" if is_in else b"out"
-
-    async def logout(self, scope: Any, user: str) -> bytes:
-        await self.kind.logout(scope)
-        return b"bye"
-
-
-class Trial:
-    """A house, its pages, and the browsers in front of it."""
-
-    def __init__(self, kind: Kind, house: House, pages: Pages, clock: Clock) -> None:
-        self.kind, self.house, self.pages, self.clock = kind, house, pages, clock
-        self.chance = random.Random(0)
-        self.stamps: dict[Client, float] = {}
-
-    def browsers(self, count: int) -> list[Client]:
-        """Return new browsers, in front of each worker in turn."""
-        workers = self.house.workers
-        wraps = [lambda app, clock=None, worker=worker: (worker, ()) for worker in workers]
-        return [Client(Peer("", "", wraps[n % len(wraps)], self.kind.cookie), app=self.pages) for n in range(count)]
-
-    def soon(self, jobs: Iterable[Callable[[], Awaitable[Any]]], *, at_once: bool) -> Awaitable[list[Any]]:
-        """Do all of them within a moment; what fails has failed."""
-
-        async def one(job: Callable[[], Awaitable[Any]], delay: float) -> Any:
-            if delay:
-                await asyncio.sleep(delay)
-            with contextlib.suppress(BrokenPeerError):
-                return await job()
-
-        return asyncio.gather(*(one(job, 0.0 if at_once else SPREAD * self.chance.random()) for job in jobs))
-
-    def login(self, browser: Client, user: str) -> Callable[[], Awaitable[Any]]:
-        async def job() -> None:
-            self.stamps[browser] = self.clock()
-            await browser.get(f"/login/{user}")
-
-        return job
-
-    async def logged_in(self, user: str, count: int) -> list[Client]:
-        """Log in one after the other, and look."""
-        browsers = self.browsers(count)
-        for browser in browsers:
-            await self.login(browser, user)()
-        if await self.inside(browsers) != browsers:
-            raise BrokenPeerError(f"{self.kind.title} does not log in")
-        return browsers
-
-    async def inside(self, browsers: list[Client]) -> list[Client]:
-        """Return those of the browsers that somebody is logged in with."""
-        return [browser for browser in browsers if await browser.get("/work") == b"in"]
-
-    async def paused(self, browser: Client, path: str) -> asyncio.Task[Any]:
-        """Begin a request, and leave it where it pauses."""
-        self.pages.reached.clear()
-        self.pages.gate.clear()
-        task = asyncio.create_task(browser.get(path))
-        await self.pages.reached.wait()
-        return task
-
-    async def go_on(self, task: asyncio.Task[Any]) -> None:
-        """Let it end; an error for an answer is as good as any."""
-        self.pages.gate.set()
-        with contextlib.suppress(Exception):
-            await task
-
-    async def leaves_nobody(self, user: str, browsers: list[Client]) -> bool:
-        """Revoke all of a user's sessions, and look; a login after that must work."""
-        await self.house.revoke(user)
-        left = await self.inside(browsers)
-        return not left and await self.house.listed(user) == 0 and len(await self.logged_in(user, 1)) == 1
-
-
-@asynccontextmanager
-async def trial(kind: Kind, limit: int | None = None) -> AsyncIterator[Trial]:
-    clock = Clock()
-    pages = Pages(kind, clock)
-    async with kind.opened(pages, clock, limit) as house:
-        yield Trial(kind, house, pages, clock)
 
 
 async def concurrent_logins(kind: Kind) -> bool:
@@ -189,18 +58,6 @@ async def outlived_entry(kind: Kind) -> bool:
         for turns, browser in enumerate(cut):
             await cut_off(browser, "/login/user", turns)
         return await here.leaves_nobody("user", [used, *cut])
-
-
-async def cut_off(browser: Client, path: str, turns: int) -> None:
-    """Cancel a request after some turns of the event loop, and keep what had come by then."""
-    wire = Wire()
-    task = asyncio.create_task(browser.middleware(browser.scope(path), wire.receive, wire.send))
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.wait({task})
-    if wire.answered:
-        browser.keep(wire)
 
 
 async def request_in_flight(kind: Kind) -> bool:
@@ -253,25 +110,30 @@ async def prune_beside_login(kind: Kind) -> bool:
 
 
 async def expiry_told_once(kind: Kind) -> bool:
-    """Sessions expire; then each worker looks for such ones, as it does after each logout, until it has seen all."""
+    """Sessions expire; then all workers look for such ones at once, until they have seen all; and once more, later."""
     async with trial(kind) as here:
-        users = {f"user{number}" for number in range(AT_ONCE)}
+        users, looks = [f"user{number}" for number in range(AT_ONCE)], 0
         for user in users:
             await here.logged_in(user, 1)
-        here.clock.move(IDLE + 1)
-        ended = here.house.ended
-        looks = 0
-        while looks < ROUNDS or not users <= set(ended):
-            more = {f"more{looks} of {worker}": worker for worker in range(len(here.house.workers))}
-            pairs = list(zip(here.browsers(len(more)), more, strict=True))
-            for browser, user in pairs:
-                await browser.get(f"/login/{user}")
-            await asyncio.gather(*(browser.get("/logout") for browser, _ in pairs))
-            users.update(more)
-            while not more.keys() <= set(ended):  # noqa: ASYNC110 (who asks has a deadline)
-                await asyncio.sleep(0.001)
-            looks += 1
-        return Counter(ended) == Counter(users)
+        for seconds in (IDLE + 1, 10 * IDLE):
+            here.clock.move(seconds)
+            least = looks + ROUNDS
+            while looks < least or not set(users) <= set(here.house.ended):
+                users += await look(here, f"look{looks}-")
+                looks += 1
+        return Counter(here.house.ended) == Counter(users)
+
+
+async def look(here: Trial, name: str) -> list[str]:
+    """Log in and out on each worker, after which it looks for what has ended; return the users that are told of."""
+    browsers = here.browsers(len(here.house.workers))
+    users = [f"{name}{number}" for number in range(len(browsers))]
+    for browser, user in zip(browsers, users, strict=True):
+        await browser.get(f"/login/{user}")
+    await asyncio.gather(*(browser.get("/logout") for browser in browsers))
+    while not set(users) <= set(here.house.ended):  # noqa: ASYNC110 (who asks has a deadline)
+        await asyncio.sleep(0.001)
+    return users
 
 
 Probe = Callable[[Kind], Awaitable[bool]]

@@ -148,6 +148,7 @@ FAULTS = {  # what is planted, in which store, and what notices
     "no limit": (MEMORY, UserTable, "_room_for", lambda *_: (), {"limit"}),
     "forgets who is used": (MEMORY, UserTable, "find", lambda *_: [], {"limit", "prune"}),
     "claims of no duration": (SQLITE, ends, "CLAIM_SECONDS", -1.0, {"expiry"}),
+    "ends that stay": (SQLITE, ends, "SETTLE", "DELETE FROM session WHERE id = :id AND 0", {"expiry"}),
 }
 
 

@@ -340,6 +340,19 @@ async def test_u2_a_login_that_was_authenticated_before_a_revocation(factory: Fa
         assert (await said(browser))["user"] == "ada"
 
 
+@WAYS
+@in_loop
+async def test_u2_in_the_moment_of_a_revocation_only_a_given_time_is_before_it(factory: Factory, way: str) -> None:
+    """U2: a password change revokes and logs in within one tick; a password that was checked in it may be the old."""
+    async with site(factory) as (app, subject):
+        browser, alone = Browser(app), Browser(app)
+        await alone.get("/everyone")
+        answer = await browser.get(f"{way}?user=ada&at={subject.clock()}")
+        assert (answer.status, answer.cookies) == (409, [])
+        assert (await browser.get(f"{way}?user=ada")).status == 200
+        assert (await said(browser))["user"] == "ada"
+
+
 @pytest.mark.parametrize("awaited", [True, False])
 @in_loop
 async def test_u2_a_login_is_authenticated_when_it_is_called(factory: Factory, awaited: bool) -> None:

@@ -57,8 +57,9 @@ class Kind:
 
     title: str
     cookie: bytes
-    opened: Callable[[Any, Clock, int | None], AbstractAsyncContextManager[House]]
-    """`opened(app, clock, limit)`: of sessions of a user. They live for `IDLE`."""
+    opened: Callable[[Any, Clock, int | None, bool], AbstractAsyncContextManager[House]]
+    """`opened(app, clock, limit, closes)`: of sessions of a user, which live for `IDLE`; and whether what runs on one
+    ends with it."""
     login: Callable[[Scope, str, float | None], Awaitable[Any]]
     """`login(scope, user, authenticated_at)`; the time is that of the call if it is not given."""
     logout: Callable[[Scope], Awaitable[Any]]
@@ -75,7 +76,7 @@ async def logout(scope: Scope) -> None:
 
 
 @asynccontextmanager
-async def served(app: Any, stores: Sequence[Any], limit: int | None) -> AsyncIterator[House]:
+async def served(app: Any, stores: Sequence[Any], limit: int | None, closes: bool) -> AsyncIterator[House]:
     """Serve with a worker for each store, of which all have the same data."""
     from fastersession import FasterSessionMiddleware
     from fastersession.listeners import DestroyedEvent, SessionListener
@@ -90,7 +91,7 @@ async def served(app: Any, stores: Sequence[Any], limit: int | None) -> AsyncIte
     async def listed(user: str) -> int:
         return len(await sessions.of(user))
 
-    options = {"idle_timeout": IDLE, "max_sessions_per_user": limit, "listeners": [Told()]}
+    options = {"idle_timeout": IDLE, "max_sessions_per_user": limit, "listeners": [Told()], "close_on_end": closes}
     workers = [FasterSessionMiddleware(app, SECRET, store, **options) for store in stores]
     sessions = Sessions(stores[-1], SECRET)
     house = House(workers, sessions.revoke_user, listed)
@@ -101,30 +102,30 @@ async def served(app: Any, stores: Sequence[Any], limit: int | None) -> AsyncIte
 
 
 @asynccontextmanager
-async def in_memory(app: Any, clock: Clock, limit: int | None) -> AsyncIterator[House]:
+async def in_memory(app: Any, clock: Clock, limit: int | None, closes: bool) -> AsyncIterator[House]:
     from fastersession import MemoryStore
 
-    async with served(app, [MemoryStore(clock=clock)], limit) as house:
+    async with served(app, [MemoryStore(clock=clock)], limit, closes) as house:
         yield house
 
 
 @asynccontextmanager
-async def in_sqlite(app: Any, clock: Clock, limit: int | None) -> AsyncIterator[House]:
+async def in_sqlite(app: Any, clock: Clock, limit: int | None, closes: bool) -> AsyncIterator[House]:
     from fastersession.stores.sqlite import SQLiteStore
 
     with TemporaryDirectory() as folder:
         path = Path(folder) / "sessions.db"
-        async with served(app, [SQLiteStore(path, clock=clock) for _ in range(2)], limit) as house:
+        async with served(app, [SQLiteStore(path, clock=clock) for _ in range(2)], limit, closes) as house:
             yield house
 
 
 @asynccontextmanager
-async def in_redis(app: Any, clock: Clock, limit: int | None) -> AsyncIterator[House]:
+async def in_redis(app: Any, clock: Clock, limit: int | None, closes: bool) -> AsyncIterator[House]:
     from fastersession.stores.redis import RedisStore
 
     with Redis() as server:
         stores = [RedisStore(server.at("users"), clock=clock) for _ in range(2)]
-        async with served(app, stores, limit) as house:
+        async with served(app, stores, limit, closes) as house:
             yield house
 
 

@@ -15,8 +15,9 @@ from typing import Any
 
 from bench.accounts import Clock, House, Kind
 from bench.app import BrokenPeerError, answer
-from bench.client import Client, Wire
+from bench.client import WIRES, Client, Wire
 from bench.peers import Peer
+from bench.stage import CHUNK, START
 
 SPREAD = 0.004
 """Seconds within which things happen at once: what a few calls of a store take."""
@@ -34,9 +35,11 @@ class Pages:
             for event in ("startup", "shutdown"):
                 await receive()
                 await send({"type": f"lifespan.{event}.complete"})
-            return
+            return None
         page, _, user = scope["path"].removeprefix("/").partition("/")
-        await answer(send, await getattr(self, page)(scope, user))
+        if page in ("stream", "socket"):
+            return await getattr(self, page)(scope, receive, send)
+        return await answer(send, await getattr(self, page)(scope, user))
 
     async def pause(self) -> None:
         self.reached.set()
@@ -67,6 +70,21 @@ class Pages:
         if is_in:
             session["uses"] = session.get("uses", 0) + 1
         return b"in" if is_in else b"out"
+
+    async def stream(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer for as long as somebody listens."""
+        await send(dict(START))
+        while True:
+            await send(dict(CHUNK))
+            await asyncio.sleep(0.01)
+
+    async def socket(self, scope: Any, receive: Any, send: Any) -> None:
+        """Talk for as long as somebody listens."""
+        await receive()
+        await send({"type": "websocket.accept", "headers": []})
+        await send({"type": "websocket.send", "bytes": b"hello"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
 
     async def logout(self, scope: Any, user: str) -> bytes:
         await self.kind.logout(scope)
@@ -118,6 +136,16 @@ class Trial:
         """Return those of the browsers that somebody is logged in with."""
         return [browser for browser in browsers if await browser.get("/work") == b"in"]
 
+    async def running(self, browser: Client, path: str, kind: str) -> asyncio.Task[Any]:
+        """Begin what does not end by itself, and wait until its first part has come."""
+        wire = WIRES[kind]()
+        task = asyncio.create_task(browser.middleware(browser.scope(path, kind), wire.receive, wire.send))
+        while not wire.parts and not task.done():  # noqa: ASYNC110 (a wire has no event)
+            await asyncio.sleep(0)
+        if task.done():
+            raise BrokenPeerError(f"{self.kind.title}: {path} has ended: {task.exception()}")
+        return task
+
     async def paused(self, browser: Client, path: str) -> asyncio.Task[Any]:
         """Begin a request, and leave it where it pauses."""
         self.pages.reached.clear()
@@ -140,10 +168,10 @@ class Trial:
 
 
 @asynccontextmanager
-async def trial(kind: Kind, limit: int | None = None) -> AsyncIterator[Trial]:
+async def trial(kind: Kind, limit: int | None = None, *, closes: bool = False) -> AsyncIterator[Trial]:
     clock = Clock()
     pages = Pages(kind, clock)
-    async with kind.opened(pages, clock, limit) as house:
+    async with kind.opened(pages, clock, limit, closes) as house:
         yield Trial(kind, house, pages, clock)
 
 

@@ -175,7 +175,8 @@ def measure(peers: Sequence[Peer], options: Any, tell: Callable[[str], None]) ->
     logging.disable()
     try:
         with warnings.catch_warnings(action="ignore"):
-            asyncio.run(truth_users.control())
+            if any(peer.users for peer in peers):
+                asyncio.run(truth_users.control())
             return {peer.key: asyncio.run(facts(peer)) for peer in peers if not peer.bare}
     finally:
         logging.disable(logging.NOTSET)

@@ -106,7 +106,7 @@ async def logout(scope: Scope) -> None:
 
 
 @asynccontextmanager
-async def opened(app: Any, clock: Clock, limit: int | None) -> AsyncIterator[House]:
+async def opened(app: Any, clock: Clock, limit: int | None, closes: bool) -> AsyncIterator[House]:
     store, ended = Store(), []
     workers = [Worker(app, store, clock, limit, ended) for _ in range(2)]
     yield House(workers, workers[-1].revoke, workers[-1].listed, ended)

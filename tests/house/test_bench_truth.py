@@ -21,6 +21,7 @@ from bench.app import BrokenPeerError
 from bench.floor import FloorMiddleware, FloorSession
 from bench.peers import PEERS
 from bench.usual import USUAL
+from fastersession.engine.watch import Watch
 from fastersession.stores.memory.users import UserTable
 from fastersession.stores.sqlite import ends
 
@@ -126,13 +127,13 @@ def test_a_kind_with_which_nothing_works_is_refused(kind):
         pass
 
     @contextlib.asynccontextmanager
-    async def unlimited(app, clock, limit):
-        async with kind.opened(app, clock, None) as house:
+    async def unlimited(app, clock, limit, closes):
+        async with kind.opened(app, clock, None, closes) as house:
             yield house
 
     @contextlib.asynccontextmanager
-    async def irrevocable(app, clock, limit):
-        async with kind.opened(app, clock, limit) as house:
+    async def irrevocable(app, clock, limit, closes):
+        async with kind.opened(app, clock, limit, closes) as house:
             house.revoke = nothing
             yield house
 
@@ -147,6 +148,7 @@ FAULTS = {  # what is planted, in which store, and what notices
     "no mark": (MEMORY, UserTable, "_is_revoked", lambda *_: False, {"revoke-begun"}),
     "no limit": (MEMORY, UserTable, "_room_for", lambda *_: (), {"limit"}),
     "forgets who is used": (MEMORY, UserTable, "find", lambda *_: [], {"limit", "prune"}),
+    "nobody is told": (MEMORY, Watch, "end", lambda *_: None, {"running"}),
     "claims of no duration": (SQLITE, ends, "CLAIM_SECONDS", -1.0, {"expiry"}),
     "ends that stay": (SQLITE, ends, "SETTLE", "DELETE FROM session WHERE id = :id AND 0", {"expiry"}),
 }

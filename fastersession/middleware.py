@@ -20,27 +20,24 @@ from .asgi.csrf import cross_site_of
 from .asgi.exchange import Exchange
 from .asgi.gate import gate_of
 from .asgi.headers import foreign_origin
-from .asgi.lifespan import Lifespan
 from .asgi.messages import APPLIED
+from .asgi.outside import pass_by, unavailable
 from .asgi.overlap import Applied, refuse_overlap, refuse_twin
-from .asgi.refusal import refuse_service
 from .asgi.replaced import vacated
 from .asgi.rolling import RollingExchange
 from .asgi.selection import Selection
 from .asgi.socket import OpenSocket
 from .asgi.terms import terms_of
 from .asgi.transport import transport_of
-from .codecs import Codec, JsonCodec
+from .codecs import Codec
 from .config import IDLE_TIMEOUT, LIFETIME, RETENTION, STORE_TIMEOUT, Faults, Hidden, default_cookie_name
-from .crypto.forms import FormTokens
 from .crypto.tags import UserTags
-from .crypto.tokens import TOKEN_CHARS, KeyRing, Sealer
-from .engine.engine import Engine
+from .crypto.tokens import TOKEN_CHARS, KeyRing
+from .engine.engine import Engine, packer_of
 from .engine.logins import Policy
-from .engine.packing import Packer
 from .engine.watch import OnEnd
 from .errors import StoreError
-from .events import ForeignOrigin, RequestRefused
+from .events import ForeignOrigin
 from .listeners import SessionListener
 from .log import EventLog
 from .session import Session, give_state
@@ -78,8 +75,7 @@ class FasterSessionMiddleware:
     :param exclude: paths below the ``root_path``, or prefixes ending in ``*``, that get no session.
     :param idle_timeout: seconds or ``timedelta`` since the last request after which the session ends.
     :param lifetime: seconds or ``timedelta`` since creation after which the session ends; ``None`` for never.
-    :param allowed_origins: further origins (``scheme://host[:port]``) whose WebSockets may carry the session, and whose
-        requests ``csrf`` lets pass.
+    :param allowed_origins: further origins (``scheme://host[:port]``) of WebSockets, and of what ``csrf`` lets pass.
     :param csrf: refuses, by 403, what a page of another origin makes a browser send with the session's cookie, but for
         GET, HEAD and OPTIONS: ``"fetch-metadata"``; ``"all"`` also without the cookie; ``"report"`` logs only.
     :param passive: what ``exclude`` and ``skip_session_header`` take, in one sequence: such requests, and, where it is
@@ -168,22 +164,19 @@ class FasterSessionMiddleware:
         faults.codec(codec, seal)
         patience = faults.store_timeout(store_timeout) / STORE_TIMEOUT
         told = faults.listeners(listeners)
-        limit, evicts = faults.limit(max_sessions_per_user, on_max_sessions)
-        allowed = Policy(limit, evicts, faults.retention(retention, told))
-        faults.can(given, told, limit, rolling=is_rolling)
+        allowed = Policy(*faults.limit(max_sessions_per_user, on_max_sessions), faults.retention(retention, told))
+        faults.can(given, told, allowed.limit, rolling=is_rolling)
         faults.add(*(on_end := OnEnd(close_on_end, end_on_outage)).faults(given))
         faults.settle()
         faults.tell_taken(events)
         self.app: Any = guarantee_single_callable(app)  # type: ignore[no-untyped-call]
         kept = MemoryStore() if given is None else given
-        sealer = Sealer(keys, policy.name) if seal else None
-        packer = Packer(codec or JsonCodec(), sealer) if kept.live is None else None
-        tags = UserTags(keys, policy.name)
+        packer = packer_of(kept, codec, keys, policy.name, seal=seal)
+        tags, ring = UserTags(keys, policy.name), KeyRing(keys, policy.name)
         self._engine = engine = Engine(kept, packer, spans, patience, events, tags, allowed, told, on_end)
-        ring = KeyRing(keys, policy.name)
-        forms, find = FormTokens(keys, policy.name), CookieFinder(policy.name, TOKEN_CHARS).find
+        find = CookieFinder(policy.name, TOKEN_CHARS).find
         way = transport_of(*ways, find)
-        self._terms = terms_of(engine, ring, forms, policy, way, scope_key, session_object)
+        self._terms = terms_of(engine, keys, ring, policy, way, scope_key, session_object)
         self._loader = engine.loader(ring, self._terms, revokes_reused=revokes)
         self._open_now = self._loader.open_now
         self._find = find if way is None else way.find
@@ -228,7 +221,7 @@ class FasterSessionMiddleware:
                     session = self._open_now(exchange, cookies)
                 is_socket = False
             except StoreError as error:
-                await self._unavailable(error, scope, receive, send)
+                await unavailable(error, self._terms, scope, receive, send)
                 return
             finally:
                 del cookies  # no traceback shall show them
@@ -277,13 +270,11 @@ class FasterSessionMiddleware:
         finally:
             exchange.release()
 
-    # --- before the application ---
-
     async def _open(self, scope: Any, receive: Any, send: Any) -> Opened | None:
         """Return what a call begins with, its scope to be written to; ``None``: the call is over."""
         kind = scope["type"]
         if kind != "websocket" and kind != "http":
-            await self._pass(scope, receive, send)
+            await pass_by(self.app, self.applied, self._engine, scope, receive, send)
             return None
         if self._engine.listening is not None:
             self._engine.listening.start()
@@ -313,7 +304,7 @@ class FasterSessionMiddleware:
             else:
                 session = self._open_now(exchange, cookies)
         except StoreError as error:
-            await self._unavailable(error, scope, receive, send)
+            await unavailable(error, self._terms, scope, receive, send)
             return None
         finally:
             del cookies  # no traceback shall show them
@@ -322,19 +313,3 @@ class FasterSessionMiddleware:
         if show is not None:
             show(name, session)
         return exchange, session, scope, applied
-
-    async def _pass(self, scope: Any, receive: Any, send: Any) -> None:
-        """Run the application in what has no session: the lifespan, or a type of scope that is not known."""
-        if scope["type"] != "lifespan":
-            await self.app(scope, receive, send)
-            return
-        refuse_overlap(self.applied, applied := scope.get(APPLIED, ()))
-        if self._engine.listening is not None:
-            self._engine.listening.start()
-        run = Lifespan(self._engine.calls, self._engine.runs, self._terms.events, receive, send).run
-        await run(self.app, {**scope, APPLIED: (*applied, *self.applied)})
-
-    async def _unavailable(self, error: StoreError, scope: Any, receive: Any, send: Any) -> None:
-        vacated(scope, self.scope_key)
-        self._terms.events.tell(RequestRefused(what="no session could be loaded", error=str(error)))
-        await refuse_service(scope, receive, send)

@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, NoReturn
 
-from .codecs import Codec, JsonCodec
+from .codecs import Codec
 from .config import Faults, Hidden
 from .crypto.tags import UserTags
-from .crypto.tokens import Sealer
 from .engine.calls import Calls
 from .engine.directory import Directory, SessionInfo
-from .engine.packing import Packer
+from .engine.engine import packer_of
 from .log import EventLog
 from .stores.base import Store
 
@@ -63,9 +62,7 @@ class Sessions:
             faults.add("store: give the middleware's store, or its URL")
         faults.settle()
         assert given is not None  # noqa: S101 - or settle() has raised
-        packer = None
-        if given.live is None:
-            packer = Packer(codec or JsonCodec(), Sealer(keys, name) if seal else None)
+        packer = packer_of(given, codec, keys, name, seal=seal)
         self._calls = Calls(given, EventLog(logging.getLogger("fastersession")), 1.0)
         self._directory = Directory(self._calls, packer, UserTags(keys, name))
 

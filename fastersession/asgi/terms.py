@@ -5,7 +5,7 @@ Rules of residence: composition only; nothing of one request.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +41,8 @@ class Terms(Host):
 
 def terms_of(
     engine: Engine,
-    keys: KeyRing,
-    forms: FormTokens,
+    keys: Sequence[bytes],
+    ring: KeyRing,
     policy: CookiePolicy,
     transport: Transport | None,
     scope_key: str,
@@ -56,7 +56,7 @@ def terms_of(
     own_age = OwnAge(
         policy=policy,
         spans=spans,
-        keys=keys,
+        keys=ring,
         find=CookieFinder(policy.name, TOKEN_CHARS).find if transport is None else transport.find,
         verifier_of=verifier_of if engine.calls.live is None else bytes,
         events=events,
@@ -75,13 +75,13 @@ def terms_of(
         knows_users=engine.calls.knows_users,
         look_of=engine.values.look_of,
         runs=engine.runs,
-        forms=forms,
+        forms=FormTokens(keys, policy.name),
         verifier_of=verifier_of if engine.calls.live is None else bytes,
         saves=saves,
         at_once=engine.at_once,
         start_now=engine.saver.start_now,
         events=events,
-        start_headers=_start_headers(keys, policy, transport, own_age, events),
+        start_headers=_start_headers(ring, policy, transport, own_age, events),
         spans=spans,
         scope_key=scope_key,
         state_key=state_key,

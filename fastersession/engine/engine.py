@@ -6,10 +6,12 @@ Rules of residence: composition only.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
+from ..codecs import Codec, JsonCodec
 from ..crypto.tags import UserTags
-from ..crypto.tokens import KeyRing
+from ..crypto.tokens import KeyRing, Sealer
 from ..facts import Host
 from ..listeners import SessionListener
 from ..log import EventLog
@@ -68,3 +70,12 @@ class Engine:
 def _extra(policy: Policy) -> Extra:
     """Return what a new record says besides."""
     return NOTHING_MORE if policy.retention is None else Extra(retention=policy.retention)
+
+
+def packer_of(
+    store: Store, codec: Codec | None, keys: Sequence[bytes], cookie_name: str, *, seal: bool
+) -> Packer | None:
+    """Return what packs the values of a middleware, ``None`` if its store is a live one."""
+    if store.live is not None:
+        return None
+    return Packer(codec or JsonCodec(), Sealer(keys, cookie_name) if seal else None)

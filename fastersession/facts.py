@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from math import isfinite
+from threading import Lock
 from typing import Any, NamedTuple
 
 from .crypto.forms import FormTokens
@@ -19,6 +21,7 @@ EMPTY: Mapping[str, Any] = {}
 NO_NAMES: dict[str, None] = {}  # never added to
 
 NOT_STARTED, STARTED, FAILED, ENDED = range(4)
+ASKING = Lock()  # held for a few bytecodes, by no request of the usual kind that calls no verb
 
 SCALARS = frozenset({str, int, float, bool, bytes, type(None)})  # whose values cannot change inside
 
@@ -76,16 +79,26 @@ class Identity(NamedTuple):
     max_age: float | None = None  # of this session's cookie; ``None``: the middleware's
 
 
+def identity_of(user: str | None, *said: Any) -> Identity:
+    """Return what was said of a user. Raises whatever, if it is something else."""
+    authenticated_at, logged_in_at, label, max_age = said
+    times = [None if time is None else float(time) for time in (authenticated_at, logged_in_at, max_age)]
+    if not all(isinstance(text, str | None) for text in (user, label)) or not all(map(isfinite, filter(None, times))):
+        raise ValueError("no identity")
+    return Identity(user, times[0], times[1], label, times[2])
+
+
 class Wanted(NamedTuple):
     """A login that was asked for, and the session before."""
 
-    identity: Identity  # authenticated when it was asked for, if no other time was given
+    identity: Identity  # when it is carried out is not known yet
     keep: frozenset[str] | None  # names of attributes that stay; ``None``: all, for the user is the same
     attributes: Mapping[str, Any]
     base: Mapping[str, Any]
     encoded: Mapping[str, bytes]
-    ticket: tuple[bytes, bytes] | None = None  # drawn already: the session was new, or its csrf_token was read
-    strictly: bool = False  # the time of the authentication was given
+    ticket: tuple[bytes, bytes] | None = None  # drawn already: the session was new, or its id or csrf_token was read
+    strictly: bool = False  # when he has authenticated was given
+    saved: dict[str, Any] | None = None  # what save() covered before
 
 
 class Lease:
@@ -162,6 +175,10 @@ class Intents:
         """Note in the next intents what the headers still have to tell."""
         later.signed_out = later.signed_out or self.signed_out
         later.reissued = later.reissued or self.reissued
+
+    def need_a_start(self) -> bool:
+        """Return whether any of it is a cookie's to set or to remove: only a start that is still to leave has one."""
+        return self.regenerate or self.establish or self.login is not None or bool(self.doomed)
 
     def put_back(self, later: Intents | None, *, same_session: bool) -> Intents:
         """Return these intents, whose save failed, together with what was asked for since."""

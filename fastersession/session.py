@@ -70,7 +70,7 @@ class Session(Account, Ending, Flashing, Remembered, CsrfTokens):
         """The public record id, 32 lowercase hex digits. Not a credential: nobody can log in with it."""
         state = self._state
         state.accessed = True
-        return (state.record_id or state.ticket()[0]).hex()
+        return (state.login_ticket() or (state.record_id or state.ticket()[0],))[0].hex()
 
     @property
     def is_new(self) -> bool:

@@ -41,18 +41,16 @@ writes. So whoever needs the attributes is given the session, too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from threading import Lock
 from typing import Any, ClassVar
 
 from .crypto.tokens import draw
 from .ends import OfEnd
 from .errors import FasterSessionError
-from .facts import EMPTY, FAILED, NOT_STARTED, USUAL, USUAL_SOCKET, Host, Intents, Lease, Loss, Rare, Status
+from .facts import ASKING, EMPTY, FAILED, NOT_STARTED, USUAL, USUAL_SOCKET, Host, Intents, Lease, Loss, Rare, Status
 from .stores.base import Record
 from .users import OfUser
 
 NEW, LIVE, SUPERSEDED, GONE, FOREIGN = Status
-_ASKING = Lock()  # held for a few bytecodes, by no request of the usual kind that calls no verb
 
 
 class State(OfUser, OfEnd):
@@ -95,7 +93,7 @@ class State(OfUser, OfEnd):
     def rarely(self) -> Rare:
         """Return what few requests know, to be written to."""
         if self.rare.is_shared:
-            with _ASKING:  # or of two threads' own ones one would be lost
+            with ASKING:  # or of two threads' own ones one would be lost
                 if self.rare.is_shared:
                     self.rare = Rare(is_socket=self.rare.is_socket)
         return self.rare
@@ -171,7 +169,7 @@ class State(OfUser, OfEnd):
     def invalidated(self) -> None:
         """Log out: the record is doomed, what else was asked for is not asked for any more."""
         record_id = self.record_id if self.status is LIVE else None
-        with _ASKING:
+        with ASKING:
             self.intents = Intents.of_logout(self.intents, record_id, known=not self.is_new)
         self.accessed = True
         self.forgotten()
@@ -217,7 +215,7 @@ class State(OfUser, OfEnd):
         """Return the intents, to be added to."""
         intents = self.intents  # read once, as elsewhere: another thread may take them at any time
         if intents is None:
-            with _ASKING:
+            with ASKING:
                 intents = self.intents
                 if intents is None:
                     intents = self.intents = Intents()
@@ -228,7 +226,7 @@ class State(OfUser, OfEnd):
         """Return what is asked for, to be carried out now; what is asked for from here on is for the next commit."""
         if self.intents is None:
             return None
-        with _ASKING:
+        with ASKING:
             intents, self.intents = self.intents, None
         if intents is not None and (intents.signed_out or intents.reissued):
             intents.hand_on(self.wishes())
@@ -236,7 +234,7 @@ class State(OfUser, OfEnd):
 
     def put_back(self, intents: Intents, *, same_session: bool) -> None:
         """Ask for it again, for the save failed."""
-        with _ASKING:
+        with ASKING:
             self.intents = intents.put_back(self.intents, same_session=same_session)
         self.accessed = True
 

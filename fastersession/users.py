@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .crypto.tokens import draw
 from .errors import ConfigError, LoginRefused, SessionNotEstablished
-from .facts import Identity, Intents, Rare, Status, Wanted
+from .facts import ASKING, Identity, Intents, Rare, Status, Wanted
 from .remember import age_of
 
 if TYPE_CHECKING:
@@ -48,16 +48,20 @@ class OfUser:
         own = None if record is None or self.status is not Status.LIVE else record.extra.identity
         return None if own is None else own.user
 
-    def logging_in(self: Any, session: dict[str, Any], wanted: Wanted) -> None:
+    def logging_in(
+        self: Any, session: dict[str, Any], identity: Identity, keep: frozenset[str] | None, strictly: bool
+    ) -> None:
         """Ask for a login. The last one asked for counts, and what was before the first."""
         intents = self.wishes()
-        before = intents.login
-        if before is not None:
-            wanted = wanted._replace(attributes=before.attributes, base=before.base, encoded=before.encoded)
-        if self.status is Status.NEW:
-            wanted = wanted._replace(ticket=self.ticket())
-        intents.login = wanted
+        self.not_logged_in(session, intents)
+        before = dict(dict.items(session)), self.base, self.rare.encoded
+        ticket = self.ticket() if self.status is Status.NEW else None
+        wanted = Wanted(identity, keep, *before, ticket, strictly, intents.saved)
         self.kept(session, wanted)
+        with ASKING:  # after that: a save point of another thread carries out all of it or nothing
+            intents = self.intents = self.intents or Intents()
+            intents.login = wanted
+        self.accessed = True
 
     def login_ticket(self: Any) -> tuple[bytes, bytes] | None:
         """Return the id and the secret that a login which is asked for gives the session, ``None`` if there is none.
@@ -81,8 +85,6 @@ class OfUser:
             return
         for name in [name for name in dict.keys(session) if name not in wanted.keep]:
             dict.pop(session, name, None)
-        for name in wanted.keep & wanted.attributes.keys():
-            dict.setdefault(session, name, wanted.attributes[name])
         self._settle_kept(wanted.keep)
 
     def reloaded_beside_login(self: Any, session: dict[str, Any], intents: Intents | None) -> None:
@@ -109,16 +111,25 @@ class OfUser:
         state.record_id, state.record, state.verifier = record_id, record, record.verifier
         state.status, state.secret, state.is_new = Status.LIVE, secret, is_new
         rare: Rare = state.rarely()
-        rare.logged_in, rare.loss = True, None
+        rare.logged_in = True
         if is_new:
             rare.lease = None
         state.hold()
+
+    def login_dropped(self: Any, session: dict[str, Any], intents: Intents) -> None:
+        """Forget a login whose time is over, with all that was written for its user: the guest's session gets none."""
+        wanted = intents.login
+        if wanted is not None and wanted.keep is not None:
+            dict.clear(session)
+        self.not_logged_in(session, intents)
 
     def not_logged_in(self: Any, session: dict[str, Any], intents: Intents) -> None:
         """Note that a login is not carried out, and will not be: the session is as it was before."""
         wanted, intents.login = intents.login, None
         if wanted is None or wanted.keep is None:
             return
+        if intents.saved is not None:
+            intents.saved = wanted.saved
         for name, value in wanted.attributes.items():
             dict.setdefault(session, name, value)
         self.settled(wanted.base, wanted.encoded)
@@ -146,9 +157,9 @@ class Account:
     def authenticated_at(self: Any) -> datetime | None:
         """When the user has proved who he is, in UTC; ``None`` for a guest."""
         own = self._own()
-        if own is None or own.user is None:
-            return None
-        return datetime.fromtimestamp(own.authenticated_at, UTC)
+        return (
+            None if own is None or own.authenticated_at is None else datetime.fromtimestamp(own.authenticated_at, UTC)
+        )
 
     def is_fresh(self: Any, within: float | timedelta) -> bool:
         """Return whether the user has authenticated within so many seconds: before what must not be done by a thief.
@@ -174,7 +185,8 @@ class Account:
         session before write is dropped, with a warning;
         those of the same user may finish. The absolute lifetime counts from here. (OWASP ASVS 5.0, 7.2.4.)
 
-        Carried out with the start of the response, and not at all if its status is 500 or above. Awaited, it is carried
+        Carried out with the start of the response, and not at all if its status is 500 or above: then nothing that was
+        written after this call is saved. Awaited, it is carried
         out at once, and stands.
 
         :param user: compared byte by byte, not empty.
@@ -182,7 +194,7 @@ class Account:
         :param label: the application's own words for this session, at most 256 characters.
         :param authenticated_at: when the credentials were checked, as seconds since the epoch or an aware
             ``datetime``: taken before the check of a password, or the ``auth_time`` of an ID token. A login is refused
-            if all sessions of the user were revoked since. Not given: now.
+            if all sessions of the user were revoked since. Not given: now, when this is called.
         :param max_age: see the attribute of this name. Not given, it stays as it is where the same user is logged in
             already, else it is the middleware's.
         :raises LoginRefused: (awaited) all sessions of the user were revoked since he has authenticated. Only marked,
@@ -195,14 +207,11 @@ class Account:
         """
         state = self._state
         age = None if max_age is None else age_of(max_age)
-        now, given = state.host.now(), _time(authenticated_at)
-        at = now if given is None else given
-        identity = Identity(_name(user), at, None, _label(label), age)
-        names = _names(keep)
+        identity = Identity(_name(user), _time(authenticated_at), None, _label(label), age)
+        names, now, strictly = _names(keep), state.host.now(), identity.authenticated_at is not None
         if not state.host.knows_users:
             raise ConfigError("login(): the store keeps no sessions by user; it lacks the verbs of UserStore")
-        if at < now - OLDEST:
-            raise LoginRefused("authenticated_at is more than 30 days ago: authenticate anew")
+        identity = identity._replace(authenticated_at=_not_after(now, identity.authenticated_at))
         if state.status is Status.FOREIGN:
             raise SessionNotEstablished(state.refusal_of_writes())
         self._before_headers("login()")
@@ -218,9 +227,7 @@ class Account:
                 label=own.label if label is None else identity.label,
                 max_age=own.max_age if max_age is None else identity.max_age,
             )
-        before = dict(dict.items(self)), state.base, state.rare.encoded
-        wanted = Wanted(identity, None if same_user else names, *before, strictly=given is not None)
-        state.logging_in(self, wanted)
+        state.logging_in(self, identity, None if same_user else names, strictly)
         pending: Pending = self._saving()
         return pending
 
@@ -238,10 +245,11 @@ class Account:
 def _name(user: object) -> str:
     if not isinstance(user, str):
         raise TypeError(f"login(): user must be a str, not {type(user).__name__}")
-    if not user:
+    name = str.__str__(user)  # not str(user): members of an Enum call themselves something else
+    if not name:
         raise ValueError("login(): user must not be empty")
-    user.encode()  # what is no text is nobody's name: UnicodeEncodeError is a ValueError
-    return user
+    name.encode()  # what is no text is nobody's name: UnicodeEncodeError is a ValueError
+    return name
 
 
 def _names(keep: Iterable[str]) -> frozenset[str]:
@@ -250,12 +258,12 @@ def _names(keep: Iterable[str]) -> frozenset[str]:
     names = frozenset(keep)
     if not all(isinstance(name, str) for name in names):
         raise TypeError("login(): keep must be names of attributes")
-    return names
+    return frozenset(map(str.__str__, names))
 
 
 def _time(at: object) -> float | None:
     if isinstance(at, datetime):
-        if at.tzinfo is None:
+        if at.utcoffset() is None:
             raise ValueError("login(): authenticated_at must be aware of its time zone: datetime.now(UTC)")
         return at.timestamp()
     if at is None:
@@ -265,12 +273,22 @@ def _time(at: object) -> float | None:
     return float(at)
 
 
+def _not_after(now: float, at: float | None) -> float:
+    """Return when he has authenticated: now, if nothing was given, and if what was given is still to come."""
+    if at is None:
+        return now
+    if at < now - OLDEST:
+        raise LoginRefused("authenticated_at is more than 30 days ago: authenticate anew")
+    return min(at, now)
+
+
 def _label(label: object) -> str | None:
     if label is None:
         return None
     if not isinstance(label, str):
         raise TypeError(f"login(): label must be a str, not {type(label).__name__}")
-    if len(label) > LABEL_CHARACTERS:
+    words = str.__str__(label)
+    if len(words) > LABEL_CHARACTERS:
         raise ValueError(f"login(): label must have at most {LABEL_CHARACTERS} characters")
-    label.encode()
-    return label
+    words.encode()
+    return words

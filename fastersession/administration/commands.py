@@ -117,7 +117,7 @@ async def _list(desk: Desk) -> int:
     if options.user is not None:
         found = [] if desk.sessions is None else await desk.sessions.of(options.user)
     else:
-        found, more = await desk.page(bytes.fromhex(options.after) if options.after else None, options.limit)
+        found, more = await desk.page(options.after, options.limit)
         while more is not None and len(found) < options.limit:
             page, more = await desk.page(more, options.limit - len(found))
             found += page
@@ -215,12 +215,20 @@ async def _stats(desk: Desk) -> int:
     return DONE if count else NOTHING
 
 
+def _count(text: str) -> int:
+    """Return how many sessions are asked for. ``argparse`` makes a usage error of a ``ValueError``."""
+    count = int(text)
+    if count < 1:
+        raise ValueError
+    return count
+
+
 ASK = ("--yes", {"action": "store_true", "help": "do not ask"})
 VERBS: dict[str, tuple[Callable[[Desk], Coroutine[Any, Any, int]], str, Sequence[tuple[str, dict[str, Any]]]]] = {
     "list": (_list, "list sessions, those of one user or anybody's, by pages", (
         ("--user", {"metavar": "USER", "help": "of this user only, the last used first"}),
-        ("--limit", {"type": int, "default": 100, "help": "on a page (default: %(default)s)"}),
-        ("--after", {"metavar": "CURSOR", "help": "where the page before has ended"}),
+        ("--limit", {"type": _count, "default": 100, "help": "on a page (default: %(default)s)"}),
+        ("--after", {"type": bytes.fromhex, "metavar": "CURSOR", "help": "where the page before has ended"}),
     )),
     "show": (_show, "show one session", (
         ("id", {"metavar": "ID", "help": "32 hexadecimal digits, as in your logs"}),

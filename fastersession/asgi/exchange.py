@@ -196,9 +196,7 @@ class Exchange(RequestManager):
                 raise
             # What is asked for meanwhile, or is at work in another task: only this start can carry its cookie.
             intents = self.intents
-            work = saves.is_busy(self) or (
-                intents is not None and (intents.regenerate or intents.establish or bool(intents.doomed))
-            )
+            work = saves.is_busy(self) or (intents is not None and intents.need_a_start())
         if self.phase == ENDED:  # while a save was at work
             return
         message = self.host.start_headers.dressed(message, status, self, self.scope, accessed)

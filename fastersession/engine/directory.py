@@ -175,6 +175,7 @@ def id_of(session_id: str) -> bytes | None:
     if not isinstance(session_id, str) or len(session_id) != ID_DIGITS:
         return None
     try:
-        return bytes.fromhex(session_id)
+        record_id = bytes.fromhex(session_id)
     except ValueError:
         return None
+    return record_id if 2 * len(record_id) == ID_DIGITS else None  # it passes over white space

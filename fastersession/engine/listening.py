@@ -143,16 +143,19 @@ class Listening:
                 self._begin()
 
     async def _call(self, method: str, event: Any) -> None:
-        """Call a method of every listener; what one raises, or does not finish, is told only."""
-        for listener in self._listeners:
-            try:
-                async with asyncio.timeout(LISTENER_SECONDS):
-                    result = getattr(listener, method)(event)
-                    if inspect.isawaitable(result):
-                        await result
-            except Exception as error:
-                record_id = None if event.id is None else bytes.fromhex(event.id)
-                self._events.tell(ListenerFailed(record_id, type(listener).__name__, method, type(error).__name__))
+        """Call a method of every listener, all at once: one after another, slow ones would outlast a claim."""
+        await asyncio.gather(*(self._call_one(listener, method, event) for listener in self._listeners))
+
+    async def _call_one(self, listener: SessionListener, method: str, event: Any) -> None:
+        """Call a method of a listener; what it raises, or does not finish, is told only."""
+        try:
+            async with asyncio.timeout(LISTENER_SECONDS):
+                result = getattr(listener, method)(event)
+                if inspect.isawaitable(result):
+                    await result
+        except Exception as error:
+            record_id = None if event.id is None else bytes.fromhex(event.id)
+            self._events.tell(ListenerFailed(record_id, type(listener).__name__, method, type(error).__name__))
 
     # --- what has ended ---
 

@@ -7,16 +7,18 @@ it is the contract's (``stores.users``).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from ..crypto.tags import UserTags
 from ..crypto.tokens import draw, same, verifier_of
 from ..errors import LeaseLost, LoginRefused, StoreError, TooManySessions
-from ..facts import Identity, Intents, Status, Wanted
+from ..facts import EMPTY, Identity, Intents, Status, Wanted
 from ..state import State
 from ..stores.base import Extra, Record
 from ..stores.users import Login, LoginOutcome, NotConfirmed, Outcome
 from .calls import Calls
+from .carry_out import CREATE_TRIES
 from .flashing import Flashing
 from .listening import Listening
 from .spans import Spans
@@ -60,7 +62,7 @@ class Logins:
         :raises LoginRefused: the user's sessions were revoked since; or ``TooManySessions``.
         :raises StoreError: the store failed.
         """
-        identity = _dated(wanted.identity, now)
+        identity = wanted.identity._replace(logged_in_at=now)
         if intents.max_age is not None:
             identity = identity._replace(max_age=intents.max_age)
         proof = state.proof() if state.status is Status.LIVE else None
@@ -72,16 +74,24 @@ class Logins:
             if outcome.outcome is not Outcome.ABSENT:
                 self._refuse(state, outcome)
             await self._check_lease(state, proof)
-        await self._begin(state, work, intents, wanted, identity, proof, now)
-        if proof is not None and owner is not None and owner != identity.user:
-            await self._retire(state, *proof, now)
+            if state.record_id is not proof[0]:  # invalidated while the store worked
+                return
+        before = proof if owner not in (None, identity.user) else None  # of another user
+        await self._begin(state, work, intents, wanted, identity, before, now)
+        if before is not None:
+            await self._retire(state, *before, now)
 
     async def _retire(self, state: State, record_id: bytes, verifier: bytes, now: float) -> None:
-        """End the session of the user before. If that fails, the end of the request deletes it: the login stands."""
-        try:
-            await self._call(self._verbs.retire, record_id, verifier, now + REPLACED_SECONDS)
+        """End the session of the user before. If that fails, the end of the request deletes it: the login stands.
+
+        It fails, too, where another request has regenerated its secret meanwhile.
+        """
+        retired = False
+        with suppress(StoreError):
+            retired = await self._call(self._verbs.retire, record_id, verifier, now + REPLACED_SECONDS)
+        if retired:
             self._ended(record_id, "replaced")
-        except StoreError:
+        else:
             state.wishes().doomed.append(record_id)
 
     # --- on the record that is there ---
@@ -159,29 +169,37 @@ class Logins:
 
     async def _begin(
         self, state: State, work: Work, intents: Intents, wanted: Wanted, identity: Identity,
-        proof: tuple[bytes, bytes] | None, now: float,
+        other: tuple[bytes, bytes] | None, now: float,
     ) -> None:  # fmt: skip
-        """Begin a session for the user: there was none, or it is another user's, or was regenerated meanwhile."""
-        before = state.record_id
-        ticket = wanted.ticket
-        is_fresh = ticket is not None and (proof is None or ticket[0] != proof[0])
+        """Begin a session for the user: there was none, or it is another user's, or was regenerated meanwhile.
+
+        :param other: the proof of another user's session, in whose place it comes.
+        """
+        before, ticket = state.record_id, wanted.ticket
+        is_fresh = ticket is not None and (state.status is not Status.LIVE or ticket[0] != before)
         record_id, secret = ticket if ticket is not None and is_fresh else draw()
         idle = intents.idle_timeout or self._spans.idle_of(self._spans.idle, identity)
         whole = self._values.whole(work.content)
-        attributes = self._values.to_create(record_id, whole, (identity, now, idle))
-        attributes, _ = self._flashing.added(state, record_id, attributes, (), anew=True)
-        record = self._record(secret, now, idle, identity, attributes)
-        outcome = await self._ask(state, record_id, None, self._login(record, wanted, identity, now, frozenset(), ()))
-        if state.record_id is not before:  # invalidated while the store worked
-            state.wishes().doomed.append(record_id)
-            return
-        if outcome.outcome is Outcome.ABSENT:
-            raise StoreError("a new record id was taken: the random generator is broken")
+        for _ in range(CREATE_TRIES):
+            attributes = self._values.to_create(record_id, whole, (identity, now, idle))
+            attributes, _ = self._flashing.added(state, record_id, attributes, (), anew=True)
+            record = self._record(secret, now, idle, identity, attributes)
+            login = self._login(record, wanted, identity, now, frozenset(), ())
+            outcome = await self._ask(state, record_id, None, login)
+            if state.record_id is not before:  # invalidated while the store worked
+                state.wishes().doomed.append(record_id)
+                return
+            if outcome.outcome is not Outcome.ABSENT:
+                break
+            record_id, secret = draw()  # taken: by this very login, if the answer to an earlier try was lost
+        else:
+            raise StoreError(f"{CREATE_TRIES} new record ids in a row were taken: the random generator is broken")
         if outcome.outcome is not Outcome.DONE:
             self._refuse(state, outcome)
+        state.settled(EMPTY, EMPTY)  # or what the session before had were taken for what this one has
         self._values.settle(state, whole)
         state.logged_in(record_id, record, secret, is_new=True)
-        self._tell(record_id, identity, None if proof is None else proof[0], is_new=True)
+        self._tell(record_id, identity, None if other is None else other[0], is_new=True)
 
     # --- both ---
 
@@ -234,12 +252,6 @@ class Logins:
         if outcome.outcome is Outcome.FULL:
             raise TooManySessions(FULL)
         raise LoginRefused(REVOKED)
-
-
-def _dated(identity: Identity, now: float) -> Identity:
-    """Return an identity with its times; one in the future counts as now."""
-    at = now if identity.authenticated_at is None else min(identity.authenticated_at, now)
-    return identity._replace(authenticated_at=at, logged_in_at=now)
 
 
 def _is_unconfirmed(error: BaseException) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from ..codecs import Codec, JsonCodec
 from ..crypto.tokens import Sealer
 from ..errors import CodecError
-from ..facts import EMPTY, SCALARS, USUAL, Identity, Looks, Rare
+from ..facts import EMPTY, SCALARS, USUAL, Looks, Rare, identity_of
 from ..flashes import PREFIX
 from ..plainjson import look_of
 from ..state import State
@@ -163,7 +163,7 @@ class Packer:
         if data is None:
             raise Unreadable(FOREIGN)
         user, created_at, idle_timeout, *login = _ABOUT_CODEC.decode(ABOUT, data)
-        return _identity(user, *login) if login else None, float(created_at), float(idle_timeout)
+        return identity_of(user, *login) if login else None, float(created_at), float(idle_timeout)
 
     def _same_value(self, name: str, data: bytes, loaded: bytes) -> bool:
         """Return whether other bytes are the value that was loaded all the same."""
@@ -275,13 +275,6 @@ def _context(codec: bytes, stored_name: str) -> bytes:
     """Return what a sealed value is bound to: the codec's name and the stored one, each after its length."""
     encoded = b"" if stored_name == ABOUT else stored_name.encode()
     return codec + len(encoded).to_bytes(4, "big") + encoded
-
-
-def _identity(user: str | None, *said: Any) -> Identity:
-    """Return what was said of a user. Raises whatever, if it is something else."""
-    authenticated_at, logged_in_at, label, max_age = said
-    times = [None if time is None else float(time) for time in (authenticated_at, logged_in_at, max_age)]
-    return Identity(user, times[0], times[1], label, times[2])
 
 
 def _no_look(value: object) -> None:

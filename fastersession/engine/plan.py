@@ -106,7 +106,7 @@ def plan(at: Situation) -> Action:
     """Decide one save point. Never answers CREATE unless the status is NEW: nothing revives a lost record."""
     status, point, empty, dirty, started, discard, cleared, establish, regenerate, due, created, login, renew = at
     keep = dirty and not discard
-    if login and not started and not discard and point in (Point.START, Point.NOW):
+    if login and is_time_to_log_in(point, started=started, discard=discard):
         return LOGIN
     if status is LIVE:
         if (cleared and empty and not discard) or (created and point is Point.END and not started):
@@ -129,6 +129,11 @@ def plan(at: Situation) -> Action:
     if status is FOREIGN:
         return NOTHING if empty else REFUSE
     return DROP
+
+
+def is_time_to_log_in(point: Point, *, started: bool, discard: bool) -> bool:
+    """Return whether a login that is asked for is carried out at this save point, or never."""
+    return not started and not discard and point in (Point.START, Point.NOW)
 
 
 def unchanged(now: dict[str, Any], base: Mapping[str, Any]) -> bool:

@@ -21,7 +21,7 @@ from .carry_out import CARRY_OUT, Actions
 from .flashing import Flashing
 from .listening import Listening
 from .logins import Logins
-from .plan import Action, Point, plan, situation
+from .plan import Action, Point, is_time_to_log_in, plan, situation
 from .spans import Spans
 from .values import Encoded, Values, Work
 
@@ -198,6 +198,8 @@ class Saver:
         action = Action.NOTHING
         try:
             await self._carry_out_first(session, state, intents, record_id, tries)
+            if not is_time_to_log_in(at, started=state.phase != NOT_STARTED, discard=discard):
+                state.login_dropped(session, intents)
             action, work = self._decide(session, state, intents, at, discard, tries)
             await self._carry_out(action, state, work, intents)
             is_done = True
@@ -222,6 +224,9 @@ class Saver:
     ) -> tuple[Action, Work]:
         once = None if tries is None else tries.encoded(state)
         work, discard = self._compare_steadily(session, state, intents, discard or state.phase == FAILED, once)
+        later = state.intents
+        if later is not None and later.login is not None and (intents is None or intents.login is None):
+            work = Work(state.base)  # of another thread, this moment: what is written for the user is not the guest's
         if discard and intents is not None:
             intents.flashing = False
         now, empty, dirty = self._clock(), not work.content, bool(work.sets or work.deletes)
@@ -238,7 +243,7 @@ class Saver:
                 tries.reloaded(state)
         await self._actions.delete_doomed(intents)
         if record_id is not None and state.record_id is not record_id:
-            intents.saved = None  # invalidated while the store worked: that was of the session before
+            intents.saved = intents.login = None  # invalidated while the store worked: that was of the session before
 
     async def touch(self, state: State) -> None:
         """Keep the session alive. A store failure is told only: nothing of the application's is at stake."""
@@ -267,7 +272,7 @@ class Saver:
         if state.record_id is of:
             return compared
         if intents is not None:
-            intents.saved = None
+            intents.saved = intents.login = None
         return self._compare(session, state, intents, discard, once)
 
     def _compare(

@@ -89,7 +89,7 @@ RESERVED: dict[str, set[str]] = {
     "marshal": {"plainjson"},
     "http": set(),
     "socket": set(),
-    "threading": {"state", "stores.sqlite.threads"},
+    "threading": {"facts", "stores.sqlite.threads"},
     "asyncio": {"asgi.socket", "engine", "stores"},
     "time": {"asgi.socket", "log", "stores"},
     "warnings": {"config"},

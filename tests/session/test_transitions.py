@@ -298,7 +298,7 @@ def test_what_two_threads_ask_for_at_once_is_asked_for(monkeypatch: pytest.Monke
             pass
 
     own = Rare()
-    monkeypatch.setattr("fastersession.state._ASKING", Turn())
+    monkeypatch.setattr("fastersession.state.ASKING", Turn())
     assert state.wishes() is theirs
     assert state.rarely() is own
     state.intents = Intents()

@@ -5,6 +5,7 @@ Rules of residence: the handlers and how they are served; what a test proves sta
     async with site(factory, {"/act": do}) as (app, subject): ...
     /in?user=ada&keep=cart,x    login(), marked         /in/now?user=ada    awaited, then the answer
     /who    user, label, attributes                     /out                logout()
+    /of?user=ada    ids of sessions                     /everyone           ends all sessions but this one
 """
 
 from __future__ import annotations
@@ -81,7 +82,15 @@ async def everyone(call: Call) -> None:
     await call.reply(str(await sessions.revoke_user(call.query.get("user", "ada"), keep=call.session.id)))
 
 
-ROUTES: Mapping[str, Handler] = {"/in": login, "/in/now": login_now, "/who": who, "/out": logout, "/everyone": everyone}
+async def of(call: Call) -> None:
+    """Say which sessions a user has."""
+    found = await call.scope["state"]["session"].sessions.of(call.query["user"])
+    await call.reply(" ".join(one.id for one in found))
+
+
+ROUTES: Mapping[str, Handler] = {
+    "/in": login, "/in/now": login_now, "/who": who, "/out": logout, "/everyone": everyone, "/of": of,
+}  # fmt: skip
 
 
 @contextlib.asynccontextmanager
@@ -92,6 +101,11 @@ async def site(
     options.setdefault("secret_key", f"{SECRET} {secrets.token_hex(8)}")
     async with opened(factory) as subject:
         yield serve({**ROUTES, **(handlers or {})}, store=subject.store, **options), subject
+
+
+async def listed(app: Any, user: str) -> list[str]:
+    """Return the ids of a user's sessions."""
+    return (await Browser(app).get(f"/of?user={user}")).text.split()
 
 
 async def said(browser: Browser) -> Any:

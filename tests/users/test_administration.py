@@ -217,3 +217,14 @@ def test_a_store_that_is_down(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert main(["sessions", "list", "--store", "nosuch://"]) == 2
     monkeypatch.delenv("FASTERSESSION_STORE", raising=False)
     assert main(["sessions", "list"]) == 2
+
+
+@pytest.mark.parametrize("arguments", [("--limit", "0"), ("--limit", "-1"), ("--limit", "x"), ("--after", "zz")])
+def test_a_page_that_cannot_be_is_wrong_usage(
+    store: Any, capsys: pytest.CaptureFixture[str], arguments: tuple[str, str]
+) -> None:
+    """Exit status 2, not 1: "nothing matched" would be wrong."""
+    with pytest.raises(SystemExit) as raised:
+        command("list", *arguments)
+    assert raised.value.code == 2
+    assert arguments[0] in capsys.readouterr().err

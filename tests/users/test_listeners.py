@@ -109,7 +109,7 @@ async def test_u6_every_end_is_told_once(factory: Factory, why: str) -> None:
             await Browser(app).get("/in?user=ada")
         await ear.until(lambda: session_id in [end.id for end in ear.ends()])
         end = next(end for end in ear.ends() if end.id == session_id)
-        assert (end.reason, end.redelivered) == (why, False)
+        assert (end.reason, end.redelivered, end.user) == (why, False, "ada")
         assert dict(end.attributes) == {"after": "ada", "kv": "x"}
         assert (await said(tab(browser)))["user"] in (None, "eve")
         subject.clock.advance(120)
@@ -139,6 +139,26 @@ async def test_a_listener_that_fails_or_hangs_delays_nobody(caplog: Any) -> None
     assert "Broken.created has failed: ValueError" in failed.getMessage()
     assert "a secret" not in failed.getMessage()
     gone.set()
+
+
+@kinds
+@in_loop
+async def test_u6_slow_listeners_take_no_longer_than_one(factory: Factory) -> None:
+    """U6: all are told at once, so none outlasts the claim on what has ended, after which another worker tells it."""
+    told, gone = asyncio.Barrier(3), asyncio.Event()
+
+    class Slow(SessionListener):
+        async def destroyed(self, event: Any) -> None:
+            await told.wait()
+            await gone.wait()
+
+    async with site(factory, listeners=[Slow(), Slow()]) as (app, _), lifespan(app):
+        browser = Browser(app)
+        await browser.get("/set?kv=x")
+        await browser.get("/out")
+        async with asyncio.timeout(20):
+            await told.wait()
+        gone.set()
 
 
 @in_loop

@@ -11,8 +11,8 @@ from clocks import FakeClock
 from driver import Browser, in_loop
 from routes import Call, record_id, secret_of, serve, tab
 
-from fastersession import LoginRefused, Sessions, StoreError, TooManySessions
-from fastersession.stores.users import NotConfirmed
+from fastersession import LeaseLost, LoginRefused, Sessions, StoreError, TooManySessions
+from fastersession.stores.users import LoginOutcome, NotConfirmed, Outcome
 from fastersession.testing import FaultyStore
 
 SECRET = "a secret of the session tests, and of nothing else at all"
@@ -197,3 +197,149 @@ async def test_a_login_needs_a_store_of_users() -> None:
     with pytest.raises(ValueError, match="lacks the verbs of UserStore"):
         await browser.get("/in?user=ada")
     assert (await said(browser))["has"] == {"a": "1"}
+
+
+@in_loop
+async def test_a_login_that_failed_changes_nothing_of_what_is_known_of_the_store() -> None:
+    """What the request has not changed is not written, so another tab's newer value stays; what it removes goes."""
+
+    async def act(call: Call) -> None:
+        store.fail("login")
+        with pytest.raises(StoreError):
+            await call.session.login("ada", keep=("cart",))
+        await other.get("/set?cart=9&a=9")
+        del call.session["b"]
+        await call.reply()
+
+    app, store = world({"/act": act})
+    browser = await prepared(app, guest=True)
+    await browser.get("/set?a=1&b=2")
+    other = tab(browser)
+    assert (await browser.get("/act")).status == 200
+    assert (await said(browser))["has"] == {"cart": "9", "a": "9"}
+
+
+@in_loop
+async def test_label_and_max_age_stay_at_a_login_of_who_is_logged_in() -> None:
+    """Unless others are given; another user has none of them."""
+    app, store = world()
+    browser = Browser(app)
+    await browser.get("/in?user=ada&label=phone&age=1000")
+    for query, label in (("", "phone"), ("&label=tablet", "tablet"), ("", "tablet")):
+        await browser.get(f"/in?user=ada{query}")
+        assert (await said(browser))["label"] == label
+    (shown,) = await directory(store).of("ada")
+    assert (shown.expires_at - shown.last_accessed_at).total_seconds() == 1000
+    await browser.get("/in?user=eve")
+    assert (await said(browser))["label"] is None
+    (shown,) = await directory(store).of("eve")
+    assert (shown.expires_at - shown.last_accessed_at).total_seconds() == 12 * 3600
+
+
+@in_loop
+async def test_a_refusal_that_has_cost_the_record_leaves_an_empty_session(monkeypatch: Any) -> None:
+    """Where a store binds before it looks: the session is a new one, and its old cookie is not sent anew."""
+
+    async def act(call: Call) -> None:
+        with pytest.raises(LoginRefused):
+            await call.session.login("ada", keep=("cart",))
+        assert dict(call.session) == {}
+        assert call.session.is_new
+        assert call.session.id != guest
+        if "write" in call.query:
+            call.session["x"] = 1
+        await call.reply()
+
+    async def refusing(record_id: bytes, *_: Any) -> LoginOutcome:
+        await store.inner.delete(record_id)
+        return LoginOutcome(Outcome.REVOKED, record_is_gone=True)
+
+    app, store = world({"/act": act})
+    monkeypatch.setattr(store.inner, "login", refusing)
+    for query, has in (("", {}), ("?write=1", {"x": 1})):
+        browser = await prepared(app, guest=True)
+        guest = record_id(browser).hex()
+        assert len((await browser.get(f"/act{query}")).cookies) == len(has)
+        assert (await said(browser))["has"] == has
+
+
+@in_loop
+async def test_a_login_in_a_turn_whose_lease_was_lost() -> None:
+    """It is no login of its own beside the other turn, but an error."""
+
+    async def act(call: Call) -> None:
+        async with call.session.exclusive():
+            store.clock.advance(11)
+            record = await store.inner.load(guest)
+            assert await store.inner.lock(guest, record.verifier, b"another's", 10.0)
+            with pytest.raises(LeaseLost):
+                await call.session.login("ada")
+            assert call.session.user is None
+        await call.reply()
+
+    app, store = world({"/act": act})
+    browser = await prepared(app, guest=True)
+    guest = record_id(browser)
+    assert (await browser.get("/act")).status == 200
+    assert (await said(browser))["user"] is None
+
+
+@GUEST
+@in_loop
+async def test_what_a_store_is_asked_for(guest: bool) -> None:
+    """One call carries out all that was asked for, and says until when the session may live at most."""
+
+    async def act(call: Call) -> None:
+        call.session.regenerate_id()
+        call.session.establish()
+        await call.session.login("ada")
+        await call.reply()
+
+    app, store = world({"/act": act}, lifetime=5000.0)
+    browser = await prepared(app, guest=guest)
+    store.clock.advance(7)
+    store.calls.clear()
+    assert len((await browser.get("/act")).cookies) == 1
+    assert [verb for verb in store.calls if verb not in ("open", "load")] == ["login"]
+    (asked,) = [call[3] for call in store.arguments if call[0] == "login"]
+    assert asked.until == asked.record.not_after == store.clock() + 5000
+    assert asked.authenticated_at == asked.record.accessed_at == store.clock()
+
+
+@pytest.mark.parametrize("way", ["/in", "/in/now"])
+@in_loop
+async def test_u2_in_the_very_moment_of_a_revocation(way: str) -> None:
+    """U2: on a clock that stands still a login after it works; but not one that says when he has authenticated."""
+    app, store = world()
+    await Browser(app).get("/everyone")
+    given, usual = Browser(app), Browser(app)
+    assert (await given.get(f"{way}?user=ada&at={store.clock()}")).status == 409
+    assert (await usual.get(f"{way}?user=ada")).status == 200
+    assert (await said(usual))["user"] == "ada"
+
+
+@in_loop
+async def test_a_guest_s_session_is_as_old_as_it_was() -> None:
+    """Its creation stays at the login, in the request that logs in, too; the lifetime begins anew."""
+    seen: list[float] = []
+
+    async def act(call: Call) -> None:
+        seen.append(call.session.created_at.timestamp())
+        await call.session.login("ada")
+        seen.append(call.session.created_at.timestamp())
+        await call.reply()
+
+    async def age(call: Call) -> None:
+        seen.append(call.session.created_at.timestamp())
+        await call.reply()
+
+    app, store = world({"/act": act, "/age": age}, lifetime=100.0)
+    created = store.clock()
+    browser = await prepared(app, guest=True)
+    store.clock.advance(90)
+    await browser.get("/act")
+    store.clock.advance(90)
+    await browser.get("/age")
+    assert seen == [created] * 3
+    store.clock.advance(10)
+    assert (await said(browser))["user"] is None

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..base import Extra, Record
+from ..base import Record
 from ..users import FOUND, MARK_SECONDS, MOST_ENTRIES, Login, LoginOutcome, Outcome
 from .record import LiveRecord
 from .table import WITH_USER, Table
@@ -50,7 +50,7 @@ class UserTable(Table):
             return False
         self._leave(record)
         record.verifier, record.verifier_before = b"", None
-        record.extra = Extra(retention=record.extra.retention)
+        record.extra = record.extra._replace(tag=None)
         record.regenerated_at, record.not_after = self.clock(), min(until, record.not_after)
         self._refile(record)
         self._tell(record, "replaced", is_over=False)

@@ -15,12 +15,11 @@ ROWS = re.findall(r"^\| ([A-Z][0-9]+[a-z]?) \|(.*?)\|(.*)\|$", TEXT, re.MULTILIN
 COUNTS = {"K": 9, "P": 9, "W": 8, "L": 11, "S": 12, "I": 2, "H": 4}
 IDS = {f"{letter}{number}" for letter, count in COUNTS.items() for number in range(1, count + 1)} | {
     "K3b",
-    "U7",
-    "U8",
-    "U9",
+    "L3b",
+    "L3c",
+    "L3d",
+    *(f"U{number}" for number in range(1, 13)),
     "U9b",
-    "U10",
-    "U11",
 }
 NAMED = re.compile(r"`((?:tests|fastersession/testing)/[\w/]+\.py)::([\w:]+)`")
 

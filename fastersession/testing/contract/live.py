@@ -111,6 +111,19 @@ class LiveUserStoreContract(OverAFactory, Users):
         assert await subject.load(record_id) is after
 
     @over_a_store
+    async def test_u11_what_is_taken_is_taken_once(self, subject: Subject) -> None:
+        """U11: of entries that were given each is taken once, and the attributes stay as they are."""
+        record_id, verbs = await subject.insert({"~a": b"1"}), subject.store.verbs
+        assert verbs.give(record_id, W, {"~1": 1}) is False
+        assert verbs.give(record_id, V, {"~1": 1, "~2": 2, "other": 3}) is True
+        results = [await subject.store.take(record_id, V, "~") for _ in range(3)]
+        assert results == [{"~1": 1, "~2": 2}, {}, {}]
+        assert await subject.store.take(record_id, W, "other") == {}
+        assert await subject.store.take(record_id, V, "other") == {"other": 3}
+        assert await subject.attributes(record_id) == {"~a": b"1"}
+        assert await subject.store.take(secrets.token_bytes(16), V, "~") == {}
+
+    @over_a_store
     async def test_u7_watchers_are_told_of_every_end(self, subject: Subject) -> None:
         """U7: of each once, with its reason and the record; a watcher that is gone is told nothing."""
         ends: list[tuple[bytes, str, Any]] = []

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from .stores.base import Record
 
 LABEL_CHARACTERS = 256
-OLDEST = (
-    30 * 86400.0
-)  # seconds: what was authenticated before cannot be compared with a mark, which is kept for 31 days
+OLDEST = 30 * 86400.0  # seconds: marks are kept for 31 days, what is older cannot be compared with one
 
 
 class OfUser:

@@ -208,7 +208,7 @@ class StoreNotClosed(Event, name="store.close_failed", level=WARNING):
 class WatchFailed(Event, name="watch.failed", level=ERROR):
     """For a while nobody could say which sessions have ended; told once until the store answers again."""
 
-    text = "for %(seconds)d s the store could not be asked which sessions have ended: %(outcome)s; %(error)s"
+    text = "for %(seconds)s s the store could not be asked which sessions have ended: %(outcome)s; %(error)s"
     seconds: int = 0
     outcome: str = ""
     error: str = ""

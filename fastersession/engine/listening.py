@@ -66,6 +66,7 @@ class Listening:
         self._hears = {method for method in METHODS if hears(listeners, method)}
         self._sweeping: asyncio.Task[None] | None = None
         self._failing = False
+        self._missed: bytes | None = None  # one that ended, and was not due yet when it was asked for
         self._first: bytes | None = None  # a session that ended this moment
         self._loop: asyncio.AbstractEventLoop | None = None
         self.hears_ends = "destroyed" in self._hears
@@ -209,7 +210,12 @@ class Listening:
     async def _sweep(self) -> bool:
         """Claim, tell and settle; return whether there may be more."""
         first, self._first = self._first, None
+        is_new = first is not None
+        if not is_new:
+            first, self._missed = self._missed, None
         ended = await self._calls.call(self._calls.verbs.due, first)
+        if is_new and first not in [one.record_id for one in ended]:
+            self._missed = first  # a store may file it a moment after its end
         await asyncio.gather(*(self._tell_end(*one) for one in ended))
         return bool(ended) or self._first is not None
 

@@ -53,12 +53,13 @@ def terms_of(
     :param state_key: the attribute of ``request.state`` under which the session manager stands.
     """
     saves, events, spans = engine.saves, engine.events, engine.spans
+    proof_of = verifier_of if engine.calls.live is None else bytes
     own_age = OwnAge(
         policy=policy,
         spans=spans,
         keys=ring,
         find=CookieFinder(policy.name, TOKEN_CHARS).find if transport is None else transport.find,
-        verifier_of=verifier_of if engine.calls.live is None else bytes,
+        verifier_of=proof_of,
         events=events,
     )
     return Terms(
@@ -76,7 +77,7 @@ def terms_of(
         look_of=engine.values.look_of,
         runs=engine.runs,
         forms=FormTokens(keys, policy.name),
-        verifier_of=verifier_of if engine.calls.live is None else bytes,
+        verifier_of=proof_of,
         saves=saves,
         at_once=engine.at_once,
         start_now=engine.saver.start_now,

@@ -48,8 +48,8 @@ def test_a_lease_is_its_owners_until_its_end(lease: Any, now: float, free: bool,
     """From its end on anybody may take it, and nobody saves under it; who gives no lease always saves."""
     made = record(lease)
     assert made.leasable(OURS, now) is free
-    assert made.admits(Change(now, lease=OURS), now) is admitted
-    assert made.admits(Change(now), now) is True
+    assert made.admits(OURS, now) is admitted
+    assert made.admits(None, now) is True
 
 
 def test_taking_a_record_out_of_its_ring_again_does_nothing() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -195,6 +197,31 @@ async def test_suspicious() -> None:
         await asyncio.sleep(0)
     assert {(name, event.name) for name, event in ear.heard} == {("suspicious", "cookie.rejected")}
     assert "not one of ours" in ear.heard[0][1].text
+
+
+@in_loop
+async def test_memory_lets_go_of_what_has_ended() -> None:
+    """Its listener is told at once, so nothing of a session is kept for its end to be told."""
+
+    class Cache: ...
+
+    async def fill(call: Call) -> None:
+        call.session["kv"] = cache = Cache()
+        kept.append(weakref.ref(cache))
+        await call.reply()
+
+    kept: list[Any] = []
+    ear, store = Ear(), MemoryStore()
+    browser = Browser(serve({"/fill": fill}, store=store, listeners=[ear]))
+    await browser.get("/fill")
+    await browser.get("/logout")
+    await ear.until(lambda: len(ear.ends()) == 1)
+    ear.heard.clear()
+    assert await store.due() == []
+    for _ in range(5):  # turns, in which the task that told it ends
+        await asyncio.sleep(0)
+    gc.collect()
+    assert kept[0]() is None
 
 
 @in_loop

@@ -49,11 +49,9 @@ class LiveRecord(Record):
         """Return whether the lease is free, over, or the owner's own."""
         return self.lease is None or self.lease[0] == owner or now >= self.lease[1]
 
-    def admits(self, change: Change, now: float) -> bool:
+    def admits(self, lease: bytes | None, now: float) -> bool:
         """Return whether a save may be made: always, but under a lease that is another's by now."""
-        return change.lease is None or (
-            self.lease is not None and self.lease[0] == change.lease and now < self.lease[1]
-        )
+        return lease is None or (self.lease is not None and self.lease[0] == lease and now < self.lease[1])
 
     def merge(self, change: Change) -> None:
         """Publish new attributes. The mapping that requests hold stays as it is."""

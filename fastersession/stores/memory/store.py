@@ -127,7 +127,11 @@ class MemoryStore:
 
 
 class Claims:
-    """Ended records that are kept to be told of, for a subclass whose verbs are coroutines."""
+    """Ended records that are kept to be told of: those that the store's coroutines have made.
+
+    Of the others, a live store's, whoever watches it is told. To keep them, too, would hold an application's objects
+    for a day beyond their logout.
+    """
 
     def __init__(self, most: int, clock: Callable[[], float]) -> None:
         self._most, self._clock = most, clock
@@ -135,7 +139,7 @@ class Claims:
 
     def note(self, record: LiveRecord, reason: str, is_over: bool) -> None:
         """Keep a record that has ended, if its end is to be told."""
-        if record.extra.retention is not None and is_over:
+        if isinstance(record, Copied) and record.extra.retention is not None and is_over:
             self._kept[record.record_id] = record, reason, self._clock() + record.extra.retention, None
             if len(self._kept) > self._most:
                 del self._kept[next(iter(self._kept))]
@@ -156,10 +160,16 @@ class Claims:
         self._kept.pop(record_id, None)
 
 
-def _copy(record: Record) -> LiveRecord:
+class Copied(LiveRecord):
+    """A record that one of the store's coroutines has made."""
+
+    __slots__ = ()
+
+
+def _copy(record: Record) -> Copied:
     """Return a record for the table: the one that was given stays the caller's."""
     times = record.created_at, record.idle_timeout, record.not_after
-    copy = LiveRecord(record.verifier, *times, record.attributes, record.extra)
+    copy = Copied(record.verifier, *times, record.attributes, record.extra)
     copy.accessed_at = record.accessed_at
     return copy
 

@@ -73,7 +73,7 @@ class Table:
 
     def update(self, record_id: bytes, verifier: bytes, change: Change) -> bool:
         record = self._proven(record_id, verifier)
-        if record is None or not record.admits(change, self.clock()):
+        if record is None or not record.admits(change.lease, self.clock()):
             return False
         if change.renewal is not None and not self._renewed(record, verifier, change.renewal):
             return False
@@ -133,7 +133,7 @@ class Table:
         self, record_id: bytes, verifier: bytes, new_verifier: bytes, not_after: float, change: Change
     ) -> bool:
         record = self._find(record_id)
-        if record is None or record.verifier != verifier or not record.admits(change, self.clock()):
+        if record is None or record.verifier != verifier or not record.admits(change.lease, self.clock()):
             return False
         record.verifier_before, record.verifier = verifier, new_verifier
         record.regenerated_at = change.accessed_at

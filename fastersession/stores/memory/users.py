@@ -29,11 +29,12 @@ class UserTable(Table):
         self._watchers: list[Callable[[], Watcher | None]] = []
 
     def login(self, record_id: bytes, verifier: bytes | None, login: Login) -> LoginOutcome:
-        now, record = self.clock(), self._find(record_id)
+        record = self._find(record_id)
         if verifier is None:
             is_free = record is None
         else:
-            is_free = record is not None and record.verifier == verifier and self._leased(record, login.lease, now)
+            is_own = record is not None and record.verifier == verifier
+            is_free = record is not None and is_own and record.admits(login.lease, self.clock())
         if not is_free:
             return LoginOutcome(Outcome.ABSENT)
         if self._is_revoked(record_id, login):
@@ -116,9 +117,6 @@ class UserTable(Table):
         self._watchers.append(weakref.WeakMethod(watcher))
 
     # --- how they work ---
-
-    def _leased(self, record: LiveRecord, lease: bytes | None, now: float) -> bool:
-        return lease is None or (record.lease is not None and record.lease[0] == lease and now < record.lease[1])
 
     def _is_revoked(self, record_id: bytes, login: Login) -> bool:
         for at, spared in map(self._marks.get, login.tags, [(float("-inf"), None)] * len(login.tags)):

@@ -253,11 +253,15 @@ class Users:
 
     @over_a_store
     async def test_a_list_is_bounded(self, subject: Subject) -> None:
-        """U5: the last thousand."""
-        assert FOUND == 1000
+        """U5: it has the last ``FOUND``, and a revocation ends the rest as well."""
         tags = tags_of()
-        made = [await logged_in(subject, tags) for _ in range(30)]
+        oldest = [await logged_in(subject, tags) for _ in range(3)]
+        subject.clock.advance(1)
+        made: list[bytes] = []
+        while len(made) < FOUND:
+            made += await asyncio.gather(*(logged_in(subject, tags) for _ in range(50)))
         assert {*await listed(subject, tags)} == {*made}
+        assert {*await subject.store.revoke(tags, None, subject.clock())} == {*oldest, *made}
 
     # --- revocations ---
 

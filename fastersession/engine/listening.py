@@ -66,8 +66,8 @@ class Listening:
         self._hears = {method for method in METHODS if hears(listeners, method)}
         self._sweeping: asyncio.Task[None] | None = None
         self._failing = False
-        self._missed: bytes | None = None  # one that ended, and was not due yet when it was asked for
-        self._first: bytes | None = None  # a session that ended this moment
+        self._here: dict[bytes, bool] = {}  # sessions that this process has ended, and whether to ask for each again
+        self._missed: dict[bytes, bool] = {}  # those that were not due yet when they were asked for
         self._loop: asyncio.AbstractEventLoop | None = None
         self.hears_ends = "destroyed" in self._hears
         if self.hears_ends and calls.live is not None:
@@ -100,7 +100,8 @@ class Listening:
     def ended(self, record_id: bytes, reason: str) -> None:
         """Note that this process has ended a session: it is told of now, if nobody else was faster."""
         if reason != "replaced":  # which is over in a minute
-            self._first = record_id
+            if len(self._here) < MOST_WAITING:  # what is above is found by looking at all
+                self._here[record_id] = True
             self._sweep_soon()
 
     def live_end(self, record: Any, reason: str, is_over: bool) -> None:
@@ -197,6 +198,7 @@ class Listening:
             if self._calls.live is not None:
                 await self._calls.store.purge()
             else:
+                self._here, self._missed = {**self._missed, **self._here}, {}
                 while await self._sweep():
                     pass
             self._failing = False
@@ -209,15 +211,14 @@ class Listening:
 
     async def _sweep(self) -> bool:
         """Claim, tell and settle; return whether there may be more."""
-        first, self._first = self._first, None
-        is_new = first is not None
-        if not is_new:
-            first, self._missed = self._missed, None
+        first = next(iter(self._here), None)
         ended = await self._calls.call(self._calls.verbs.due, first)
-        if is_new and first not in [one.record_id for one in ended]:
-            self._missed = first  # a store may file it a moment after its end
+        if first is not None and self._here.pop(first, False) and first not in [one.record_id for one in ended]:
+            self._missed[first] = False  # a store may file it a moment after its end
+        for one in ended:
+            self._here.pop(one.record_id, None)
         await asyncio.gather(*(self._tell_end(*one) for one in ended))
-        return bool(ended) or self._first is not None
+        return bool(ended) or bool(self._here)
 
     async def _tell_end(self, record_id: bytes, record: Record, reason: str, redelivered: bool) -> None:
         event = DestroyedEvent(record_id.hex(), reason, redelivered, lambda: self._content(record_id, record))

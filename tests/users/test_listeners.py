@@ -309,3 +309,18 @@ async def test_a_call_of_the_kit_is_all_there_is_to_it() -> None:
     answer = await Browser(app).get("/act")
     await ear.until(lambda: ear.names() == ["created"])
     assert ear.heard[0][1].id == answer.text
+
+
+@kinds
+@in_loop
+async def test_u6_many_that_end_at_once_are_told_in_a_moment(factory: Factory) -> None:
+    """U6: each of thirty logouts of one moment is asked for where it is; none waits for a look at all shards."""
+    ear = Ear()
+    async with site(factory, listeners=[ear]) as (app, _), lifespan(app):
+        browsers = [Browser(app) for _ in range(30)]
+        for browser in browsers:
+            await browser.get("/in?user=ada")
+        ids = {record_id(browser).hex() for browser in browsers}
+        await asyncio.gather(*(browser.get("/out") for browser in browsers))
+        await ear.until(lambda: {end.id for end in ear.ends()} >= ids)
+    assert sorted(end.id for end in ear.ends() if end.id in ids) == sorted(ids)

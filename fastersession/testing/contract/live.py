@@ -13,6 +13,8 @@ import pytest
 
 from ...stores.base import NOTHING_MORE, Change, Record
 from ...stores.users import ABOUT, Login
+from .keeping import Keeping
+from .limits import Limits
 from .subject import Factory, OverAFactory, Subject, over_a_store
 from .suite import StoreContract
 from .users import DONE, Users, login, tags_of
@@ -86,7 +88,7 @@ class Awaited:
         return awaited
 
 
-class LiveUserStoreContract(OverAFactory, Users):
+class LiveUserStoreContract(OverAFactory, Users, Limits, Keeping):
     """Every verb that ``store.live`` has in addition, if it keeps sessions of users."""
 
     @pytest.fixture

@@ -15,7 +15,9 @@ from ...stores.base import Extra, Record
 from .before import Before
 from .cancelled import Cancelled
 from .ends import Ends
+from .keeping import Keeping
 from .leases import Leases
+from .limits import Limits
 from .machine import check_store
 from .races import Races
 from .roundtrip import RoundTrip
@@ -229,5 +231,5 @@ class SharedStoreContract(StoreContract):
         assert await subject.lock(record_id, V, b"p" * 16, 60.0) is False
 
 
-class UserStoreContract(OverAFactory, Users, Ends):
+class UserStoreContract(OverAFactory, Users, Limits, Keeping, Ends):
     """Every verb that stores of users have in addition. Used as ``StoreContract`` is, beside it."""

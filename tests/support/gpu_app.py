@@ -16,10 +16,9 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any
 
 import anyio
-from server_apps import SECRET, Request, leave, ready
+from server_apps import SECRET, Request, leave, of_a_worker, ready
 
 from fastersession import FasterSessionMiddleware
 from fastersession.stores import from_url
@@ -56,23 +55,7 @@ async def stream(request: Request) -> None:
 
 ROUTES = {"/ready": ready, "/login": login, "/stream": stream}
 
-
-async def plain(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Serve the application; each answer names its worker."""
-
-    async def signed(message: dict[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], (b"worker", b"%d" % os.getpid())]
-        await send(message)
-
-    if scope["type"] == "lifespan":
-        for event in ("startup", "shutdown"):
-            await receive()
-            await send({"type": f"lifespan.{event}.complete"})
-    else:
-        await ROUTES[scope["path"]](Request(scope, receive, signed))
-
-
+plain = of_a_worker(ROUTES)
 app = FasterSessionMiddleware(
     plain, secret_key=SECRET, store=from_url(os.environ["STORE"]), secure=False, close_on_end=True
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -131,3 +132,22 @@ def store() -> Any:
 
 
 app = FasterSessionMiddleware(plain, secret_key=SECRET, store=store(), secure=False, seal=False)
+
+
+def of_a_worker(routes: Mapping[str, Callable[[Request], Awaitable[None]]]) -> Any:
+    """Return an application of these handlers by path. Each answer names its worker."""
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        async def signed(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"worker", b"%d" % os.getpid())]
+            await send(message)
+
+        if scope["type"] == "lifespan":
+            for event in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{event}.complete"})
+        else:
+            await routes[scope["path"]](Request(scope, receive, signed))
+
+    return app

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
-from server_apps import SECRET, Request, leave, ready, show
+from server_apps import SECRET, Request, leave, of_a_worker, ready, show
 
 from fastersession import FasterSessionMiddleware, Session
 from fastersession.engine import exclusive
@@ -134,23 +134,7 @@ async def turn(request: Request) -> None:
 
 ROUTES = {"/ready": ready, "/session": show, "/turn": turn}
 
-
-async def plain(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Serve the application; each answer names its worker."""
-
-    async def signed(message: dict[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], (b"worker", b"%d" % os.getpid())]
-        await send(message)
-
-    if scope["type"] == "lifespan":
-        for event in ("startup", "shutdown"):
-            await receive()
-            await send({"type": f"lifespan.{event}.complete"})
-    else:
-        await ROUTES[scope["path"]](Request(scope, receive, signed))
-
-
+plain = of_a_worker(ROUTES)
 exclusive.LEASE_SECONDS = float(os.environ.get("LEASE", exclusive.LEASE_SECONDS))
 store = from_url(os.environ.get("STORE", "memory://"))
 app = FasterSessionMiddleware(plain, secret_key=SECRET, store=store, secure=False)

@@ -11,7 +11,8 @@ A store knows no name: a conversation is 16 bytes, computed from its owner's; an
 the caller has sealed. Only a live store keeps the objects themselves; the ``size`` that goes with each is in bytes, as
 the caller has estimated it. A process may give one value again, in a retry: the very same bytes.
 
-Leases are durations, by the clock of the server that keeps them. All other times are those of the store's ``clock``.
+Leases, and how long frames are kept, are durations by the clock of the server that keeps them. All other times are
+those of the store's ``clock``.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ class Append(NamedTuple):
 
     With ``entry.run`` it is accepted as long as this is the last run that has begun, be it ended or not; and of a
     session's conversation only while the record belongs to the user it did when the run began. ``keep``: seconds after
-    which the conversation goes, if nothing more is written; ``None`` for never, and for a session's.
+    which the conversation goes, if nothing more is written; ``None``: its end stays as it is. A session's has none.
     """
 
     log: Log
@@ -148,7 +149,8 @@ class Batch(NamedTuple):
 class Begin(NamedTuple):
     """The begin of a run.
 
-    ``head`` is written at ``ORIGIN`` of its frames, ``entry`` into the history. Both are there, or neither is.
+    ``head`` is written at ``ORIGIN`` of its frames, ``entry`` into the history. Both are there, or neither is. No two
+    begins have the same head: so a retry is known.
     """
 
     run: Run
@@ -161,11 +163,11 @@ class Begin(NamedTuple):
 
 
 class Begun(NamedTuple):
-    """``DONE``; ``SAME``: it has begun before; ``BUSY``: another runs, or is not the one it was to follow; ``TAKEN``:
-    the entry's position; ``GONE``. ``status`` is that of the run which is there, ``top`` that of the history.
+    """What became of a begin.
 
-    ``SAME`` comes before all others. Where an entry carries the run, its frames may be gone (``status.terminal`` is
-    ``None`` then).
+    ``DONE``, also for a retry; ``SAME``: it has begun before, with another head; ``BUSY``: another runs, or is not the
+    one that it was to follow; ``TAKEN``: the entry's position is; ``GONE``. They are looked at in this order, but
+    ``GONE`` comes first. ``status`` is that of the run which is there, ``top`` that of the history.
     """
 
     outcome: Outcome
@@ -177,7 +179,8 @@ class End(NamedTuple):
     """The end of a run: ``value`` is written at ``TERMINAL`` of its frames, and the turn is free, in one step.
 
     ``entry``, the answer, is written in the same step, or nothing is. For a session whose record belongs to another
-    user than when the run began, the run ends without it.
+    user than when the run began, the run ends without it. If the frames are over, only the turn is freed, and the entry
+    written.
     """
 
     run: Run
@@ -189,9 +192,11 @@ class End(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """``DONE``: it has ended with this very value; ``TAKEN``: it has ended with another before (``status`` has it);
-    ``TAKEN`` with a running status: the entry's position is taken, nothing was written; ``BUSY``: it is not lost;
-    ``GONE``. ``top`` is that of the history.
+    """What became of an end.
+
+    ``DONE``: it has ended with this very value; ``TAKEN``: it has ended with another before, which ``status`` has; or,
+    where ``status`` is running, the entry's position is taken, and nothing was written; ``BUSY``: it is not lost;
+    ``GONE``: it is not there. ``top`` is that of the history.
     """
 
     outcome: Outcome
@@ -220,13 +225,14 @@ class LogStore(Protocol):
     async def create(self, place: Place, log: bytes, owner: bytes, about: Any, keep: float | None = None) -> Created:
         """Make a conversation with this log, unless there is one: then that one is returned as it is.
 
-        :param owner: 16 bytes, by which ``list`` finds it; a session's record id for its own.
+        :param owner: 16 bytes, by which ``owned`` finds it; a session's record id for its own.
         """
 
     async def append(self, appends: Sequence[Append]) -> list[Appended]:
         """Append to histories, each by itself, with an outcome of its own. Two of one log are in one call never.
 
-        The position must be the next: the top's epoch, its seq and one. The key is looked at first.
+        The position must be the next: the top's epoch, its seq and one. The key is looked at before the position. Where
+        this very value is at this position already, it is ``DONE``.
         """
 
     async def entries(
@@ -234,8 +240,8 @@ class LogStore(Protocol):
     ) -> list[Entry] | None:
         """Return entries strictly between two positions, the oldest first; ``None``: the log is gone.
 
-        At most ``count``, and no more than the first that exceeds ``limit`` bytes in all: from the oldest on, or from
-        the newest back. At least one, if there is one.
+        At most ``count``, and ``limit`` bytes in all, but at least one if there is one: from the oldest on, or from the
+        newest back.
         """
 
     async def find(self, log: Log, key: bytes | None, run: bytes | None) -> Entry | None:
@@ -247,9 +253,9 @@ class LogStore(Protocol):
     async def cut(self, log: Log, after: Position | None, before: Position | None) -> Appended:
         """Remove the entries above ``after``, or those below ``before``: ``DONE``, ``BUSY`` or ``GONE``.
 
-        Without the tail the top is ``(epoch + 1, seq of after)``, also where there was none, so what was about to be
-        appended is refused. ``after`` above the top changes nothing. Cutting the head leaves the top, and is never
-        ``BUSY``.
+        Without the tail, also where there was none, the top's epoch is one more, so what was about to be appended is
+        refused. Its seq is that of the last entry that stays; if none does, that of ``after``, but below the first that
+        was removed. ``after`` above the top changes nothing. Cutting the head leaves the top, and is never ``BUSY``.
         """
 
     async def describe(self, log: Log, about: Any, version: int) -> Outcome:
@@ -264,7 +270,7 @@ class LogStore(Protocol):
         With ``log`` or ``top`` only if they are still its own.
         """
 
-    async def list(self, owner: bytes, count: int, before: tuple[float, bytes] | None) -> list[Listed]:
+    async def owned(self, owner: bytes, count: int, before: tuple[float, bytes] | None) -> list[Listed]:
         """Return an owner's conversations, the last updated first.
 
         :param before: ``updated_at`` and id of the last of the page before. One that is updated while pages are read
@@ -291,7 +297,7 @@ class LogStore(Protocol):
         """Renew the leases of runs, also those that are over; return the runs that are not running any more."""
 
     async def end(self, end: End) -> Ended:
-        """End a run. The first end wins. If the frames are gone, the turn is free all the same."""
+        """End a run. The first end wins."""
 
     async def purge(self) -> int:
         """Remove conversations that are over, and frames; return how many conversations that were."""

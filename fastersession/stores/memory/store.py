@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
 from ..base import Change, Record
 from ..users import ABOUT, CLAIM_SECONDS, CLAIMED, Ended, Login, LoginOutcome
 from .record import LiveRecord
 from .users import UserTable
+
+if TYPE_CHECKING:
+    from .logs import MemoryLogs
 
 VERBS = (
     "load", "create", "update", "touch", "delete", "regenerate", "lock", "unlock", "login", "retire", "find", "revoke",
@@ -46,12 +49,22 @@ class MemoryStore:
         self._table = UserTable(max_sessions, clock)
         self._claims = Claims(max_sessions, clock)
         self._table.watch(self._claims.note)
+        self._logs: MemoryLogs | None = None
 
     @property
     def live(self) -> UserTable | None:
         """The sessions as live objects, or ``None`` if a subclass has verbs of its own, which are to be called."""
         own = any(getattr(getattr(self, verb), "__func__", None) is not getattr(MemoryStore, verb) for verb in VERBS)
         return None if own else self._table
+
+    @property
+    def logs(self) -> MemoryLogs:
+        """The conversations; see ``LogStore``. Made when they are first asked for."""
+        if self._logs is None:
+            from .logs import MemoryLogs
+
+            self._logs = MemoryLogs(self._table, self.clock)
+        return self._logs
 
     def __len__(self) -> int:
         return self._table.count

@@ -64,7 +64,7 @@ class Table:
         if record.created_at >= self._due_at:
             self._expire(self.clock(), EXPIRE_AT_ONCE)
         shard = self._shards[record_id[0]]
-        if record_id in shard and self._find(record_id) is not None:
+        if record_id in shard and self.peek(record_id) is not None:
             return False
         if self.count >= self._max_sessions:
             self._make_room()
@@ -116,14 +116,14 @@ class Table:
         return True
 
     def unlock(self, record_id: bytes, owner: bytes) -> bool:
-        record = self._find(record_id)
+        record = self.peek(record_id)
         if record is None or record.lease is None or record.lease[0] != owner or self.clock() >= record.lease[1]:
             return False
         record.lease = None
         return True
 
     def delete(self, record_id: bytes, reason: str = "invalidated") -> bool:
-        record = self._find(record_id)
+        record = self.peek(record_id)
         if record is None:
             return False
         self._remove(record, reason)
@@ -132,7 +132,7 @@ class Table:
     def regenerate(
         self, record_id: bytes, verifier: bytes, new_verifier: bytes, not_after: float, change: Change
     ) -> bool:
-        record = self._find(record_id)
+        record = self.peek(record_id)
         if record is None or record.verifier != verifier or not record.admits(change.lease, self.clock()):
             return False
         record.verifier_before, record.verifier = verifier, new_verifier
@@ -160,7 +160,8 @@ class Table:
             return True
         return False
 
-    def _find(self, record_id: bytes) -> LiveRecord | None:
+    def peek(self, record_id: bytes) -> LiveRecord | None:
+        """Return a record, which does not count as a use of it; ``None`` if it is absent."""
         record = self._shards[record_id[0]].get(record_id)
         if record is not None and record.expired(self.clock()):
             self._remove(record)

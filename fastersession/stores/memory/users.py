@@ -29,7 +29,7 @@ class UserTable(Table):
         self._watchers: list[Callable[[], Watcher | None]] = []
 
     def login(self, record_id: bytes, verifier: bytes | None, login: Login) -> LoginOutcome:
-        record = self._find(record_id)
+        record = self.peek(record_id)
         if verifier is None:
             is_free = record is None
         else:
@@ -46,7 +46,7 @@ class UserTable(Table):
         return LoginOutcome(Outcome.DONE, evicted)
 
     def retire(self, record_id: bytes, verifier: bytes, until: float) -> bool:
-        record = self._find(record_id)
+        record = self.peek(record_id)
         if record is None or record.verifier != verifier:
             return False
         self._leave(record)
@@ -75,7 +75,7 @@ class UserTable(Table):
         return [record.record_id for record in ending]
 
     def ended(self, record_ids: Sequence[bytes]) -> Mapping[bytes, str]:
-        absent = {record_id: "" for record_id in record_ids if self._find(record_id) is None}
+        absent = {record_id: "" for record_id in record_ids if self.peek(record_id) is None}
         return absent | {record_id: "replaced" for record_id in record_ids if record_id in self._retired}
 
     def give(self, record_id: bytes, verifier: bytes, entries: Mapping[str, Any]) -> bool:
@@ -109,7 +109,7 @@ class UserTable(Table):
         for shard in range(0 if after is None else after[0], len(self._shards)):
             if len(found) >= count:
                 return found, bytes((shard,))
-            found += [(key, record) for key in list(self._shards[shard]) if (record := self._find(key)) is not None]
+            found += [(key, record) for key in list(self._shards[shard]) if (record := self.peek(key)) is not None]
         return found, None
 
     def watch(self, watcher: Watcher) -> None:
@@ -175,7 +175,7 @@ class UserTable(Table):
 
     def _alive(self, tag: bytes | None) -> list[LiveRecord]:
         members = [] if tag is None else list(self._index.get(tag, {}))
-        return [record for record in map(self._find, members) if record is not None]
+        return [record for record in map(self.peek, members) if record is not None]
 
     def _leave(self, record: LiveRecord) -> None:
         """Take a record out of the index."""

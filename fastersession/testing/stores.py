@@ -22,9 +22,13 @@ _PARTS = (
     "leases",
     "limits",
     "live",
+    "logs",
+    "logs_machine",
     "machine",
     "races",
     "roundtrip",
+    "runs",
+    "session_logs",
     "subject",
     "suite",
     "times",
@@ -37,9 +41,9 @@ for _name in (f"fastersession.testing.contract.{part}" for part in _PARTS):
 from .contract.live import LiveStoreContract, LiveUserStoreContract  # noqa: E402 - only now
 from .contract.machine import StoreMachine, check_store  # noqa: E402
 from .contract.subject import Factory, Subject, over_a_store  # noqa: E402
-from .contract.suite import SharedStoreContract, StoreContract, UserStoreContract  # noqa: E402
+from .contract.suite import LogStoreContract, SharedStoreContract, StoreContract, UserStoreContract  # noqa: E402
 
 __all__ = [
-    "Factory", "LiveStoreContract", "LiveUserStoreContract", "SharedStoreContract", "StoreContract", "StoreMachine",
-    "Subject", "UserStoreContract", "check_store", "over_a_store",
+    "Factory", "LiveStoreContract", "LiveUserStoreContract", "LogStoreContract", "SharedStoreContract",
+    "StoreContract", "StoreMachine", "Subject", "UserStoreContract", "check_store", "over_a_store",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from fastersession import MemoryStore
 from fastersession.testing.stores import (
     LiveStoreContract,
     LiveUserStoreContract,
+    LogStoreContract,
     SharedStoreContract,
     StoreContract,
     UserStoreContract,
@@ -79,3 +80,10 @@ class TestUsersLive(LiveUserStoreContract):
 
     def make_store(self, clock: Callable[[], float]) -> MemoryStore:
         return MemoryStore(clock=clock)
+
+
+@pytest.mark.parametrize("kind", ["memory"])
+class TestLogs(OnOurServers, LogStoreContract):
+    """What stores have that keep conversations."""
+
+    log_examples = 300

@@ -18,9 +18,13 @@ from .ends import Ends
 from .keeping import Keeping
 from .leases import Leases
 from .limits import Limits
+from .logs import Histories
+from .logs_machine import check_logs
 from .machine import check_store
 from .races import Races
 from .roundtrip import RoundTrip
+from .runs import Runs
+from .session_logs import SessionLogs
 from .subject import Factory, OverAFactory, Subject, fields, opened, over_a_store
 from .times import Times
 from .users import Users
@@ -233,3 +237,14 @@ class SharedStoreContract(StoreContract):
 
 class UserStoreContract(OverAFactory, Users, Limits, Keeping, Ends):
     """Every verb that stores of users have in addition. Used as ``StoreContract`` is, beside it."""
+
+
+class LogStoreContract(OverAFactory, Histories, Runs, SessionLogs):
+    """Every verb of stores that keep conversations. Used as ``StoreContract`` is, beside the contract of users."""
+
+    shared = False  # what one store acknowledged is in another one of the same factory
+    log_examples = 50  # how many sequences of verbs the state machine tries
+
+    def test_state_machine_of_logs(self, factory: Factory) -> None:
+        """Any sequence of verbs has the outcomes of a reference."""
+        check_logs(factory, examples=self.log_examples, shared=self.shared)

@@ -88,6 +88,7 @@ class Conversation:
         self.top: Position = ORIGIN
         self.entries: list[Entry] = []
         self.keys: dict[bytes, Entry] = {}
+        self.written: dict[bytes, list[Entry]] = {}  # by each run of those that have written any
         self.runs: dict[bytes, Frames] = {}
         self.last: bytes | None = None  # run that has begun
         self.is_entered = False  # by that run
@@ -116,7 +117,8 @@ class Conversation:
         self.top = entry.position
         if entry.key is not None:
             self.keys[entry.key] = entry
-        if entry.run is not None and entry.run == self.last:
+        if entry.run is not None:
+            self.written.setdefault(entry.run, []).append(entry)
             self.is_entered = True
 
     def at(self, position: Position) -> Entry | None:
@@ -129,7 +131,7 @@ class Conversation:
         """Return the entry of a key, or the last of a run."""
         if key is not None:
             return self.keys.get(key)
-        return next((entry for entry in reversed(self.entries) if entry.run == run), None)
+        return None if run is None or run not in self.written else self.written[run][-1]
 
     def between(
         self, after: Position | None, before: Position | None, count: int, limit: int, newest: bool
@@ -160,6 +162,10 @@ class Conversation:
         for entry in gone:
             if entry.key is not None:
                 del self.keys[entry.key]
+            if entry.run is not None:
+                self.written[entry.run].remove(entry)
+                if not self.written[entry.run]:
+                    del self.written[entry.run]
         return len(gone)
 
     # --- runs ---
@@ -178,7 +184,7 @@ class Conversation:
         """Return the status of a run whose frames are kept, or that has not ended, or that an entry carries."""
         if run is None:
             return None
-        frames, carried = self.runs.get(run), self.find(None, run) is not None
+        frames, carried = self.runs.get(run), run in self.written
         if frames is not None and (frames.is_running or not frames.are_over()):
             is_entered = carried or (run == self.last and self.is_entered)
             return Status(run, frames.is_running, frames.seconds_left(), is_entered, frames.terminal)

@@ -1,12 +1,12 @@
 """Conversations in this process: live objects, beside the table of sessions.
 
-Rules of residence: the verbs of ``LogStore`` over one dict. No verb suspends, so each is one step. What a conversation
-is by itself is ``conversation``'s; which there are, for how long, and how many, stands here.
+Rules of residence: the verbs of ``LogStore`` over a shelf. No verb suspends, so each is one step. What a conversation
+is by itself is ``conversation``'s; which there are is ``shelf``'s.
 """
 
 from __future__ import annotations
 
-import logging
+import heapq
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -32,46 +32,28 @@ from ..logs import (
     Run,
 )
 from .conversation import Conversation, Frames, is_same
-from .record import LiveRecord
+from .shelf import Shelf
 from .users import UserTable
-
-MOST_ENTRIES = 1_000_000  # in all; an entry is an object of the application's, mostly small
-MOST_FRAME_BYTES = 256 * 2**20  # in all
-LOOK_AT = 64  # conversations that one eviction passes over because they run
-
-logger = logging.getLogger("fastersession")
 
 
 class MemoryLogs:
-    """The conversations of one ``MemoryStore``. Above a bound the least recently used goes, never one that runs."""
+    """The conversations of one ``MemoryStore``, as its attribute ``logs``."""
 
     def __init__(self, table: UserTable, clock: Callable[[], float]) -> None:
-        self._table = table
         self._clock = clock
-        self._all: dict[bytes, Conversation] = {}  # by id, the least recently used first
-        self._owned: dict[bytes, dict[bytes, Conversation]] = {}
-        self._entries = self._frame_bytes = 0
-        self._warned = False
-        table.watch(self.told)
-
-    def told(self, record: LiveRecord, reason: str, is_over: bool) -> None:
-        """Remove the conversations of a session that has ended."""
-        if is_over and record.record_id in self._owned:
-            for conversation in list(self._owned[record.record_id].values()):
-                if conversation.session is not None:
-                    self._remove(conversation)
+        self.shelf = Shelf(table, clock)
 
     # --- histories ---
 
     async def create(self, place: Place, log: bytes, owner: bytes, about: Any, keep: float | None = None) -> Created:
-        there = self._there(place)
-        if not self._is_proven(place):
+        there = self.shelf.there(place)
+        if not self.shelf.is_proven(place):
             return Created(Outcome.GONE)
         if there is None:
-            if place.session is not None and len(self._owned.get(owner, ())) >= MOST_OF_A_SESSION:
+            if place.session is not None and len(self.shelf.owned(owner)) >= MOST_OF_A_SESSION:
                 return Created(Outcome.FULL)
             there = Conversation(place, log, owner, about, self._clock(), keep)
-            self._all[place.conversation] = self._owned.setdefault(owner, {})[place.conversation] = there
+            self.shelf.add(there)
         return Created(Outcome.DONE, there.log, there.top)
 
     async def append(self, appends: Sequence[Append]) -> list[Appended]:
@@ -80,16 +62,16 @@ class MemoryLogs:
     async def entries(
         self, log: Log, after: Position | None, before: Position | None, count: int, limit: int, *, newest: bool
     ) -> list[Entry] | None:
-        conversation = self._of(log)
+        conversation = self.shelf.of(log)
         return None if conversation is None else conversation.between(after, before, count, limit, newest)
 
     async def find(self, log: Log, key: bytes | None, run: bytes | None) -> Entry | None:
-        conversation = self._of(log)
+        conversation = self.shelf.of(log)
         return None if conversation is None else conversation.find(key, run)
 
     async def look(self, places: Sequence[Place], count: int, limit: int) -> Look | None:
         for place in places:
-            there = self._there(place)
+            there = self.shelf.there(place)
             if there is not None:
                 entries = there.between(None, None, count, limit, newest=True)
                 status = there.status(there.last)
@@ -98,48 +80,53 @@ class MemoryLogs:
         return None
 
     async def cut(self, log: Log, after: Position | None, before: Position | None) -> Appended:
-        conversation = self._proven(log)
+        conversation = self.shelf.proven(log)
         if conversation is None:
             return Appended(Outcome.GONE)
         if after is not None and conversation.is_running:
             return Appended(Outcome.BUSY, conversation.top)
-        self._entries -= conversation.cut(after, before)
+        self.shelf.count(-conversation.cut(after, before), 0)
         return Appended(Outcome.DONE, conversation.top)
 
     async def describe(self, log: Log, about: Any, version: int) -> Outcome:
-        conversation = self._proven(log)
+        conversation = self.shelf.proven(log)
         if conversation is None:
             return Outcome.GONE
         if conversation.version != version:
             return Outcome.TAKEN
         conversation.about, conversation.version = about, version + 1
-        self._use(conversation, None)
+        self.shelf.keep(conversation, None)
         return Outcome.DONE
 
     async def delete(self, place: Place, log: bytes | None = None, top: Position | None = None) -> bool:
-        there = self._there(place)
-        if there is None or not self._is_proven(place) or log not in (None, there.log) or top not in (None, there.top):
+        there = self.shelf.there(place)
+        if (
+            there is None
+            or not self.shelf.is_proven(place)
+            or log not in (None, there.log)
+            or top not in (None, there.top)
+        ):
             return False
-        self._remove(there)
+        self.shelf.remove(there)
         return True
 
     async def owned(self, owner: bytes, count: int, before: tuple[float, bytes] | None) -> list[Listed]:
-        there = [one for one in map(self._alive, list(self._owned.get(owner, {}).values())) if one is not None]
-        there.sort(key=Conversation.order, reverse=True)
+        there = sorted(self.shelf.owned(owner), key=Conversation.order, reverse=True)
         return [one.listed() for one in there if before is None or one.order() < before][:count]
 
     async def page(self, after: bytes | None, count: int) -> tuple[list[Listed], bytes | None]:
-        ids = sorted(cid for cid, one in self._all.items() if one.session is None and (after is None or cid > after))
-        there = [one for one in (self._alive(self._all[cid]) for cid in ids[:count]) if one is not None]
-        return [one.listed() for one in there], ids[count - 1] if len(ids) > count else None
+        users = [one for one in self.shelf.all() if one.session is None and (after is None or one.id > after)]
+        found = heapq.nsmallest(count, users, key=lambda one: one.id)
+        there = [one.listed() for one in found if self.shelf.alive(one) is not None]
+        return there, found[-1].id if len(users) > count else None
 
     # --- runs ---
 
     async def begin(self, begin: Begin) -> Begun:
-        conversation, run = self._proven(begin.run.log), begin.run.run
+        conversation, run = self.shelf.proven(begin.run.log), begin.run.run
         if conversation is None:
             return Begun(Outcome.GONE)
-        self._frame_bytes -= conversation.forget()
+        self.shelf.count(0, -conversation.forget())
         status = conversation.status(run)
         if status is not None:
             frames = conversation.runs.get(run)
@@ -150,10 +137,10 @@ class MemoryLogs:
             return Begun(Outcome.BUSY, conversation.status(conversation.last), conversation.top)
         if begin.entry is not None and not conversation.is_next(begin.entry.position):
             return Begun(Outcome.TAKEN, conversation.status(conversation.last), conversation.top)
-        conversation.begin(run, Frames(self._tag_of(conversation), begin.head, begin.seconds, begin.kept))
+        conversation.begin(run, Frames(self.shelf.tag_of(conversation), begin.head, begin.seconds, begin.kept))
         if begin.entry is not None:
-            self._enter(conversation, begin.entry)
-        self._use(conversation, begin.keep)
+            self.shelf.enter(conversation, begin.entry)
+        self.shelf.keep(conversation, begin.keep)
         return Begun(Outcome.DONE, conversation.status(run), conversation.top)
 
     async def write(self, batches: Sequence[Batch]) -> list[Outcome]:
@@ -177,7 +164,7 @@ class MemoryLogs:
         return ended
 
     async def end(self, end: End) -> Ended:
-        conversation = self._of(end.run.log)
+        conversation = self.shelf.of(end.run.log)
         frames = None if conversation is None else conversation.runs.get(end.run.run)
         if conversation is None or frames is None:
             return Ended(Outcome.GONE)
@@ -188,68 +175,38 @@ class MemoryLogs:
             return Ended(outcome, conversation.status(end.run.run), conversation.top)
         if end.if_lost and frames.seconds_left() > 0:
             return Ended(Outcome.BUSY, conversation.status(end.run.run), conversation.top)
-        is_his = frames.tag == self._tag_of(conversation)
+        is_his = frames.tag == self.shelf.tag_of(conversation)
         if end.entry is not None and is_his and not conversation.is_next(end.entry.position):
             return Ended(Outcome.TAKEN, conversation.status(end.run.run), conversation.top)
         were_over = frames.are_over()
         frames.end(end.value, -1 if were_over else end.lingers)
         if end.entry is not None and is_his:
-            self._enter(conversation, end.entry)
-        self._use(conversation, end.keep)
+            self.shelf.enter(conversation, end.entry)
+        self.shelf.keep(conversation, end.keep)
         return Ended(Outcome.DONE, conversation.status(end.run.run), conversation.top)
 
     async def purge(self) -> int:
-        before = len(self._all)
-        for conversation in list(self._all.values()):
-            if self._alive(conversation) is not None:
-                self._frame_bytes -= conversation.forget()
-        return before - len(self._all)
+        there = self.shelf.all()
+        alive = [one for one in there if self.shelf.alive(one) is not None]
+        self.shelf.count(0, -sum(one.forget() for one in alive))
+        return len(there) - len(alive)
 
     # --- how they work ---
 
-    def _there(self, place: Place) -> Conversation | None:
-        there = self._all.get(place.conversation)
-        return None if there is None or there.session != place.session else self._alive(there)
-
-    def _alive(self, conversation: Conversation) -> Conversation | None:
-        """Return a conversation unless it is over, or its session is."""
-        if conversation.session is not None:
-            self._table.peek(conversation.session)  # which tells of it, if it is over
-        elif conversation.expires is not None and self._clock() >= conversation.expires:
-            self._remove(conversation)
-        return conversation if self._all.get(conversation.id) is conversation else None
-
-    def _of(self, log: Log) -> Conversation | None:
-        there = self._there(log.place)
-        return there if there is not None and there.log == log.log else None
-
-    def _proven(self, log: Log) -> Conversation | None:
-        return self._of(log) if self._is_proven(log.place) else None
-
-    def _is_proven(self, place: Place) -> bool:
-        if place.session is None:
-            return True
-        record = self._table.peek(place.session)
-        return record is not None and place.verifier in (record.verifier, record.verifier_before)
-
     def _frames_of(self, run: Run) -> Frames | None:
-        conversation = self._of(run.log)
+        conversation = self.shelf.of(run.log)
         return None if conversation is None else conversation.kept(run.run)
-
-    def _tag_of(self, conversation: Conversation) -> bytes | None:
-        record = None if conversation.session is None else self._table.peek(conversation.session)
-        return None if record is None else record.extra.tag
 
     def _append(self, append: Append) -> Appended:
         log, entry, keep = append
-        conversation = self._of(log) if entry.run is not None else self._proven(log)
+        conversation = self.shelf.of(log) if entry.run is not None else self.shelf.proven(log)
         if conversation is None:
             return Appended(Outcome.GONE)
         if entry.run is not None:
             frames = conversation.runs.get(entry.run)
             if entry.run != conversation.last:
                 return Appended(Outcome.SUPERSEDED, conversation.top)
-            if frames is not None and frames.tag != self._tag_of(conversation):
+            if frames is not None and frames.tag != self.shelf.tag_of(conversation):
                 return Appended(Outcome.GONE)
         there = conversation.at(entry.position)
         if there is not None and is_same(there.value, entry.value):
@@ -259,61 +216,20 @@ class MemoryLogs:
             return Appended(Outcome.SAME, conversation.top, there)
         if not conversation.is_next(entry.position):
             return Appended(Outcome.TAKEN, conversation.top)
-        self._enter(conversation, entry)
-        self._use(conversation, keep)
+        self.shelf.enter(conversation, entry)
+        self.shelf.keep(conversation, keep)
         return Appended(Outcome.DONE, conversation.top)
 
     def _write(self, run: Run, position: Position, value: Any, size: int) -> Outcome:
-        conversation = self._of(run.log)
+        conversation = self.shelf.of(run.log)
         frames = None if conversation is None else conversation.kept(run.run)
-        if conversation is None or frames is None or frames.tag != self._tag_of(conversation):
+        if conversation is None or frames is None or frames.tag != self.shelf.tag_of(conversation):
             return Outcome.GONE
         if frames.has(position, value):
             return Outcome.DONE
         if not frames.is_running or position <= frames.top or position >= TERMINAL:
             return Outcome.TAKEN
         frames.add(position, value, size)
-        self._frame_bytes += size
-        if self._frame_bytes > MOST_FRAME_BYTES:
-            self._make_room()
+        self.shelf.use(conversation)
+        self.shelf.count(0, size)
         return Outcome.DONE
-
-    def _enter(self, conversation: Conversation, entry: Entry) -> None:
-        conversation.enter(entry)
-        self._entries += 1
-        if self._entries > MOST_ENTRIES:
-            self._make_room()
-
-    def _use(self, conversation: Conversation, keep: float | None) -> None:
-        now = self._clock()
-        conversation.updated_at = max(conversation.updated_at, now)
-        conversation.expires = conversation.expires if keep is None else now + keep
-        self._all[conversation.id] = self._all.pop(conversation.id)
-
-    def _remove(self, conversation: Conversation) -> None:
-        del self._all[conversation.id]
-        owned = self._owned[conversation.owner]
-        del owned[conversation.id]
-        if not owned:
-            del self._owned[conversation.owner]
-        self._entries -= len(conversation.entries)
-        self._frame_bytes -= conversation.frame_bytes()
-
-    def _make_room(self) -> None:
-        for conversation in list(self._all.values())[:LOOK_AT]:
-            if self._entries <= MOST_ENTRIES and self._frame_bytes <= MOST_FRAME_BYTES:
-                return
-            if conversation.is_running:
-                self._all[conversation.id] = self._all.pop(conversation.id)
-            else:
-                self._remove(conversation)
-                self._warn()
-
-    def _warn(self) -> None:
-        if not self._warned:
-            self._warned = True
-            logger.warning(
-                "MemoryStore: more than %d entries or %d bytes of frames of conversations; those least recently used "
-                "are removed: keep them in another store",
-                MOST_ENTRIES, MOST_FRAME_BYTES, extra={"event": "store.full", "session_id": None},
-            )  # fmt: skip

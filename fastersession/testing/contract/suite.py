@@ -18,11 +18,13 @@ from .ends import Ends
 from .keeping import Keeping
 from .leases import Leases
 from .limits import Limits
+from .listing import Listing
 from .logs import Histories
 from .logs_machine import check_logs
 from .machine import check_store
 from .races import Races
 from .roundtrip import RoundTrip
+from .run_ends import RunEnds
 from .runs import Runs
 from .session_logs import SessionLogs
 from .subject import Factory, OverAFactory, Subject, fields, opened, over_a_store
@@ -239,7 +241,7 @@ class UserStoreContract(OverAFactory, Users, Limits, Keeping, Ends):
     """Every verb that stores of users have in addition. Used as ``StoreContract`` is, beside it."""
 
 
-class LogStoreContract(OverAFactory, Histories, Runs, SessionLogs):
+class LogStoreContract(OverAFactory, Histories, Listing, Runs, RunEnds, SessionLogs):
     """Every verb of stores that keep conversations. Used as ``StoreContract`` is, beside the contract of users."""
 
     shared = False  # what one store acknowledged is in another one of the same factory

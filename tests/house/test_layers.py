@@ -51,6 +51,7 @@ FLOOR_OF = {
     "config": "middleware",
     "sessions": "middleware",
     "stores.base": "contract",
+    "stores.logs": "contract",
     "stores.users": "contract",
     "plainjson": "codecs",
     "tagged": "codecs",
@@ -97,7 +98,14 @@ RESERVED: dict[str, set[str]] = {
     "json": {"administration", "engine.packing", "plainjson", "tagged"},
 }
 OUTSIDE = ("administration", "demo", "integrations", "testing", "__main__")  # nothing of the core imports these
-PUBLIC = {"", "stores", "stores.base", "stores.memory", "stores.users"}  # of what users may import, what these need
+PUBLIC = {
+    "",
+    "stores",
+    "stores.base",
+    "stores.logs",
+    "stores.memory",
+    "stores.users",
+}  # of what users may import, what these need
 
 
 def module_of(path: Path) -> str:

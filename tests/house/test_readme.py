@@ -252,7 +252,7 @@ def events(kind: type[Event] = Event) -> Iterator[tuple[str, str]]:
     """Find the events: the classes, and records that a store makes by hand."""
     for one in kind.__subclasses__():
         yield from events(one)
-        if one.name and one.__module__ == Event.__module__:
+        if one.name and one.__module__.startswith("fastersession.events."):
             yield one.name, logging.getLevelName(one.level) + ", once" * one.once
     for path in Path(fastersession.__file__).parent.rglob("*.py") if kind is Event else ():
         for node in ast.walk(ast.parse(path.read_text())):

@@ -35,6 +35,7 @@ _PARTS = (
     "suite",
     "times",
     "users",
+    "users_machine",
 )
 for _name in (f"fastersession.testing.contract.{part}" for part in _PARTS):
     if _name not in sys.modules:  # so that a failing assertion tells what it compared

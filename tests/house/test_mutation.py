@@ -25,7 +25,7 @@ PACKAGES = ["mutmut==3.8.1"]
 TABLE = RESULTS / "mutation.md"
 MODULES = (
     "asgi/cookies", "asgi/dress", "asgi/selection", "asgi/headers", "asgi/lifespan", "asgi/refusal", "asgi/replaced",
-    "asgi/terms", "crypto/tokens", "engine/line", "engine/plan", "engine/tasks", "events", "log",
+    "asgi/terms", "crypto/tokens", "engine/line", "engine/plan", "engine/tasks", "events/base", "log",
     "pending", "stores/memory/record", "stores/memory/store", "stores/rows", "stores/words",
 )  # fmt: skip
 KILLED = {"killed", "endless"}
@@ -36,18 +36,22 @@ LEAST = 0.95
 NARROW: dict[tuple[str, ...], tuple[str, ...]] = {
     ("attributes", "engine/packing", "engine/values", "facts", "noting", "state"): (
         "engine/test_packer.py", "session/test_attributes.py", "session/test_facts.py", "session/test_transitions.py",
+        "users/test_flashes.py", "users/test_login.py", "users/test_max_age.py", "users/test_rolling.py",
     ),
     ("codecs", "plainjson", "tagged"): (
         "engine/test_codecs.py", "engine/test_codecs_alone.py", "engine/test_codecs_typed.py",
         "engine/test_plain_json.py", "engine/test_tagged_values.py", "engine/test_values_in_motion.py",
     ),
-    ("engine/carry_out",): ("engine/test_actions.py",),
+    ("engine/carry_out",): (
+        "engine/test_actions.py", "users/test_flashes.py", "users/test_login.py", "users/test_max_age.py",
+        "users/test_rolling.py",
+    ),
     ("stores/memory/table",): (
         "stores/test_contract.py::TestMemoryLive", "stores/test_memory_bound.py", "stores/test_memory_expiry.py",
         "stores/test_memory_record.py", "stores/test_memory_table.py",
     ),
 }  # fmt: skip
-FLOORS = ("asgi", "crypto", "engine", "middleware", "session")
+FLOORS = ("asgi", "crypto", "engine", "middleware", "session", "users")
 OF_STORES = (
     "test_clock_set_back", "test_contract", "test_every_store", "test_every_store_failing", "test_every_store_sealed",
     "test_memory_bound", "test_memory_expiry", "test_memory_record", "test_memory_store", "test_rows",

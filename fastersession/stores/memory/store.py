@@ -153,7 +153,8 @@ class Claims:
     def note(self, record: LiveRecord, reason: str, is_over: bool) -> None:
         """Keep a record that has ended, if its end is to be told."""
         if isinstance(record, Copied) and record.extra.retention is not None and is_over:
-            self._kept[record.record_id] = record, reason, self._clock() + record.extra.retention, None
+            ended_at = min(self._clock(), record.deadline())  # it may have expired before anybody looked
+            self._kept[record.record_id] = record, reason, ended_at + record.extra.retention, None
             if len(self._kept) > self._most:
                 del self._kept[next(iter(self._kept))]
 

@@ -145,3 +145,17 @@ class Ends:
             lots = await asyncio.gather(*(mine(which, made) for which in (subject, others) * 3))
         told = [ended.record_id for lot in lots for ended in lot]
         assert sorted(told) == sorted(made)
+
+    @pytest.mark.parametrize("verifier", [V, W])
+    @over_a_store
+    async def test_u6_a_login_that_comes_too_late_leaves_its_end_to_be_told(
+        self, subject: Subject, verifier: bytes
+    ) -> None:
+        """U6: whoever asks, a record that has expired is absent, and is told of."""
+        tags, now, record_id = tags_of(), subject.clock(), secrets.token_bytes(16)
+        record = Record(V, now, 60.0, now + 60.0, {"a": b"1"}, Extra(retention=RETENTION))
+        assert await subject.create(record_id, record) is True
+        subject.clock.advance(60)
+        outcome = (await login(subject, tags, record_id, verifier))[1]
+        assert outcome.outcome.name == "ABSENT"
+        assert [ended.record_id for ended in await mine(subject, [record_id])] == [record_id]

@@ -30,6 +30,7 @@ from .session_logs import SessionLogs
 from .subject import Factory, OverAFactory, Subject, fields, opened, over_a_store
 from .times import Times
 from .users import Users
+from .users_machine import check_users
 
 V, W, X = b"v" * 32, b"w" * 32, b"x" * 32
 OWNER, TAG = b"o" * 16, b"\x01" + b"t" * 15
@@ -239,6 +240,13 @@ class SharedStoreContract(StoreContract):
 
 class UserStoreContract(OverAFactory, Users, Limits, Keeping, Ends):
     """Every verb that stores of users have in addition. Used as ``StoreContract`` is, beside it."""
+
+    shared = False  # what one store acknowledged is in another one of the same factory
+    user_examples = 30  # how many sequences of verbs the state machine tries
+
+    def test_state_machine_of_users(self, factory: Factory) -> None:
+        """Any sequence of verbs has the outcomes of a reference."""
+        check_users(factory, examples=self.user_examples, shared=self.shared)
 
 
 class LogStoreContract(OverAFactory, Histories, Listing, Runs, RunEnds, SessionLogs):

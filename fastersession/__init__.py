@@ -3,17 +3,22 @@
 Rules of residence: public names only, and nothing that needs an extra.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from .codecs import Codec, JsonCodec, MsgspecCodec, PickleCodec
 from .errors import (
     AttributeNotSerializable,
+    Busy,
     CodecError,
     ConfigError,
     ExclusiveTimeout,
     FasterSessionError,
     FasterSessionWarning,
+    Gone,
     HeadersSent,
     InsecureCookieWarning,
     InsecureSecretKeyWarning,
+    KeyReused,
     LeaseLost,
     LifetimeWarning,
     LoginRefused,
@@ -35,11 +40,35 @@ from .session import Session
 from .sessions import SessionInfo, Sessions
 from .stores.memory import MemoryStore
 
+if TYPE_CHECKING:
+    from .conversations.conversation import Conversation
+    from .conversations.handle import Entry
+    from .conversations.options import ConversationOptions
+    from .user_conversations import Conversations
+
 __all__ = [
-    "AttributeNotSerializable", "Codec", "CodecError", "ConfigError", "DestroyedEvent", "ExclusiveTimeout",
-    "FasterSessionError", "FasterSessionMiddleware", "FasterSessionWarning", "HeadersSent", "IdChangedEvent",
-    "InsecureCookieWarning", "InsecureSecretKeyWarning", "JsonCodec", "LeaseLost", "LifetimeWarning", "LoginEvent",
-    "LoginRefused", "MemoryStore", "MsgspecCodec", "PickleCodec", "Session", "SessionEnded", "SessionEvent",
-    "SessionInfo", "SessionListener", "SessionNotEstablished", "Sessions", "StoreError", "SuspiciousEvent",
-    "TooManySessions",
+    "AttributeNotSerializable", "Busy", "Codec", "CodecError", "ConfigError", "Conversation",
+    "ConversationOptions", "Conversations", "DestroyedEvent", "Entry", "ExclusiveTimeout", "FasterSessionError",
+    "FasterSessionMiddleware", "FasterSessionWarning", "Gone", "HeadersSent", "IdChangedEvent",
+    "InsecureCookieWarning", "InsecureSecretKeyWarning", "JsonCodec", "KeyReused", "LeaseLost",
+    "LifetimeWarning", "LoginEvent", "LoginRefused", "MemoryStore", "MsgspecCodec", "PickleCodec", "Session",
+    "SessionEnded", "SessionEvent", "SessionInfo", "SessionListener", "SessionNotEstablished", "Sessions",
+    "StoreError", "SuspiciousEvent", "TooManySessions",
 ]  # fmt: skip
+
+# What is imported when it is asked for: no application without conversations pays for them.
+_LATER = {
+    "Conversation": "conversations.conversation",
+    "ConversationOptions": "conversations.options",
+    "Conversations": "user_conversations",
+    "Entry": "conversations.handle",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    return found

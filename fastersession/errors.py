@@ -67,6 +67,30 @@ class SessionEnded(FasterSessionError, ConnectionError):  # noqa: N818 - part of
         return SessionEnded, (self.reason,)
 
 
+class Busy(FasterSessionError, RuntimeError):  # noqa: N818 - part of the public interface
+    """A conversation has a run already, or there are as many of something as there may be.
+
+    Unhandled before the start, it replaces the answer. ``status`` is the HTTP status: 409, or 503 where this process
+    takes no more runs.
+    """
+
+    def __init__(self, text: str = "", status: int = 409) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Gone(FasterSessionError, LookupError):  # noqa: N818 - part of the public interface
+    """A conversation was deleted, or its session has ended. Unhandled before the start: a 410."""
+
+    status = 410
+
+
+class KeyReused(FasterSessionError, ValueError):  # noqa: N818 - part of the public interface
+    """A key of an append or a start has come before with another value. Unhandled before the start: a 409."""
+
+    status = 409
+
+
 class FasterSessionWarning(UserWarning):
     """The root of all warnings of this package."""
 

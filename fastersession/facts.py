@@ -67,6 +67,7 @@ class Host:
     forms: FormTokens
     verifier_of: Callable[[bytes], bytes]  # what the store keeps for a secret
     look_of: Callable[[Any], bytes | None]  # of a value that is handed out; ``None`` if that says too little
+    conversations: Callable[[], Any]  # made when they are first asked for
 
 
 class Identity(NamedTuple):

@@ -10,7 +10,7 @@ import copy
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asgiref.compatibility import guarantee_single_callable
 
@@ -27,6 +27,7 @@ from .asgi.replaced import vacated
 from .asgi.rolling import RollingExchange
 from .asgi.selection import Selection
 from .asgi.socket import OpenSocket
+from .asgi.talking import Talking
 from .asgi.terms import terms_of
 from .asgi.transport import transport_of
 from .codecs import Codec
@@ -43,6 +44,9 @@ from .log import EventLog
 from .session import Session, give_state
 from .stores.base import Store
 from .stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from .conversations.options import ConversationOptions
 
 Opened = tuple[Exchange, Session, Any, Applied]  # with the scope that the application gets
 
@@ -96,6 +100,7 @@ class FasterSessionMiddleware:
         it; ``None`` only tells.
     :param close_on_end: what runs on a session ends with it, within two seconds, wherever it was ended.
     :param end_on_outage: so it does where the store cannot be asked for ten seconds.
+    :param conversations: bounds on conversations and runs, and how an answer enters a history; ``None``: the defaults.
     :param logger: gets the events, as records with ``event`` and ``session_id``.
     :raises ConfigError: arguments that cannot work, all named in one text.
 
@@ -138,6 +143,7 @@ class FasterSessionMiddleware:
         on_reuse: str | None = None,
         close_on_end: bool = False,
         end_on_outage: bool = False,
+        conversations: ConversationOptions | None = None,
     ) -> None:
         faults = Faults()
         keys = faults.secret_keys(secret_key)
@@ -166,6 +172,7 @@ class FasterSessionMiddleware:
         told = faults.listeners(listeners)
         allowed = Policy(*faults.limit(max_sessions_per_user, on_max_sessions), faults.retention(retention, told))
         faults.can(given, told, allowed.limit, rolling=is_rolling)
+        faults.conversations(conversations)
         faults.add(*(on_end := OnEnd(close_on_end, end_on_outage)).faults(given))
         faults.settle()
         faults.tell_taken(events)
@@ -176,7 +183,8 @@ class FasterSessionMiddleware:
         self._engine = engine = Engine(kept, packer, spans, patience, events, tags, allowed, told, on_end)
         find = CookieFinder(policy.name, TOKEN_CHARS).find
         way = transport_of(*ways, find)
-        self._terms = terms_of(engine, keys, ring, policy, way, scope_key, session_object)
+        talking = Talking(engine.calls, keys, codec, events, conversations, seal=seal)
+        self._terms = terms_of(engine, keys, ring, policy, way, talking, scope_key, session_object)
         self._loader = engine.loader(ring, self._terms, revokes_reused=revokes)
         self._open_now = self._loader.open_now
         self._find = find if way is None else way.find

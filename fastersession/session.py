@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Any, ClassVar
 
 from .attributes import Attributes, snapshot
+from .chats import Chats
 from .csrf import CsrfTokens
 from .ends import Ending
 from .errors import HeadersSent, SessionNotEstablished
@@ -45,7 +46,7 @@ class Late:
         state.host.let_go(self, state)
 
 
-class Session(Account, Ending, Flashing, Remembered, CsrfTokens):
+class Session(Account, Chats, Ending, Flashing, Remembered, CsrfTokens):
     """The session of one request: a dict of attributes by name, empty and falsy when there are none.
 
     It may be used from other tasks and from worker threads. Copies (``copy``, ``|``, ``deepcopy``, ``pickle``) are

@@ -8,11 +8,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from ..errors import FasterSessionError, LoginRefused, StoreError
+from ..errors import Busy, FasterSessionError, Gone, KeyReused, LoginRefused, StoreError
 from .messages import Message, Send
 
 ANSWERS_GO_ON = "daphne.server" in sys.modules  # alone of all servers it does not end an answer where its call ends
-ANSWERED = (StoreError, LoginRefused)  # what the client is told of, before the answer has begun
+OF_CONVERSATIONS = (Busy, Gone, KeyReused)
+ANSWERED = (StoreError, LoginRefused, *OF_CONVERSATIONS)  # what the client is told of, before the answer has begun
 RETRY_AFTER = b"5"  # seconds: about what a store needs to come back
 UNAUTHORIZED = (
     4401  # the WebSocket close code that graphql-ws has made usual; RFC 6455 (7.4.2) leaves 4000 to 4999 free
@@ -20,6 +21,13 @@ UNAUTHORIZED = (
 POLICY_VIOLATION = 1008  # of RFC 6455 (7.4.1), for what no other code says
 TRY_AGAIN_LATER = 1013  # the WebSocket close code registered for it
 INTERNAL_ERROR = 1011  # the one of RFC 6455 (7.4.1) for a server that met an unexpected condition
+
+
+WORDS = {
+    Busy: b"Busy: the conversation has a run already, or too many run\n",
+    Gone: b"Gone: the conversation was deleted, or its session has ended\n",
+    KeyReused: b"Conflict: this key has come before with another value\n",
+}
 
 
 async def refuse_service(scope: Any, receive: Any, send: Send) -> None:
@@ -36,9 +44,11 @@ async def send_unavailable(scope: Any, send: Send) -> None:
 
 
 async def send_failure(scope: Any, send: Send, error: FasterSessionError) -> None:
-    """Answer what could not be done: 409 where a login was refused, else 503."""
+    """Answer what could not be done: 409 where a login was refused, a conversation's own status, else 503."""
     if isinstance(error, LoginRefused):
         await send_whole(scope, send, 409, b"Conflict: the login was refused\n", POLICY_VIOLATION)
+    elif isinstance(error, OF_CONVERSATIONS):
+        await send_whole(scope, send, error.status, WORDS[type(error)], POLICY_VIOLATION)
     else:
         await send_unavailable(scope, send)
 

@@ -22,6 +22,7 @@ from ..state import State
 from .cookies import CookieFinder, CookiePolicy
 from .dress import StartHeaders
 from .own_age import OwnAge
+from .talking import Talking
 from .transport import Transport, TransportHeaders
 
 
@@ -45,6 +46,7 @@ def terms_of(
     ring: KeyRing,
     policy: CookiePolicy,
     transport: Transport | None,
+    talking: Talking,
     scope_key: str,
     state_key: str,
 ) -> Terms:
@@ -75,6 +77,7 @@ def terms_of(
         let_go=engine.runs.let_go,
         knows_users=engine.calls.knows_users,
         look_of=engine.values.look_of,
+        conversations=talking,
         runs=engine.runs,
         forms=FormTokens(keys, policy.name),
         verifier_of=proof_of,

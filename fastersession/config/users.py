@@ -51,6 +51,11 @@ class Users(Collector):
             self.add("on_reuse: must be 'revoke', or None to be told only")
         return given == "revoke"
 
+    def conversations(self, given: object) -> None:
+        """Accept ``ConversationOptions``, which have checked themselves."""
+        if given is not None and not (hasattr(given, "bounds") and hasattr(given, "fold")):
+            self.add("conversations: must be ConversationOptions(...), or None for its defaults")
+
     def can(
         self, store: Any, listeners: tuple[SessionListener, ...], limit: int | None, *, rolling: bool = False
     ) -> None:

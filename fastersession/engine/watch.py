@@ -118,6 +118,11 @@ class Watch:
         self._long.discard(request)
         self._rest()
 
+    @property
+    def can_tell(self) -> bool:
+        """Whether the store can tell which sessions have ended, and the code runs where it can be asked."""
+        return hasattr(self._calls.verbs, "ended") and on_asyncio()
+
     async def wait(self, state: State) -> str:
         """Carry out ``await session.ended``."""
         reason = state.end_reason()

@@ -5,6 +5,7 @@ attribute. Who hears them is elsewhere: see ``log``.
 """
 
 from .base import Event
+from .conversations import EntryUnreadable
 from .cookies import (
     CookieAmbiguous,
     CookieOfAnotherKey,
@@ -46,10 +47,10 @@ from .stores import (
 
 __all__ = [
     "AnswerWithheld", "ClockAhead", "CookieAmbiguous", "CookieOfAnotherKey", "CookieRejected",
-    "CookieUndeliverable", "CsrfRejected", "CsrfReported", "Event", "ForeignOrigin", "InsecureScheme",
-    "LifespanUnknown", "ListenerFailed", "ListenersOverrun", "MaxAgeClamped", "MaxAgeCut", "NotRegenerated",
-    "NotRenewed", "RecordUnreadable", "RecordsUnreadable", "RequestRefused", "SaveFailed", "SessionDropped",
-    "SessionLost", "SessionReplaced", "SessionUnknown", "SessionUnsaved", "StoreNotClosed", "StoreNotShared",
-    "SweepFailed", "TakenFromEnvironment", "TokenReused", "TouchFailed", "TurnLost", "VerbUnheard",
-    "WatchFailed",
+    "CookieUndeliverable", "CsrfRejected", "CsrfReported", "EntryUnreadable", "Event", "ForeignOrigin",
+    "InsecureScheme", "LifespanUnknown", "ListenerFailed", "ListenersOverrun", "MaxAgeClamped", "MaxAgeCut",
+    "NotRegenerated", "NotRenewed", "RecordUnreadable", "RecordsUnreadable", "RequestRefused", "SaveFailed",
+    "SessionDropped", "SessionLost", "SessionReplaced", "SessionUnknown", "SessionUnsaved", "StoreNotClosed",
+    "StoreNotShared", "SweepFailed", "TakenFromEnvironment", "TokenReused", "TouchFailed", "TurnLost",
+    "VerbUnheard", "WatchFailed",
 ]  # fmt: skip

@@ -6,14 +6,17 @@ Rules of residence: public names only, and nothing that needs an extra.
 from .codecs import Codec, JsonCodec, MsgspecCodec, PickleCodec
 from .errors import (
     AttributeNotSerializable,
+    Busy,
     CodecError,
     ConfigError,
     ExclusiveTimeout,
     FasterSessionError,
     FasterSessionWarning,
+    Gone,
     HeadersSent,
     InsecureCookieWarning,
     InsecureSecretKeyWarning,
+    KeyReused,
     LeaseLost,
     LifetimeWarning,
     LoginRefused,
@@ -36,10 +39,10 @@ from .sessions import SessionInfo, Sessions
 from .stores.memory import MemoryStore
 
 __all__ = [
-    "AttributeNotSerializable", "Codec", "CodecError", "ConfigError", "DestroyedEvent", "ExclusiveTimeout",
-    "FasterSessionError", "FasterSessionMiddleware", "FasterSessionWarning", "HeadersSent", "IdChangedEvent",
-    "InsecureCookieWarning", "InsecureSecretKeyWarning", "JsonCodec", "LeaseLost", "LifetimeWarning", "LoginEvent",
-    "LoginRefused", "MemoryStore", "MsgspecCodec", "PickleCodec", "Session", "SessionEnded", "SessionEvent",
-    "SessionInfo", "SessionListener", "SessionNotEstablished", "Sessions", "StoreError", "SuspiciousEvent",
-    "TooManySessions",
+    "AttributeNotSerializable", "Busy", "Codec", "CodecError", "ConfigError", "DestroyedEvent", "ExclusiveTimeout",
+    "FasterSessionError", "FasterSessionMiddleware", "FasterSessionWarning", "Gone", "HeadersSent",
+    "IdChangedEvent", "InsecureCookieWarning", "InsecureSecretKeyWarning", "JsonCodec", "KeyReused", "LeaseLost",
+    "LifetimeWarning", "LoginEvent", "LoginRefused", "MemoryStore", "MsgspecCodec", "PickleCodec", "Session",
+    "SessionEnded", "SessionEvent", "SessionInfo", "SessionListener", "SessionNotEstablished", "Sessions",
+    "StoreError", "SuspiciousEvent", "TooManySessions",
 ]  # fmt: skip

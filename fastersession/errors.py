@@ -67,6 +67,29 @@ class SessionEnded(FasterSessionError, ConnectionError):  # noqa: N818 - part of
         return SessionEnded, (self.reason,)
 
 
+class Busy(FasterSessionError):  # noqa: N818 - the name is part of the public interface
+    """A run of the conversation runs, so another cannot begin; or the process takes no more. ``status``: 409 or 503."""
+
+    def __init__(self, text: str, status: int = 409) -> None:
+        super().__init__(text)
+        self.status = status
+
+    def __reduce__(self) -> tuple[type[Busy], tuple[str, int]]:
+        return Busy, (str(self), self.status)
+
+
+class Gone(FasterSessionError):  # noqa: N818 - the name is part of the public interface
+    """The conversation was deleted, or its session has ended; a handle never makes it anew."""
+
+    status = 410
+
+
+class KeyReused(FasterSessionError):  # noqa: N818 - the name is part of the public interface
+    """A key has come before with another value: two requests that are not the same have the same key."""
+
+    status = 409
+
+
 class FasterSessionWarning(UserWarning):
     """The root of all warnings of this package."""
 

@@ -28,8 +28,20 @@ FLOORS: dict[str, set[str]] = {
     "session": {"contract", "crypto", "errors"},
     "stores": {"contract", "errors"},
     "engine": {"codecs", "contract", "crypto", "errors", "events", "session"},
+    "conversations": {"contract", "crypto", "engine", "errors", "events", "session"},
     "asgi": {"crypto", "engine", "errors", "events", "session"},
-    "middleware": {"asgi", "codecs", "contract", "crypto", "engine", "errors", "events", "session", "stores"},
+    "middleware": {
+        "asgi",
+        "codecs",
+        "contract",
+        "conversations",
+        "crypto",
+        "engine",
+        "errors",
+        "events",
+        "session",
+        "stores",
+    },
     "public": {"codecs", "errors", "middleware", "session", "stores"},
     "outside": {"contract", "public", "stores"},
 }
@@ -83,7 +95,7 @@ DRIVERS: dict[str, set[str]] = {
 RESERVED: dict[str, set[str]] = {
     "hashlib": {"crypto", "stores.redis.scripts", "stores.sql"},
     "hmac": {"crypto"},
-    "secrets": {"crypto", "engine.exclusive"},
+    "secrets": {"conversations", "crypto", "engine.exclusive"},
     "random": {"engine.exclusive", "engine.listening"},
     "uuid": {"tagged"},
     "pickle": {"codecs"},
@@ -91,11 +103,11 @@ RESERVED: dict[str, set[str]] = {
     "http": set(),
     "socket": set(),
     "threading": {"facts", "stores.sqlite.threads"},
-    "asyncio": {"asgi.socket", "engine", "stores"},
+    "asyncio": {"asgi.socket", "conversations", "engine", "stores"},
     "time": {"asgi.socket", "log", "stores"},
     "warnings": {"config"},
     "logging": {"config", "sessions", "events", "log", "middleware", "stores.memory", "stores.redis.first_login"},
-    "json": {"administration", "engine.packing", "plainjson", "tagged"},
+    "json": {"administration", "conversations.sse", "engine.packing", "plainjson", "tagged"},
 }
 OUTSIDE = ("administration", "demo", "integrations", "testing", "__main__")  # nothing of the core imports these
 PUBLIC = {

@@ -78,6 +78,9 @@ class Busy(FasterSessionError, RuntimeError):  # noqa: N818 - part of the public
         super().__init__(text)
         self.status = status
 
+    def __reduce__(self) -> tuple[type[Busy], tuple[str, int]]:
+        return Busy, (str(self), self.status)
+
 
 class Gone(FasterSessionError, LookupError):  # noqa: N818 - part of the public interface
     """A conversation was deleted, or its session has ended. Unhandled before the start: a 410."""

@@ -33,8 +33,11 @@ class EventLog:
         """Give events to a function, too, within the same limits. Whether anybody logs them does not matter to it."""
         self._listener = listener
 
-    def tell(self, event: Event) -> None:
-        """Tell one event. Safe in any thread, as logging is."""
+    def tell(self, event: Event, error: BaseException | None = None) -> None:
+        """Tell one event. Safe in any thread, as logging is.
+
+        :param error: whose traceback the log gets, too.
+        """
         if event.hostile and not (
             (self._listener or self._logger.isEnabledFor(event.level)) and self._is_heard(event.level)
         ):
@@ -47,7 +50,7 @@ class EventLog:
             self._listener(event)
         session_id = None if event.record_id is None else event.record_id.hex()
         extra = {"event": event.name, "session_id": session_id}
-        self._logger.log(event.level, event.text, asdict(event), extra=extra)
+        self._logger.log(event.level, event.text, asdict(event), extra=extra, exc_info=error)
 
     def tell_seldom(self, event: Event) -> None:
         """Tell an event that hostile networks can cause, at its own level, within their limit."""

@@ -184,6 +184,8 @@ class FasterSessionMiddleware:
         find = CookieFinder(policy.name, TOKEN_CHARS).find
         way = transport_of(*ways, find)
         talking = Talking(engine.calls, keys, codec, events, conversations, seal=seal)
+        engine.runs.first_drained.append(talking.drain)
+        engine.directory.on_revoked.append(talking.stop_all)
         self._terms = terms_of(engine, keys, ring, policy, way, talking, scope_key, session_object)
         self._loader = engine.loader(ring, self._terms, revokes_reused=revokes)
         self._open_now = self._loader.open_now

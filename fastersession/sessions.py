@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, NoReturn
 
+from .asgi.talking import Talking
 from .codecs import Codec
 from .config import Faults, Hidden
 from .crypto.tags import UserTags
@@ -63,8 +64,10 @@ class Sessions:
         faults.settle()
         assert given is not None  # noqa: S101 - or settle() has raised
         packer = packer_of(given, codec, keys, name, seal=seal)
-        self._calls = Calls(given, EventLog(logging.getLogger("fastersession")), 1.0)
+        events = EventLog(logging.getLogger("fastersession"))
+        self._calls = Calls(given, events, 1.0)
         self._directory = Directory(self._calls, packer, UserTags(keys, name))
+        self._directory.on_revoked.append(Talking(self._calls, keys, codec, events, None, seal=seal).stop_all)
 
     async def of(self, user: str) -> list[SessionInfo]:
         """Return the live sessions of a user, the last used first, at most a thousand.

@@ -26,6 +26,7 @@ class Talking:
     ) -> None:  # fmt: skip
         self._parts: tuple[Any, ...] = calls, keys, codec, events, options
         self._seal = seal
+        self._store = calls.store
         self.made: AllConversations | None = None  # ``None`` as long as nobody has asked for one
 
     def __call__(self) -> AllConversations:
@@ -36,3 +37,13 @@ class Talking:
 
             self.made = AllConversations(Keeper(*self._parts, seal=self._seal))
         return self.made
+
+    async def drain(self) -> None:
+        """End the runs of this process, at the shutdown."""
+        if self.made is not None:
+            await self.made.keeper.drain()
+
+    async def stop_all(self, user: str) -> None:
+        """Stop the runs of a user, all of whose sessions were revoked, wherever they run."""
+        if getattr(self._store, "logs", None) is not None:
+            await self().stop_all(user)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from .keeper import Keeper
-from .of import ConversationsOf
+from .of import MOST_LISTED, ConversationsOf
 from .owner import OfSession, OfUser, user_of
 
 
@@ -28,3 +28,12 @@ class AllConversations:
         :raises TypeError: it is none.
         """
         return ConversationsOf(OfUser(self.keeper, user_of(user), request))
+
+    async def stop_all(self, user: str) -> None:
+        """Stop the runs of a user, wherever they run.
+
+        :raises StoreError: the store failed.
+        """
+        for conversation in await self.of_user(user).list(MOST_LISTED):
+            if conversation.is_running:
+                await conversation.stop()

@@ -15,11 +15,12 @@ from ..stores.logs import Listed
 from .handle import Handle
 from .history import History
 from .said import Said
+from .turns import Turns
 
 TIME = Struct(">d")
 
 
-class Conversation(History):
+class Conversation(History, Turns):
     """One conversation: ``session.conversations["main"]``. To name it asks nothing of the store, and makes nothing.
 
     It may be kept, and used by several tasks; a session's works as long as the session lives.

@@ -16,6 +16,7 @@ from ..errors import Busy, Gone, KeyReused
 from ..events import EntryUnreadable
 from ..stores.logs import Append, Log, Outcome, Place, Position
 from ..stores.logs import Entry as Stored
+from .holding import Holding
 from .keeper import Keeper
 from .owner import OfSession, OfUser
 from .running import current_run
@@ -72,6 +73,10 @@ class Handle:
     def is_over(self) -> bool:
         """Whether the request that has it is over."""
         return self.owner.is_over
+
+    def hold(self) -> Holding | None:
+        """Hold the session for a run; ``None`` if it is a user's conversation."""
+        return self.owner.hold()
 
     async def reached(self, *, make: bool) -> Known | None:
         """Return the conversation; ``None`` if it is not there, and is not to be made.
@@ -174,10 +179,10 @@ class Handle:
             if appended.outcome is Outcome.DONE:
                 self._is_guess = False
                 self.keeper.note(log, appended.top)
-                return self.public(entry, log)
+                return _shown(entry, log, value)
             if appended.outcome is Outcome.SAME:
                 there = self.public(appended.there, log)
-                if there.value != value:
+                if there is None or there.value != value:
                     raise KeyReused("this key has come before with another value")
                 return there
             if appended.outcome is Outcome.SUPERSEDED:
@@ -196,27 +201,26 @@ class Handle:
 
     # --- what the store has, as users see it ---
 
-    def public(self, entry: Stored, log: Log) -> Entry:
-        """Return an entry as users see it.
-
-        :raises Unreadable: it is none of ours.
-        """
-        value = self.keeper.values.unpack("entry", log, entry.position, entry.value, entry.run)
-        return Entry(entry_id(log.log, entry.position), value, None if entry.run is None else entry.run.hex())
+    def public(self, entry: Stored, log: Log) -> Entry | None:
+        """Return an entry as users see it; ``None`` for one that cannot be read, of which is told."""
+        try:
+            value = self.keeper.values.unpack("entry", log, entry.position, entry.value, entry.run)
+        except Unreadable:
+            self.keeper.events.tell(EntryUnreadable(position=f"{entry.position[0]}-{entry.position[1]}"))
+            return None
+        return _shown(entry, log, value)
 
     def readable(self, entries: list[Stored], log: Log) -> list[Entry]:
-        """Return entries as users see them; one that cannot be read is told of, and left out."""
-        found = []
-        for entry in entries:
-            try:
-                found.append(self.public(entry, log))
-            except Unreadable:
-                self.keeper.events.tell(EntryUnreadable(position=f"{entry.position[0]}-{entry.position[1]}"))
-        return found
+        """Return those of many entries that can be read."""
+        return [shown for shown in (self.public(entry, log) for entry in entries) if shown is not None]
 
     def position_of(self, cursor: str | Entry, log: Log) -> Position | None:
         """Return the position of an entry's id; ``None`` if it is none of this log."""
         return position_of(cursor.id if isinstance(cursor, Entry) else cursor, log.log)
+
+
+def _shown(entry: Stored, log: Log, value: Any) -> Entry:
+    return Entry(entry_id(log.log, entry.position), value, None if entry.run is None else entry.run.hex())
 
 
 def entry_id(log: bytes, position: Position) -> str:

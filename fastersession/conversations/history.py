@@ -6,9 +6,11 @@ Rules of residence: the public verbs of histories, and what they check.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from ..errors import Busy
+from ..stores.logs import Entry as Stored
 from ..stores.logs import Log, Outcome, Position
 from .handle import Entry, Handle
 from .said import MOST_TITLE, Said
@@ -54,6 +56,9 @@ class History:
         :param before: an entry, or its id: those before it. An id that is none of this conversation: the last.
         :raises StoreError: the store failed.
         """
+        return await self._handle.certain(partial(self._tail, count, before))
+
+    async def _tail(self, count: int, before: str | Entry | None) -> list[Entry]:
         log = await self._log()
         if log is None:
             return []
@@ -66,14 +71,15 @@ class History:
 
         :raises StoreError: the store failed.
         """
-        log, at = await self._log(), None
-        while log is not None:
-            found = await self._entries(log, at, None, PAGE, newest=False)
-            if not found:
-                return
-            at = found[-1].position
+        log, found = await self._handle.certain(self._first_page)
+        while log is not None and found:
             for entry in self._handle.readable(found, log):
                 yield entry
+            found = await self._entries(log, found[-1].position, None, PAGE, newest=False)
+
+    async def _first_page(self) -> tuple[Log | None, list[Stored]]:
+        log = await self._log()
+        return log, [] if log is None else await self._entries(log, None, None, PAGE, newest=False)
 
     async def truncate(self, *, after: str | Entry | None = None, before: str | Entry | None = None) -> None:
         """Remove the entries behind one, as before a regeneration; or those before one, the oldest.
@@ -87,6 +93,9 @@ class History:
         """
         if (after is None) == (before is None):
             raise ValueError("truncate(): give after= or before=")
+        await self._handle.certain(partial(self._truncate, after, before))
+
+    async def _truncate(self, after: str | Entry | None, before: str | Entry | None) -> None:
         log = await self._log()
         if log is None:
             raise self._handle.lost()
@@ -116,6 +125,9 @@ class History:
             changes["title"] = title
         if metadata is not KEEP:
             changes["metadata"] = dict(metadata or {})
+        await self._handle.certain(partial(self._set, changes))
+
+    async def _set(self, changes: dict[str, Any]) -> None:
         handle = self._handle
         for _ in range(TRIES):
             await handle.reached(make=True)
@@ -169,7 +181,7 @@ class History:
 
     async def _entries(
         self, log: Log, after: Position | None, before: Position | None, count: int, *, newest: bool
-    ) -> list[Any]:
+    ) -> list[Stored]:
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ValueError("count must be a whole number of at least 1")
         call = self._handle.keeper.call

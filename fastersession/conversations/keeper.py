@@ -47,6 +47,10 @@ class Keeper:
         self.line = Queue()  # of those who append to one conversation
         self._calls = calls
         self._min_gap = options.min_gap
+        self._has_runs = False
+        calls.on_end.append(self.ended)
+        if calls.live is not None and hasattr(calls.live, "watch"):
+            calls.live.watch(self.told)
         self._tops: OrderedDict[bytes, tuple[Log, Position]] = OrderedDict()
 
     async def call(self, verb: str, *arguments: Any, **more: Any) -> Any:
@@ -76,8 +80,24 @@ class Keeper:
         """The runs of this process on the store."""
         from .runs import runs_of
 
-        gap = self._min_gap or getattr(getattr(self.store, "logs", None), "min_gap", GAP)
-        return runs_of(self.store, gap)
+        self._has_runs = True
+        usual: float = getattr(getattr(self.store, "logs", None), "min_gap", GAP)
+        return runs_of(self.store, self._min_gap or usual)
+
+    async def drain(self) -> None:
+        """Let no more runs begin, and end those that run."""
+        if self._has_runs:
+            await self.runs.drain(self)
+
+    def ended(self, record_id: bytes, reason: str) -> None:
+        """Hear that this process has ended a session: the runs of its conversations end."""
+        if self._has_runs:
+            self.runs.session_ended(record_id)
+
+    def told(self, record: Any, reason: str, is_over: bool) -> None:
+        """Hear it of a live store."""
+        if self._has_runs and is_over:
+            self.ended(record.record_id, reason)
 
     def known(self, conversation: bytes) -> tuple[Log, Position] | None:
         """Return the log of a conversation and its top, as they were when they were last seen."""

@@ -5,7 +5,7 @@ Rules of residence: arguments, their bounds and their checks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from ..errors import ConfigError
 from ..session import seconds
 
 MIN_BYTES = 64 * 1024
+Fold = Callable[[list[Any]], Any]
 
 
 class Bounds(NamedTuple):
@@ -43,7 +44,7 @@ class ConversationOptions:
     :raises ConfigError: values that cannot work, all named in one text.
     """
 
-    fold: Callable[[Sequence[Any]], Any] | None = None
+    fold: Fold | None = None
     retention: float | timedelta | None = None
     max_runs: int = 1000
     max_seconds: float | timedelta = 1800

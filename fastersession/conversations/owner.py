@@ -14,6 +14,7 @@ from uuid import UUID
 from ..errors import Gone, SessionNotEstablished
 from ..facts import ENDED, NOT_STARTED, Status
 from ..stores.logs import Place
+from .holding import Holding
 from .keeper import Keeper
 
 MOST_NAME = 255  # characters
@@ -63,6 +64,9 @@ class OfUser:
     async def ready(self) -> None:
         """Do nothing: a user needs no record."""
 
+    def hold(self) -> None:
+        """Hold nothing: a user's run outlives the session that began it."""
+
     @property
     def guard(self) -> Callable[[], Awaitable[Any]] | None:
         """What is awaited by who reads: the end of the session of his request, if it has one."""
@@ -109,6 +113,10 @@ class OfSession:
         if state.status is not Status.LIVE:
             why = state.refusal_of_writes() or "the response has started"
             raise SessionNotEstablished(f"a conversation of the session cannot be kept: {why}")
+
+    def hold(self) -> Holding:
+        """Hold the session for a run."""
+        return Holding(self._state)
 
     @property
     def guard(self) -> Callable[[], Awaitable[Any]] | None:

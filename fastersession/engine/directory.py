@@ -5,7 +5,7 @@ Rules of residence: what is asked of many sessions at once, outside of any. Noth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -42,6 +42,7 @@ class Directory:
 
     def __init__(self, calls: Calls, packer: Packer | None, tags: UserTags) -> None:
         self.parts = calls, packer, tags
+        self.on_revoked: list[Callable[[str], Awaitable[None]]] = []  # are told of a user whose sessions were revoked
         self._calls = calls
         self._packer = packer
         self._tags = tags
@@ -121,6 +122,8 @@ class Directory:
         ended: list[bytes] = await self._call("revoke", self._tags.of(user), kept, at)
         for record_id in ended:
             self._calls.ended(record_id, "revoked")
+        for told in self.on_revoked:
+            await told(user)
         return ended
 
     async def _call(self, verb: str, *arguments: Any) -> Any:

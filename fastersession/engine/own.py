@@ -25,6 +25,7 @@ class OwnDirectory(Directory):
 
     def __init__(self, directory: Directory, request: Request) -> None:
         super().__init__(*directory.parts)
+        self.on_revoked = directory.on_revoked
         self._request = request
 
     async def revoke(self, session_id: str, user: str | None = None) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from sys import getrefcount
 from typing import Any
 
@@ -139,6 +139,7 @@ class Running:
         self.saves = saves
         self._watched: dict[int, weakref.ref[Session]] = {}  # of ended requests; sessions have no hash
         self._draining: asyncio.Task[None] | None = None
+        self.first_drained: list[Callable[[], Coroutine[Any, Any, None]]] = []  # what may still write to sessions
         self.sweeper: Repeated | None = None  # looks for ended sessions until the shutdown
 
     async def flush_now(self, request: RequestManager) -> FasterSessionError | None:
@@ -180,6 +181,8 @@ class Running:
         """Save what streams still hold, and wait for the saves in flight, for at most ``DRAIN_SECONDS``."""
         if self.sweeper is not None:
             self.repeats.remove(self.sweeper)
+        for drain in self.first_drained:
+            await drain()
         streaming = [request for request in self.requests if request.phase in (STARTED, FAILED)]
         if self.live:
             for request in streaming:

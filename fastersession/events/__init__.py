@@ -19,6 +19,7 @@ from .cookies import (
     TokenReused,
 )
 from .listeners import ListenerFailed, ListenersOverrun, SweepFailed
+from .runs import FoldFailed, RunFailed, RunStuck, RunUnlogged, RunUnreadable
 from .sessions import (
     AnswerWithheld,
     MaxAgeClamped,
@@ -47,10 +48,10 @@ from .stores import (
 
 __all__ = [
     "AnswerWithheld", "ClockAhead", "CookieAmbiguous", "CookieOfAnotherKey", "CookieRejected",
-    "CookieUndeliverable", "CsrfRejected", "CsrfReported", "EntryUnreadable", "Event", "ForeignOrigin",
-    "InsecureScheme", "LifespanUnknown", "ListenerFailed", "ListenersOverrun", "MaxAgeClamped", "MaxAgeCut",
-    "NotRegenerated", "NotRenewed", "RecordUnreadable", "RecordsUnreadable", "RequestRefused", "SaveFailed",
-    "SessionDropped", "SessionLost", "SessionReplaced", "SessionUnknown", "SessionUnsaved", "StoreNotClosed",
-    "StoreNotShared", "SweepFailed", "TakenFromEnvironment", "TokenReused", "TouchFailed", "TurnLost",
-    "VerbUnheard", "WatchFailed",
+    "CookieUndeliverable", "CsrfRejected", "CsrfReported", "EntryUnreadable", "Event", "FoldFailed",
+    "ForeignOrigin", "InsecureScheme", "LifespanUnknown", "ListenerFailed", "ListenersOverrun", "MaxAgeClamped",
+    "MaxAgeCut", "NotRegenerated", "NotRenewed", "RecordUnreadable", "RecordsUnreadable", "RequestRefused",
+    "RunFailed", "RunStuck", "RunUnlogged", "RunUnreadable", "SaveFailed", "SessionDropped", "SessionLost",
+    "SessionReplaced", "SessionUnknown", "SessionUnsaved", "StoreNotClosed", "StoreNotShared", "SweepFailed",
+    "TakenFromEnvironment", "TokenReused", "TouchFailed", "TurnLost", "VerbUnheard", "WatchFailed",
 ]  # fmt: skip

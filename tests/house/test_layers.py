@@ -118,7 +118,14 @@ RESERVED: dict[str, set[str]] = {
         "stores.memory",
         "stores.redis.first_login",
     },
-    "json": {"administration", "conversations.said", "engine.packing", "plainjson", "tagged"},
+    "json": {
+        "administration",
+        "conversations.said",
+        "conversations.sse",
+        "engine.packing",
+        "plainjson",
+        "tagged",
+    },
 }
 OUTSIDE = ("administration", "demo", "integrations", "testing", "__main__")  # nothing of the core imports these
 PUBLIC = {

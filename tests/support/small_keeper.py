@@ -1,0 +1,124 @@
+"""What runs need of a conversation, without sessions, codecs and keys.
+
+Rules of residence: the protocols of ``conversations.needs``, fulfilled as simply as can be.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, NamedTuple
+
+from fastersession.conversations.runs import Runs, runs_of
+from fastersession.conversations.turns import Turns
+from fastersession.errors import StoreError
+from fastersession.stores.logs import Entry, Log, Place, Position, Run
+
+SIZE = 10
+
+
+class Bounds(NamedTuple):
+    """The bounds."""
+
+    max_runs: int = 1000
+    max_seconds: float = 1800.0
+    max_bytes: int = 4 * 2**20
+    abandon_after: float | None = None
+    linger: float = 600.0
+
+
+class Values:
+    """Keeps values as they are."""
+
+    def pack(self, kind: str, log: Log | Run, position: Position, value: Any, count: int = 0) -> tuple[Any, int]:
+        return value, SIZE
+
+    def unpack(self, kind: str, log: Log | Run, position: Position, value: Any, count: int = 0) -> Any:
+        return value
+
+
+class Keys:
+    """Makes ids."""
+
+    def run_id(self, log: bytes, key: str) -> bytes:
+        return _digest(b"run", log, key)
+
+    def key_digest(self, log: bytes, key: str) -> bytes:
+        return _digest(b"key", log, key)
+
+
+class Keeper:
+    """What the conversations of one worker share."""
+
+    retention = None
+
+    def __init__(self, store: Any, fold: Any, gap: float, bounds: dict[str, Any]) -> None:
+        self.store, self.fold, self.gap = store, fold, gap
+        self.events = store.events
+        self.values, self.keys, self.bounds = Values(), Keys(), Bounds(**bounds)
+
+    @property
+    def runs(self) -> Runs:
+        return runs_of(self.store, self.gap)
+
+    async def call(self, verb: str, *arguments: Any) -> Any:
+        try:
+            return await getattr(self.store.logs, verb)(*arguments)
+        except ConnectionError as error:
+            raise StoreError(str(error)) from error
+
+
+class Shown(NamedTuple):
+    """An entry as applications see it."""
+
+    value: Any
+    run: str | None
+
+
+class Known(NamedTuple):
+    """A history that was reached."""
+
+    log: Log
+    top: Position
+
+
+class Handle:
+    """A user's conversation."""
+
+    guard = None
+
+    def __init__(self, keeper: Keeper, name: str) -> None:
+        self.keeper = keeper
+        self.is_over = False
+        self.place = Place(_digest(b"place", b"", name))
+        self.places = [self.place]
+
+    async def certain(self, work: Any) -> Any:
+        """Do what is never done on a guess."""
+        return await work()
+
+    def hold(self) -> None:
+        """Hold nothing."""
+
+    async def reached(self, make: bool) -> Known:
+        self.keeper.store.count += 1
+        log = _digest(b"log", repr(id(self.keeper.store)).encode(), str(self.keeper.store.count))
+        created = await self.keeper.call("create", self.place, log, b"o" * 16, None)
+        return Known(Log(self.place, created.log), created.top)
+
+    def entry_at(self, log: Log, position: Position, value: Any, key: bytes | None, run: bytes | None) -> Entry:
+        return Entry(position, value, run, key, SIZE)
+
+    def public(self, entry: Entry, log: Log) -> Shown:
+        return Shown(entry.value, None if entry.run is None else entry.run.hex())
+
+
+class Chat(Turns):
+    """A conversation with runs alone."""
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+
+
+def _digest(*parts: bytes | str) -> bytes:
+    joined = b"\0".join(part if isinstance(part, bytes) else part.encode() for part in parts)
+    return hashlib.sha256(joined).digest()[:16]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import run_parts
 from driver import in_loop
 from producers import Producer, Reader, read, until
 from run_parts import Worker, shared
@@ -13,6 +14,11 @@ from fastersession import MemoryStore
 from fastersession.errors import ConfigError, KeyReused
 
 JOINED = "".join
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["objects", "bytes"])
+def _packs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_parts, "PACKS", request.param)
 
 
 @in_loop

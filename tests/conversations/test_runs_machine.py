@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import run_parts
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
@@ -72,7 +73,8 @@ class Runs(RuleBasedStateMachine):
         found = (await self.workers[0].inner.logs.read({story.run._ending.run: (1, 0)}, 10**6))[story.run._ending.run]
         if found is None:
             return None
-        return [frame for position, batch in found if position[0] == 1 for frame in batch]
+        pieces, _ = story.run._ending.packed.pieces(found)
+        return [frame for piece in pieces for frame in piece.frames]
 
     async def check(self) -> None:
         await self.settle()
@@ -235,6 +237,11 @@ async def _some(run: Any, count: int) -> Any:
         count -= 1
         if not count:
             return
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["objects", "bytes"])
+def _packs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_parts, "PACKS", request.param)
 
 
 def test_stories(monkeypatch: pytest.MonkeyPatch) -> None:

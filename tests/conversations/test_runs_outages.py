@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+import run_parts
 from driver import in_loop
 from producers import Producer, Reader, read, until
 from run_parts import Worker, shared
@@ -17,6 +18,11 @@ from fastersession.stores.logs import TERMINAL
 
 JOINED = "".join
 Patch = pytest.MonkeyPatch
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["objects", "bytes"])
+def _packs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_parts, "PACKS", request.param)
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import run_parts
 from driver import in_loop
 from producers import Producer, Reader, read, until
 from run_parts import Worker, shared
@@ -14,6 +15,11 @@ from fastersession.conversations import beginning, leases
 from fastersession.errors import Busy, Gone
 
 JOINED = "".join
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["objects", "bytes"])
+def _packs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_parts, "PACKS", request.param)
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,8 @@ from small_keeper import Chat, Handle, Keeper
 from fastersession.events import Event
 from fastersession.stores.logs import Append
 
+PACKS = False  # values are bytes: as of a store outside the process
+
 
 class Worker:
     """A store as one process reaches it: it fails as told, and its runs are its own."""
@@ -22,6 +24,7 @@ class Worker:
         self.logs = FaultyLogs(inner.logs)
         self.events = self
         self.told: list[Event] = []
+        self.packs = PACKS
         self.count = 0  # of logs that were made
 
     def tell(self, event: Event, error: BaseException | None = None) -> None:

@@ -6,10 +6,13 @@ Rules of residence: the protocols of ``conversations.needs``, fulfilled as simpl
 from __future__ import annotations
 
 import hashlib
+import pickle
+import secrets
 from typing import Any, NamedTuple
 
 from fastersession.conversations.runs import Runs, runs_of
 from fastersession.conversations.turns import Turns
+from fastersession.engine.packing import Unreadable
 from fastersession.errors import StoreError
 from fastersession.stores.logs import Entry, Log, Place, Position, Run
 
@@ -36,6 +39,20 @@ class Values:
         return value
 
 
+class PackedValues:
+    """Makes bytes of values, each time others, which open only where they belong."""
+
+    def pack(self, kind: str, log: Log | Run, position: Position, value: Any, count: int = 0) -> tuple[Any, int]:
+        packed = pickle.dumps((secrets.token_bytes(8), (kind, log, position), value))
+        return packed, len(packed)
+
+    def unpack(self, kind: str, log: Log | Run, position: Position, value: Any, count: int = 0) -> Any:
+        _, where, unpacked = pickle.loads(value)
+        if where != (kind, log, position):
+            raise Unreadable("it belongs elsewhere")
+        return unpacked
+
+
 class Keys:
     """Makes ids."""
 
@@ -54,7 +71,8 @@ class Keeper:
     def __init__(self, store: Any, fold: Any, gap: float, bounds: dict[str, Any]) -> None:
         self.store, self.fold, self.gap = store, fold, gap
         self.events = store.events
-        self.values, self.keys, self.bounds = Values(), Keys(), Bounds(**bounds)
+        self.values = PackedValues() if store.packs else Values()
+        self.keys, self.bounds = Keys(), Bounds(**bounds)
 
     @property
     def runs(self) -> Runs:
@@ -106,10 +124,12 @@ class Handle:
         return Known(Log(self.place, created.log), created.top)
 
     def entry_at(self, log: Log, position: Position, value: Any, key: bytes | None, run: bytes | None) -> Entry:
-        return Entry(position, value, run, key, SIZE)
+        stored, size = self.keeper.values.pack("entry", _of(log), position, value)
+        return Entry(position, stored, run, key, size)
 
     def public(self, entry: Entry, log: Log) -> Shown:
-        return Shown(entry.value, None if entry.run is None else entry.run.hex())
+        value = self.keeper.values.unpack("entry", _of(log), entry.position, entry.value)
+        return Shown(value, None if entry.run is None else entry.run.hex())
 
 
 class Chat(Turns):
@@ -117,6 +137,11 @@ class Chat(Turns):
 
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
+
+
+def _of(log: Log) -> Log:
+    """Return a log as what is sealed names it: without a verifier."""
+    return log._replace(place=log.place._replace(verifier=None))
 
 
 def _digest(*parts: bytes | str) -> bytes:

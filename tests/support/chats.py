@@ -24,7 +24,9 @@ class Pages:
     """One middleware, whose requests do what a test gives them."""
 
     def __init__(self, store: Any, **options: Any) -> None:
-        self.app = serve({"/do": self._run, "/in": self._in, "/out": self._out}, store=store, **options)
+        self.store = store
+        routes = {"/do": self._run, "/in": self._in, "/out": self._out, "/revoke": self._revoke}
+        self.app = serve(routes, store=store, **options)
         self._do: Do | None = None
         self._found: Any = None
 
@@ -46,6 +48,14 @@ class Pages:
     async def log_out(self, browser: Browser) -> None:
         """Log him out."""
         await browser.get("/out")
+
+    async def revoke(self, browser: Browser, user: str) -> None:
+        """End all sessions of a user."""
+        await browser.get(f"/revoke?user={user}")
+
+    async def _revoke(self, call: Call) -> None:
+        await call.scope["state"]["session"].sessions.revoke_user(call.query["user"])
+        await call.reply()
 
     async def _run(self, call: Call) -> None:
         assert self._do is not None

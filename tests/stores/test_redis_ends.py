@@ -133,10 +133,10 @@ async def test_a_shard_is_a_hint_and_no_end_is_lost_with_it(one: RedisServer) ->
         assert await subject.delete(bytes(15) + b"x") is False
         one.cli("eval", "redis.call('ZADD', KEYS[1], ARGV[1], string.rep('\\0', 16))", "1", "fs:{due:0}",
                 str(subject.clock() + 600))  # fmt: skip
-        assert await mine(subject, [record_id]) == []
+        assert [ended for _ in range(16) for ended in await subject.store.due()] == []
         subject.clock.advance(600)
-        (ended,) = await mine(subject, [record_id])
-        assert (ended.reason, ended.redelivered) == ("logged out", False)
+        (ended,) = [ended for _ in range(16) for ended in await subject.store.due()]
+        assert (ended.record_id, ended.reason, ended.redelivered) == (record_id, "logged out", False)
 
 
 @in_loop

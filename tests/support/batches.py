@@ -11,13 +11,15 @@ A batch is a list of visits that begin at the same moment, each over one store. 
 another; one that gives up is cancelled after some turns of the event loop. `Batches.run` notes when each call began
 and ended, and then, for each record on its own, seeks an order of the calls in which the reference has all their
 outcomes. A call that ended before another began comes before it. Writes of one record through one store come in the
-order in which they were asked. What was given up has happened as a whole or not at all, before the next batch.
+order in which they were asked. What was given up has happened as a whole or not at all, before the next batch. What
+was refused, in words that a test bears, has not happened, and ends its visit; what a batch needs is asked again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import re
 import secrets
 import time
 from collections.abc import Iterator, Sequence
@@ -27,6 +29,7 @@ from typing import Any
 from clocks import FakeClock
 from hypothesis import strategies as st
 
+from fastersession.errors import StoreError
 from fastersession.stores.base import Change, Extra, Record
 from fastersession.testing.contract.machine import VERIFIERS, leases, steps, writes
 from fastersession.testing.contract.reference import Reference, Row
@@ -58,6 +61,7 @@ class Call:
     end: float = NEVER
     outcome: Any = None
     given_up: bool = False  # then nobody knows the outcome, and it may not have happened
+    refused: bool = False
 
     @property
     def record_id(self) -> bytes:
@@ -71,6 +75,9 @@ class Call:
         except asyncio.CancelledError:
             self.given_up = True
             raise
+        except StoreError:
+            self.refused = True
+            raise
         self.outcome = fields(outcome) if isinstance(outcome, Record) else outcome
         self.end = time.monotonic_ns()
 
@@ -78,8 +85,9 @@ class Call:
 class Batches:
     """Some records, what may be in them by now, and the stores over them, all opened and used in one event loop."""
 
-    def __init__(self, clock: FakeClock, factories: Sequence[Factory]) -> None:
+    def __init__(self, clock: FakeClock, factories: Sequence[Factory], *, bears: str = "$^") -> None:
         self.clock, self.factories = clock, factories
+        self._bears = bears
         self.ids = [secrets.token_bytes(16) for _ in range(RECORDS)]
         self.possible: dict[bytes, list[Row | None]] = {record_id: [None] for record_id in self.ids}
         self.stores: list[Any] = []
@@ -90,8 +98,7 @@ class Batches:
             await store.open()
 
     async def close(self) -> None:
-        for record_id in self.ids:
-            await self.stores[0].delete(record_id)
+        await self._together([Call(0, "delete", (record_id,)) for record_id in self.ids])
         for store in self.stores:
             await store.close()
 
@@ -107,9 +114,9 @@ class Batches:
             self.explain(await self._together([self.bound(0, step) for step in steps]))
         plans = [(store, [self.bound(store, step) for step in steps], turns) for store, steps, turns in visits]
         ended = await asyncio.gather(*(self._visit(*plan) for plan in plans), return_exceptions=True)
-        assert not [error for error in ended if isinstance(error, Exception)], ended
-        calls = [call for _, visit, _ in plans for call in visit if call.begin]
-        self.explain(calls + await self._look())
+        assert not [error for error in ended if isinstance(error, Exception) and not self._is_borne(error)], ended
+        calls = [call for _, visit, _ in plans for call in visit if call.begin and not call.refused]
+        self.explain(calls + await self.look())
 
     async def _visit(self, store: int, calls: list[Call], turns: int | None) -> None:
         async def all_of_them() -> None:
@@ -123,7 +130,7 @@ class Batches:
             visit.cancel()
         await visit
 
-    async def _look(self) -> list[Call]:
+    async def look(self) -> list[Call]:
         """Wait for what was given up, by a write behind it, and read every record through every store."""
         looks: list[Call] = []
         for verb, rest in (("unlock", (NOBODY,)), ("load", ())):
@@ -132,8 +139,20 @@ class Batches:
         return looks
 
     async def _together(self, calls: list[Call]) -> list[Call]:
-        await asyncio.gather(*(call.run(self.stores[call.store]) for call in calls))
+        await asyncio.gather(*map(self._insistently, calls))
         return calls
+
+    async def _insistently(self, call: Call) -> None:
+        while True:
+            try:
+                return await call.run(self.stores[call.store])
+            except StoreError as error:
+                if not self._is_borne(error):
+                    raise
+                call.refused = False
+
+    def _is_borne(self, error: Exception) -> bool:
+        return isinstance(error, StoreError) and re.search(self._bears, str(error)) is not None
 
     def bound(self, store: int, step: Sequence[Any]) -> Call:
         """Put ids and times into a step of the state machine."""

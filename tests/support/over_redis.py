@@ -54,11 +54,12 @@ class Wire:
     `inject` is sent before the next reply, as a server gone mad would; `instead` is sent in the place of it, as one
     that misroutes. `heard` is the reply that was passed on last, `sent` what came from the store, a piece at a time.
     `at_cut` is called between the server's reply and the cut. A command that holds the key of `denied` is not passed
-    on: its value is the reply. Another `server` serves the next connection; one that ends takes its own along.
+    on: its value is the reply. The first that holds `lost` is not passed on either: the connection is cut. Another
+    `server` serves the next connection; one that ends takes its own along.
     """
 
     def __init__(self, server: RedisServer) -> None:
-        self.server, self.word, self.cuts = server, b"", 0
+        self.server, self.word, self.lost, self.cuts = server, b"", b"", 0
         self.inject = self.instead = self.heard = b""
         self.sent: list[bytes] = []
         self.at_cut: Callable[[], object] = bool
@@ -93,6 +94,9 @@ class Wire:
                 if said := [reply for word, reply in self.denied.items() if word in data]:
                     writer.write(said[0])
                     continue
+                if self.lost and self.lost in data:
+                    self.lost, self.cuts = b"", self.cuts + 1
+                    break
                 if self.word and self.word in data:
                     self.word, cutting, self.cuts = b"", True, self.cuts + 1
                 far.write(data)

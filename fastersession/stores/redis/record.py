@@ -19,8 +19,9 @@ USER, REGENERATED, VERSION = b"u", b"r", b"n"  # and of a lease, which only the 
 # release that knows nothing of this field leaves it as it is when it regenerates.
 BEFORE = b"b"
 # Of a user's record the end of its entry in his index. Of one whose end is to be told: for how long the server keeps it
-# then, and when it has ended, why, its absolute end (NOT_AFTER is 0), and until when somebody tells (CLAIMED).
-UNTIL, KEPT_FOR, REASON, HAD_END, CLAIMED = b"o", b"z", b"d", b"y", b"q"
+# then, and when it has ended, why, its absolute end (NOT_AFTER is 0), until when somebody tells (CLAIMED), and which
+# call it was that claims it (CLAIM), with a 1 behind it if it was not the first.
+UNTIL, KEPT_FOR, REASON, HAD_END, CLAIMED, CLAIM = b"o", b"z", b"d", b"y", b"q", b"w"
 LONGEST = 1e11  # seconds: the server counts in whole milliseconds below 2 ** 63
 
 

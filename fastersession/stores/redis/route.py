@@ -188,13 +188,9 @@ class Route:
         for at, answer in zip(lot, answers, strict=False):
             replies[at] = answer
 
-    def tell(self, key: bytes, command: tuple[bytes, ...]) -> None:
-        """Send to the server that has the key what may be lost, behind what is ``SURE``. Nobody hears the reply."""
-        try:
-            reply = self._node(key).links[SURE].send(pack(command))
-        except FAILED:
-            return
-        reply.add_done_callback(lambda reply: reply.cancelled() or reply.exception())
+    def send(self, key: bytes, packed: bytes) -> asyncio.Future[Any]:
+        """Send to the server that has the key at once, behind what is ``SURE``, and try nothing again."""
+        return self._node(key).links[SURE].send(packed)
 
     async def settle(self, keys: Iterable[bytes]) -> None:
         """Wait a little until a replica of each server has what was written last under the keys."""

@@ -142,7 +142,8 @@ TOUCH = script(
 
 # ARGV: 2 reason if it is another one, where '' keeps nothing; 3... tags, of which the record must have one. A record
 # with a field z stays, as ended for good: d has the reason, y the end that x had. What a server is too full to keep,
-# goes. The reply for a user's record, or one that stays, is a list: the outcome, the user, 1 if it stays.
+# goes. The reply for a user's record, or one that stays, is a list: the outcome, the user, 1 if it stays. So it is for
+# one that has ended before and stays: the reply that said so first may have been lost.
 DELETE = script(
     read("u"),
     REPLICAS,
@@ -155,7 +156,7 @@ DELETE = script(
     elseif live then
     c('HSETNX',k,'d',a[2]or'invalidated') c('HDEL',k,'b','l','e') c('PEXPIRE',k,('%.0f'):format(r[8]*1000))
     end
-    if not live then return 0 end
+    if not live then return kept and {0,r[9]or'',1} or 0 end
     return (r[8] or r[9]) and {1+w,r[9]or'',kept and 1 or 0} or 1+w
     """,
 )

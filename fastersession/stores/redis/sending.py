@@ -20,6 +20,7 @@ from .commands import Write
 from .record import number
 from .route import BULK, FAILED, FAST, Build, Route
 from .scripts import evaluation
+from .telling import Telling
 
 SMALL = 1024  # bytes of changes that go through a script: Lua costs the server 1 µs per KB, MULTI 60 µs of ours
 LARGE = 65_536  # bytes that travel apart, so that they hold nothing else up
@@ -34,6 +35,7 @@ class Sender:
         self._prefix = prefix
         self._client: Client | None = None
         self._route: Route | None = None
+        self._telling: Telling | None = None
         self._opening: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._keepers: set[asyncio.Task[None]] = set()
 
@@ -59,7 +61,7 @@ class Sender:
             if client is not self._given:
                 await client.aclose()
             raise
-        self._client = client
+        self._client, self._telling = client, Telling(route)
         if client is not self._given:
             keeper = route.loop.create_task(_kept(client), context=Context())
             self._keepers.add(keeper)
@@ -105,8 +107,9 @@ class Sender:
             raise failed(error) from error
 
     def _tell(self, key: bytes, *command: bytes) -> None:
-        if self._route is not None and self._route.loop is asyncio.get_running_loop():
-            self._route.tell(key, command)
+        route, telling = self._route, self._telling
+        if route is not None and telling is not None and route.loop is asyncio.get_running_loop():
+            telling.tell(key, command)
 
     def _listed(self, key: bytes, reply: Any, *sizes: int) -> list[Any]:
         """Return an outcome as a list, of one of these sizes; what is no list is one of one part."""

@@ -88,10 +88,14 @@ class RedisStore(Users):
         await self._opened()
 
     async def close(self) -> None:
-        """Close every connection that was made here. The store can be opened again."""
-        route, client = self._route, self._client
-        self._route = self._client = None
-        if route is not None and route.loop is asyncio.get_running_loop():
+        """Close every connection that was made here, after a second at most for what was sent last and nobody awaits.
+
+        The store can be opened again.
+        """
+        route, client, telling = self._route, self._client, self._telling
+        self._route = self._client = self._telling = None
+        if route is not None and telling is not None and route.loop is asyncio.get_running_loop():
+            await telling.close()
             await route.close()
         if client is not None and client is not self._given:
             await client.aclose()

@@ -87,16 +87,19 @@ OVER = script(
     READ, "if live then return 0 end if r[1] and r[8] then", _FINAL, "elseif r[1] then c('UNLINK',k) end return 1"
 )
 
-# ARGV: 2 the end of the claim. The reply: 0 if there is nothing to tell any more; 0 and t, i, x of what lives; 1 and
-# the end of a claim that somebody has; 2, '1' if it is not the first, and all fields.
+# ARGV: 2 the end of the claim, 3 eight bytes that name the call: tried again, it has what it claimed. The reply: 0 if
+# there is nothing to tell any more; 0 and t, i, x of what lives; 1 and the end of a claim that somebody has; 2, '1' if
+# it is not the first, and all fields.
 CLAIM = script(
-    read("q"),
+    read("q", "w"),
     f"""
     if not r[1] or not live and not r[8] then return 0 end
     if live then return {{0,r[2],r[3],r[4]}} end
-    if r[9] and n<m(r[9]) then return {{1,r[9]}} end
-    c('HSET',k,'q',a[2]) {_FINAL}
-    return {{2,r[9]and '1'or'',c('HGETALL',k)}}
+    local w=r[10] and r[10]:sub(1,8)==a[3] and r[10]
+    if r[9] and not w and n<m(r[9]) then return {{1,r[9]}} end
+    w=w or a[3]..(r[9]and '1'or'')
+    c('HSET',k,'q',a[2],'w',w) {_FINAL}
+    return {{2,w:sub(9),c('HGETALL',k)}}
     """,
 )
 SETTLE = script(READ, "if not live then c('UNLINK',k) end return 1")

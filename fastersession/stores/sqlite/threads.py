@@ -23,6 +23,7 @@ GROUP = 256  # jobs of one transaction at most
 GROUP_SECONDS = 0.02  # a transaction is ended after so long, so that other processes get their turn
 TOGETHER = 64  # reads of one statement at most: half a millisecond; a statement is prepared for each power of two
 BEGIN_PAUSE = 0.0005  # between two attempts to begin: SQLite's own backoff sleeps up to 100 ms, some 5 groups
+TURN_SECONDS = 2 * BEGIN_PAUSE  # for others after a long transaction: who tries again meets no moment that is shorter
 LATER = object()  # the result of a read that must be done alone
 _new_tuple = tuple.__new__  # a third of the time of a NamedTuple's class call
 
@@ -204,6 +205,7 @@ class Writer(_Worker):
         self._aside = aside
         self._always_durable = always_durable
         self._synchronous = ""
+        self._turn = 0.0  # when the next transaction may begin
         super().__init__(name, connect)
 
     def _round(self, left: list[Job], new: list[Job]) -> list[Job]:
@@ -238,12 +240,17 @@ class Writer(_Worker):
                 break
         self._aside(connection, jobs[: len(done)])
         connection.execute("COMMIT")
+        if (now := time.monotonic()) > end:  # a slow disk's commits, too
+            self._turn = now + TURN_SECONDS
         return done
 
     def _begun(self, jobs: list[Job]) -> sqlite3.Connection:
         connection = self._connected()
         self._synchronise(connection, self._always_durable or any(job.durable for job in jobs))
-        end = time.monotonic() + BUSY_SECONDS
+        now = time.monotonic()
+        if now < self._turn:
+            time.sleep(self._turn - now)
+        end = now + BUSY_SECONDS
         while True:
             try:
                 connection.execute("BEGIN IMMEDIATE")

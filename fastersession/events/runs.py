@@ -21,7 +21,7 @@ class RunFailed(Event, name="run.failed", level=ERROR):
 class RunStuck(Event, name="run.stuck", level=WARNING):
     """The producer of a run was told to end, and goes on."""
 
-    text = "run %(run)s: its producer has not ended within %(seconds)d s of being cancelled, and is left behind"
+    text = "run %(run)s: its producer has not ended within %(seconds)s s of being cancelled, and is left behind"
     run: str = ""
     seconds: int = 0
 
@@ -29,7 +29,7 @@ class RunStuck(Event, name="run.stuck", level=WARNING):
 class RunUnlogged(Event, name="run.unlogged", level=WARNING):
     """The store has been away for a while, so readers of this process get frames that it does not have."""
 
-    text = "run %(run)s: the store has not answered for %(seconds)d s: readers get frames that cannot be resumed from"
+    text = "run %(run)s: the store has not answered for %(seconds)s s: readers get frames that cannot be resumed from"
     run: str = ""
     seconds: int = 0
 

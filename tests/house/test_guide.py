@@ -316,6 +316,33 @@ async def test_messages_for_the_next_page(load: Load) -> None:
 
 
 @in_loop
+async def test_a_conversation(load: Load) -> None:
+    """Asked, resumed from a frame, asked again with the same key, and in the history once."""
+    browser = Browser(load("conversing.py").app)
+    first = (await browser.post("/chat?q=hi&key=1")).text
+    assert [line for line in first.splitlines() if line.startswith("data:")] == [
+        "data: You ", "data: said: ", "data: hi "
+    ]  # fmt: skip
+    again = (await browser.post("/chat?q=hi&key=1")).text
+    ids = [line.partition(": ")[2] for line in first.splitlines() if line.startswith("id:")]
+    assert [line for line in again.splitlines() if line.startswith("data:")] in ([], first_data(first))
+    rest = await browser.get("/chat", headers=[(b"last-event-id", ids[0].encode())])
+    assert [line for line in rest.text.splitlines() if line.startswith("data:")] == first_data(first)[1:]
+    assert (await browser.get("/chat")).status == 204
+    turns = (await browser.get("/history")).json()
+    assert turns == {
+        "turns": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "You said: hi "}],
+        "running": False,
+    }
+    assert (await browser.post("/stop")).json() == {"stopped": False}
+
+
+def first_data(text: str) -> list[str]:
+    """Return the data lines of a stream."""
+    return [line for line in text.splitlines() if line.startswith("data:")]
+
+
+@in_loop
 async def test_a_logout_stops_the_answer(load: Load) -> None:
     """One example has the middleware cut it, the other tells the user."""
     stopped: list[str] = []

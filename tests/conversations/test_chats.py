@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from driver import in_loop
 from routes import SECRET
 
 from fastersession import Busy, ConfigError, ConversationOptions, Gone, MemoryStore, Sessions
+from fastersession.stores.sqlite import SQLiteStore
 
 STORES = {"live": MemoryStore, "bytes": BytesStore}
 
@@ -22,10 +24,11 @@ def fold(frames: list[Any]) -> Any:
     return {"role": "assistant", "content": "".join(frames)}
 
 
-@pytest.fixture(params=STORES)
-def pages(request: Any) -> Pages:
+@pytest.fixture(params=[*STORES, "sqlite"])
+def pages(request: Any, tmp_path: Path) -> Pages:
     """Give a site over each kind of store."""
-    return Pages(STORES[request.param](), conversations=ConversationOptions(fold=fold, min_gap=0.001))
+    store = STORES[request.param]() if request.param in STORES else SQLiteStore(tmp_path / "sessions.db")
+    return Pages(store, conversations=ConversationOptions(fold=fold, min_gap=0.001))
 
 
 class Model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +25,7 @@ from fastersession import (
     MsgspecCodec,
 )
 from fastersession.conversations.handle import entry_id, position_of
+from fastersession.stores.sqlite import SQLiteStore
 
 
 class Turn(msgspec.Struct, tag=True):
@@ -36,10 +38,10 @@ class Turn(msgspec.Struct, tag=True):
 STORES = {"live": MemoryStore, "bytes": BytesStore}
 
 
-@pytest.fixture(params=STORES)
-def pages(request: Any) -> Pages:
+@pytest.fixture(params=[*STORES, "sqlite"])
+def pages(request: Any, tmp_path: Path) -> Pages:
     """Give a site over each kind of store."""
-    return Pages(STORES[request.param]())
+    return Pages(STORES[request.param]() if request.param in STORES else SQLiteStore(tmp_path / "sessions.db"))
 
 
 async def values(chat: Any) -> list[Any]:

@@ -87,3 +87,10 @@ class TestLogs(OnOurServers, LogStoreContract):
     """What stores have that keep conversations."""
 
     log_examples = 300
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+class TestLogsShared(OnOurServers, LogStoreContract):
+    """The same, in stores that processes share."""
+
+    shared = True

@@ -13,7 +13,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
 from ..base import Change, Record
@@ -22,6 +22,9 @@ from ..users import Ended, Login, LoginOutcome
 from . import ends, jobs, users
 from .file import connect_reader, connect_writer
 from .threads import Reader, Writer
+
+if TYPE_CHECKING:
+    from .logs import SQLiteLogs
 
 DURABILITIES = ("process", "power")
 PURGE_BATCH = 500  # sessions of one transaction of purge(): a few milliseconds
@@ -70,6 +73,7 @@ class SQLiteStore:
         self.clock = clock
         self._path = os.path.abspath(path)
         self._threads = _ByProcess(self._path, durability == "power")
+        self._logs: SQLiteLogs | None = None
 
     def __repr__(self) -> str:
         return f"<SQLiteStore {self._path!r}>"
@@ -88,6 +92,15 @@ class SQLiteStore:
         threads = self._threads.pop(os.getpid(), None)
         if threads is not None:
             await asyncio.to_thread(threads.join)
+
+    @property
+    def logs(self) -> SQLiteLogs:
+        """The conversations; see ``LogStore``. Their tables are made when they are first used."""
+        if self._logs is None:
+            from .logs import SQLiteLogs
+
+            self._logs = SQLiteLogs(self._threads, self.clock)
+        return self._logs
 
     async def load(self, record_id: bytes) -> Record | None:
         parameters = {"id": record_id, "now": self.clock()}
@@ -194,6 +207,8 @@ class SQLiteStore:
             total += removed
         while await self._threads[os.getpid()].writer.submit(users.forget, now, PURGE_BATCH) == PURGE_BATCH:
             pass
+        if self._logs is not None:
+            await self._logs.purge()
         return total
 
 

@@ -60,10 +60,10 @@ class Beginning:
 
     async def _turn(self, when_busy: str) -> Begun:
         loop = asyncio.get_running_loop()
-        until, pause, instead = loop.time() + WAIT_SECONDS, FIRST_PAUSE, None
+        until, pause = loop.time() + WAIT_SECONDS, FIRST_PAUSE
         while True:
             # To its end, whoever is cancelled: a run that has begun, and that nobody produces, would hold the turn.
-            begun = await shielded(self._begin(instead), self._runs.tasks)
+            begun = await shielded(self._begin(), self._runs.tasks)
             status = begun.status
             if begun.outcome in (Outcome.DONE, Outcome.SAME):
                 return begun
@@ -79,9 +79,9 @@ class Beginning:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
-                instead = await self._supersede(status, rolls_back=when_busy == "rollback")
+                await self._supersede(status, rolls_back=when_busy == "rollback")
 
-    async def _begin(self, instead_of: bytes | None) -> Begun:
+    async def _begin(self) -> Begun:
         """Try once; a run that has begun runs from here on."""
         position = self._top[0], self._top[1] + 1
         entry = self._wish.question(self._run.log, position)
@@ -89,9 +89,10 @@ class Beginning:
         bounds = self.keeper.bounds
         kept = bounds.max_seconds + bounds.linger
         keep = None if self._run.log.place.session is not None else self.keeper.retention
-        begin = Begin(self._run, LEASE_SECONDS, kept, head, entry, instead_of, keep)
+        begin = Begin(self._run, LEASE_SECONDS, kept, head, entry, None, keep)
         begun = await self._ask(begin)
         if begun.outcome is Outcome.DONE:
+            self.keeper.note(self._run.log, begun.top)
             self._runs.start(self._wish.own(bare(self._run), begun.top))
         return begun
 
@@ -109,18 +110,16 @@ class Beginning:
 
     # --- a run that is to be superseded ---
 
-    async def _supersede(self, status: Status, *, rolls_back: bool) -> bytes:
-        """End the run that has the turn; return its id, behind which the next one is to begin."""
-        if status.is_running:
-            ending = self._ending(status.run)
-            head = await ending.head()
-            await stopped(self._runs, ending, "interrupted")
-            await self._answered(ending, head)
-            if rolls_back and "top" in head:
-                epoch, seq = head["top"]
-                cut = await self.keeper.call("cut", self._run.log, (epoch, seq), None)
-                self._top = cut.top if cut.outcome is Outcome.DONE else self._top
-        return status.run
+    async def _supersede(self, status: Status, *, rolls_back: bool) -> None:
+        """End the run that has the turn. If another one is faster then, that is ended, too."""
+        ending = self._ending(status.run)
+        head = await ending.head()
+        await stopped(self._runs, ending, "interrupted")
+        await self._answered(ending, head)
+        if rolls_back and "top" in head:
+            epoch, seq = head["top"]
+            cut = await self.keeper.call("cut", self._run.log, (epoch, seq), None)
+            self._top = cut.top if cut.outcome is Outcome.DONE else self._top
 
     async def _answered(self, ending: Ending, head: dict[str, Any]) -> None:
         """Wait until the answer of a run that has ended is in the history, for a while."""

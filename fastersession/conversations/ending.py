@@ -48,6 +48,9 @@ class Ending:
         terminal = terminal._replace(frames=count)
         value = self.packed.terminal(terminal)
         answer = await self._answer(tail, count)
+        known = self.keeper.known(self.run.log.place.conversation)
+        if known is not None and known[0].log == self.run.log.log:
+            self._top = max(self._top, known[1])
         while True:
             entry = self._entry(answer)
             ended = await self.persist("end", self._end(value, entry))
@@ -55,19 +58,24 @@ class Ending:
                 break
             self._top = ended.top
         if ended.outcome is Outcome.DONE:
+            self.keeper.note(self.run.log, ended.top)
             tail.entry = entry if entry is None else self._handle.public(entry, self.run.log)
             tail.end(terminal)
         else:
             await self.learn(tail, count)
 
-    async def learn(self, tail: Tail, count: int) -> None:
-        """Find out how it has ended elsewhere, and append the answer of the frames that the log has."""
+    async def learn(self, tail: Tail, count: int, status: str = "lost") -> None:
+        """Find out how it has ended elsewhere, and append the answer of the frames that the log has.
+
+        :param status: with which it ends if it has not: the log has lost what nobody holds any more; or it takes
+            nothing of this run, for another user has logged in to the session.
+        """
         while not tail.is_over:
             found = (await self.persist("read", {self.run: (1, count)}, READ_BYTES))[self.run]
             if found is None:
                 tail.go()
-            elif not found:  # it has not ended, but has lost what nobody holds any more
-                await self.persist("end", self._end(self.packed.terminal(Terminal("lost")), None))
+            elif not found:
+                await self.persist("end", self._end(self.packed.terminal(Terminal(status)), None))
             else:
                 count = max([count, *(position[1] for position, _ in found if position < TERMINAL)])
                 self.packed.hear(tail, found)
@@ -99,9 +107,9 @@ class Ending:
         """Append the answer of what the log has, after the end."""
         await self._enter(await self._answer(Tail(), 0), None)
 
-    async def head(self) -> dict[str, Any]:
+    async def head(self, *, patiently: bool = False) -> dict[str, Any]:
         """Return what was said at its begin; nothing if that is kept no longer."""
-        found = (await self.ask("read", {self.run: (0, 0)}, 1))[self.run]
+        found = (await (self.persist if patiently else self.ask)("read", {self.run: (0, 0)}, 1))[self.run]
         return self.packed.read_head(found[0][1]) if found and found[0][0] == ORIGIN else {}
 
     # --- the answer ---

@@ -153,7 +153,8 @@ class OwnRun:
         """Find out how the run has ended elsewhere, once."""
         if not self._has_learnt:
             self._has_learnt = True
-            await self.ending.learn(self.tail, self.pump.acknowledged)
+            status = "interrupted" if self.pump.is_refused else "lost"
+            await self.ending.learn(self.tail, self.pump.acknowledged, status)
 
     def _terminal(self, producer: asyncio.Task[None]) -> Terminal:
         """Return what the run ends with, unless it has ended elsewhere."""

@@ -48,6 +48,7 @@ class Pump:
         self.tail = tail
         self.written_at = float("-inf")  # the loop's time
         self.is_fenced = False
+        self.is_refused = False  # the log takes nothing of this run, be it there or not
         self.acknowledged = 0  # the last frame that the log has
         self.error: Exception | None = None  # why a frame could not be packed
         self._packed = packed
@@ -129,6 +130,7 @@ class Pump:
         if self.is_fenced:
             return
         if outcome is not Outcome.DONE:
+            self.is_refused = outcome is Outcome.GONE
             self.fence()
             return
         piece = self._queue.popleft()

@@ -140,7 +140,7 @@ class Run:
     async def _said(self) -> dict[str, Any]:
         """Return the head of the run."""
         if self._head is None:
-            self._head = {} if self._is_spent else await self._ending.head()
+            self._head = {} if self._is_spent else await self._ending.head(patiently=True)
         return self._head
 
     def _seq(self, after: str | None) -> int:

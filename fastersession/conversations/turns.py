@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .handle import Handle
 
 LOOK_BYTES = 256 * 1024
+MOST_KEY = 255  # characters
 
 
 class Turns:
@@ -60,7 +61,7 @@ class Turns:
         """
         made: list[OwnRun] = []
         try:
-            _check(frames, when_busy, on_disconnect, format)
+            _check(frames, key, when_busy, on_disconnect, format)
             wish = Wish(self._handle, frames, fold, entry, key, on_disconnect == "cancel", format, made)
             return await self._handle.certain(partial(self._start, wish, when_busy))
         finally:
@@ -92,6 +93,7 @@ class Turns:
         there after it.
 
         :param last_event_id: what the client says. An id that is none of this conversation is as none at all.
+        :raises Gone: the conversation was deleted.
         :raises StoreError: the store failed.
         """
         cursor = None if last_event_id is None else parse(last_event_id)
@@ -107,6 +109,7 @@ class Turns:
     async def stop(self) -> bool:
         """End the run that runs, wherever that is; return whether one did. When it returns, the run writes no more.
 
+        :raises Gone: the conversation was deleted.
         :raises StoreError: the store failed.
         """
         look = await self._looked(0)
@@ -119,6 +122,7 @@ class Turns:
 
         That is one which runs, or which has ended with no answer in the history.
 
+        :raises Gone: the conversation was deleted.
         :raises StoreError: the store failed.
         """
         look = await self._looked(count, max_bytes)
@@ -129,15 +133,21 @@ class Turns:
         return [entry for entry in entries if entry is not None], run
 
     async def _looked(self, count: int, max_bytes: int = LOOK_BYTES) -> Look | None:
-        """Look; a run that is lost is ended, and looked at again."""
+        """Look; a run that is lost is ended, and looked at again.
+
+        :raises Gone: the conversation that this handle has seen was deleted.
+        """
         handle = self._handle
         look: Look | None = await handle.keeper.call("look", handle.places, count, max_bytes)
         status = None if look is None else look.run
-        if look is None or status is None or not status.is_running or status.seconds_left > 0:
-            return look
-        await self._ending(look.log, status.run, look.top).lost()
-        again: Look | None = await handle.keeper.call("look", handle.places, count, max_bytes)
-        return again
+        if look is not None and status is not None and status.is_running and status.seconds_left <= 0:
+            await self._ending(look.log, status.run, look.top).lost()
+            look = await handle.keeper.call("look", handle.places, count, max_bytes)
+        if look is not None:
+            handle.saw(look.log, look.top)
+        elif handle.seen is not None:
+            raise handle.lost()
+        return look
 
     async def _attached(self, log: Log, status: Status, after: int = 0) -> reader.Run:
         """Return a run that has begun before."""
@@ -163,10 +173,12 @@ def _is_told(status: Status) -> bool:
     return not status.is_running and status.is_entered
 
 
-def _check(frames: Any, when_busy: str, on_disconnect: str, format: str | None) -> None:  # noqa: A002
+def _check(frames: Any, key: str | None, when_busy: str, on_disconnect: str, format: str | None) -> None:  # noqa: A002
     """Refuse what cannot work."""
     if not hasattr(frames, "__aiter__"):
         raise TypeError(f"start() takes an async iterator, and this is a {type(frames).__name__}")
+    if key is not None and (not isinstance(key, str) or not 0 < len(key) <= MOST_KEY):
+        raise ValueError(f"start(): key must be a str of 1 to {MOST_KEY} characters")
     if when_busy not in POLICIES:
         raise ValueError(f"start(): when_busy must be one of {', '.join(POLICIES)}")
     if on_disconnect not in ("continue", "cancel"):

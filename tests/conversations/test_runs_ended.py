@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from driver import in_loop
@@ -10,7 +11,7 @@ from producers import Producer, Reader, read, until
 from run_parts import Worker, shared
 
 from fastersession import MemoryStore
-from fastersession.conversations import leases
+from fastersession.conversations import following, leases, own
 from fastersession.errors import Gone
 from fastersession.stores.logs import Run
 
@@ -149,8 +150,6 @@ async def test_the_end_of_a_lease_is_found_by_a_start(monkeypatch: Patch) -> Non
 @in_loop
 async def test_the_end_of_a_lease_is_found_by_a_reader(monkeypatch: Patch) -> None:
     """A reader elsewhere is not left waiting for a process that is gone."""
-    from fastersession.conversations import following
-
     monkeypatch.setattr(leases, "RENEW_SECONDS", 1000)
     monkeypatch.setattr(following, "LEASE_SECONDS", 0.05)
     here = Worker(MemoryStore())
@@ -194,22 +193,20 @@ async def test_a_deleted_conversation_ends_its_run() -> None:
     chat = here.chat()
     producer = Producer("a")
     run = await chat.start(producer.generate(), fold=JOINED)
-    own, follower = Reader(run), Reader(await shared(here).chat().run())
-    await own.until(1)
+    reader, follower = Reader(run), Reader(await shared(here).chat().run())
+    await reader.until(1)
     await follower.until(1)
     await here.inner.logs.delete(chat._handle.place)
-    for reader in (own, follower):
+    for one in (reader, follower):
         with pytest.raises(Gone):
-            await reader.task
+            await one.task
     await producer.closed.wait()
-    assert await chat.look() == ([], None)
+    assert await here.chat().look() == ([], None)
 
 
 @in_loop
 async def test_a_producer_that_does_not_end_is_left_behind(monkeypatch: Patch) -> None:
     """The run ends all the same, and one event tells of it."""
-    from fastersession.conversations import own
-
     monkeypatch.setattr(own, "CLOSE_SECONDS", 0.05)
     released = asyncio.Event()
 
@@ -277,3 +274,58 @@ async def test_a_run_that_nobody_reads_is_abandoned() -> None:
     await producer.closed.wait()
     await until(lambda: run.status != "running")
     assert run.status == "cancelled"
+
+
+@in_loop
+async def test_a_silent_run_is_not_lost(monkeypatch: Patch) -> None:
+    """As long as its process renews its lease, a reader elsewhere waits."""
+    monkeypatch.setattr(following, "LEASE_SECONDS", 0.01)
+    here = Worker(MemoryStore())
+    there = shared(here)
+    producer = Producer("a")
+    run = await here.chat().start(producer.generate())
+    follower = Reader(await there.chat().run())
+    await until(lambda: there.logs.calls.count("end") > 3)
+    producer.say("b")
+    producer.end()
+    await follower.task
+    assert (follower.data, run.status) == (["a", "b"], "completed")
+
+
+@in_loop
+async def test_a_run_that_an_entry_carries_is_shown_while_it_runs() -> None:
+    """A generator may append more than once; what it says afterwards can still be followed."""
+    worker = Worker(MemoryStore())
+    chat = worker.chat()
+    producer = Producer("a")
+    run = await chat.start(producer.generate())
+    await worker.append(chat, "a tool's call", run=run._ending.run.run)
+    _, running = await chat.look()
+    assert running is not None
+    assert running.id == run.id
+    producer.end()
+    await read(running)
+    assert (await chat.look())[1] is None
+
+
+@in_loop
+async def test_nothing_is_taken_of_a_producer_that_yields_on(monkeypatch: Patch) -> None:
+    """One that swallows its cancellation and says more is closed, and heard no more."""
+    closed = asyncio.Event()
+
+    async def stubborn():  # type: ignore[no-untyped-def]
+        try:
+            yield "a"
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            while True:
+                yield "more"
+        finally:
+            closed.set()
+
+    monkeypatch.setattr(own, "CLOSE_SECONDS", 5.0)
+    worker = Worker(MemoryStore())
+    run = await worker.chat(max_seconds=0.05).start(stubborn())
+    assert await read(run) == ["a"]
+    assert closed.is_set()
+    assert (run.status, run.error) == ("failed", "TimeoutError")

@@ -204,6 +204,7 @@ class Runs(RuleBasedStateMachine):
                         await reader.task
                     assert reader.data == story.said[start : start + len(reader.data)]
             self.stories.clear()
+            self.chats = [worker.chat(fold="".join, gap=0.0) for worker in self.workers]
             assert await self.chats[1].look() == ([], None)
 
         for worker in self.workers:

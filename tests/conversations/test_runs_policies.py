@@ -173,4 +173,4 @@ async def test_a_start_in_a_conversation_that_is_gone_is_refused() -> None:
     with pytest.raises(Gone):
         await starting
     assert not producer.entered
-    assert await chat.look() == ([], None)
+    assert await worker.chat().look() == ([], None)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from fastersession.conversations.runs import Runs, runs_of
 from fastersession.conversations.turns import Turns
 from fastersession.engine.packing import Unreadable
-from fastersession.errors import StoreError
+from fastersession.errors import Gone, StoreError
 from fastersession.stores.logs import Entry, Log, Place, Position, Run
 
 SIZE = 10
@@ -78,6 +78,12 @@ class Keeper:
     def runs(self) -> Runs:
         return runs_of(self.store, self.gap)
 
+    def known(self, conversation: bytes) -> None:
+        """Remember nothing."""
+
+    def note(self, log: Log, top: Position) -> None:
+        """Remember nothing."""
+
     async def call(self, verb: str, *arguments: Any) -> Any:
         try:
             return await getattr(self.store.logs, verb)(*arguments)
@@ -107,6 +113,7 @@ class Handle:
     def __init__(self, keeper: Keeper, name: str) -> None:
         self.keeper = keeper
         self.is_over = False
+        self.seen: bytes | None = None
         self.place = Place(_digest(b"place", b"", name))
         self.places = [self.place]
 
@@ -117,10 +124,21 @@ class Handle:
     def hold(self) -> None:
         """Hold nothing."""
 
+    def saw(self, log: Log, top: Position) -> None:
+        """Note what is there."""
+        if self.seen not in (None, log.log):
+            raise Gone("another log")
+        self.seen = log.log
+
+    def lost(self) -> Gone:
+        """Return what is raised."""
+        return Gone("the log is gone")
+
     async def reached(self, make: bool) -> Known:
         self.keeper.store.count += 1
         log = _digest(b"log", repr(id(self.keeper.store)).encode(), str(self.keeper.store.count))
-        created = await self.keeper.call("create", self.place, log, b"o" * 16, None)
+        owner = self.place.session or b"o" * 16
+        created = await self.keeper.call("create", self.place, log, owner, None)
         return Known(Log(self.place, created.log), created.top)
 
     def entry_at(self, log: Log, position: Position, value: Any, key: bytes | None, run: bytes | None) -> Entry:

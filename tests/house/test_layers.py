@@ -80,7 +80,10 @@ DRIVERS: dict[str, set[str]] = {
     "pytest": {"testing"},
     "anyio": {"integrations.litestar"},  # Litestar runs on it
     "fastapi": {"integrations.fastapi"},
+    "langchain_core": {"integrations.langchain"},
     "litestar": {"integrations.litestar"},
+    "mcp": {"integrations.mcp"},
+    "mcp_types": {"integrations.mcp"},
     "quart": {"integrations.quart"},
     "starlette": {"integrations.starlette"},
     "h11": {"demo.upstream"},

@@ -131,7 +131,7 @@ async def serving(app: Any) -> AsyncIterator[str]:
     uvicorn = Server(Config(app, port=port, log_level="warning", ws="none"))
     async with anyio.create_task_group() as group:
         group.start_soon(uvicorn.serve)
-        while not uvicorn.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        while not uvicorn.started:
             await asyncio.sleep(0.01)
         yield f"http://127.0.0.1:{port}/mcp"
         uvicorn.should_exit = True
@@ -152,9 +152,12 @@ async def test_the_sdks_client_resumes(conversations: Conversations) -> None:
         if request.method == "GET":
             asked.append(request.headers.get("last-event-id"))
 
-    async with serving(app) as url, httpx2.AsyncClient(event_hooks={"request": [noted]}) as http:
-        async with Client(streamable_http_client(url, http_client=http), mode="legacy") as client:
-            result = await client.call_tool("count", {"to": 3}, progress_callback=on_progress)
+    async with (
+        serving(app) as url,
+        httpx2.AsyncClient(event_hooks={"request": [noted]}) as http,
+        Client(streamable_http_client(url, http_client=http), mode="legacy") as client,
+    ):
+        result = await client.call_tool("count", {"to": 3}, progress_callback=on_progress)
     assert [block.text for block in result.content if block.type == "text"] == ["counted to 3"]
     assert told == [1, 2, 3]
     assert any(asked)  # it did resume

@@ -89,7 +89,7 @@ class TestLogs(OnOurServers, LogStoreContract):
     log_examples = 300
 
 
-@pytest.mark.parametrize("kind", ["sqlite"])
+@pytest.mark.parametrize("kind", ["sqlite", "asyncpg", "psycopg", "mariadb"])
 class TestLogsShared(OnOurServers, LogStoreContract):
     """The same, in stores that processes share."""
 

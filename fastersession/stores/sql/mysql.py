@@ -101,6 +101,12 @@ class MySQL:
     added_index = "add index user_id (user_id(16))"
     begin = (BEGIN, 2)  # and how many statements that is
     unbound = staticmethod(unbound)
+
+    @staticmethod
+    def bind(value: Any) -> Any:
+        """Turn a value into what the driver gets."""
+        return _bind(value)
+
     by_key = "force index (primary)"
     minimum_mariadb = (10, 6)
     marks = {  # noqa: RUF012

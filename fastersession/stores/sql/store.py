@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 try:
     from sqlalchemy.engine import URL
@@ -30,6 +30,9 @@ from .tables import Tables
 from .traffic import Traffic
 from .users import Users
 from .verbs import UserVerbs
+
+if TYPE_CHECKING:
+    from .logs import SQLLogs
 
 DATABASES: dict[str, type[PostgreSQL] | type[MySQL]] = {"postgresql": PostgreSQL, "mysql": MySQL, "mariadb": MySQL}
 PURGE_BATCH = 500  # sessions of one transaction
@@ -111,6 +114,7 @@ class SQLStore(UserVerbs):
         self._users, self._claims = Users(self._database), Claims(self._database)
         self._tables = Tables(table, attribute_table, self._database, create_tables)
         self._ready = False
+        self._logs: SQLLogs | None = None
 
     def __repr__(self) -> str:
         return f"<SQLStore {self._engine.url!r} {self._tables.sessions}>"  # SQLAlchemy hides the password
@@ -146,6 +150,17 @@ class SQLStore(UserVerbs):
     async def close(self) -> None:
         """Wait for what is running, and close the connections of an engine of its own. A later call opens new ones."""
         await self._engines.close()
+
+    @property
+    def logs(self) -> SQLLogs:
+        """The conversations; see ``LogStore``. Their tables are made when they are first used."""
+        if self._logs is None:
+            from .logs import SQLLogs
+            from .logs_tables import LogTables
+
+            tables = LogTables(self._database, self._tables.sessions, create=self._tables.create)
+            self._logs = SQLLogs(self._engines, tables, self.clock)
+        return self._logs
 
     async def load(self, record_id: bytes) -> Record | None:
         """Read, in one round trip."""
@@ -197,6 +212,8 @@ class SQLStore(UserVerbs):
         """
         now = float(self.clock())
         await self._purge(self._users.purge, now)
+        if self._logs is not None:
+            await self._logs.purge()
         return await self._purge(self._database.purge, now)
 
     async def _purge(self, purge: Callable[..., int], now: float) -> int:

@@ -148,7 +148,7 @@ async def test_the_end_of_a_lease_is_found_by_a_start(monkeypatch: Patch) -> Non
 
 @in_loop
 async def test_the_end_of_a_lease_is_found_by_a_reader(monkeypatch: Patch) -> None:
-    """A reader elsewhere is not left waiting for a process that is gone."""
+    """C5: a reader elsewhere is not left waiting for a process that is gone."""
     from fastersession.conversations import following
 
     monkeypatch.setattr(leases, "RENEW_SECONDS", 1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import pickle
 from typing import Any
@@ -12,7 +13,7 @@ from chats import Pages
 from driver import in_loop
 from routes import SECRET
 
-from fastersession import ConfigError, Conversations, JsonCodec, PickleCodec
+from fastersession import ConfigError, ConversationOptions, Conversations, Gone, JsonCodec, PickleCodec
 
 NEW = "another secret, which is as long as the first one is"
 
@@ -71,6 +72,54 @@ async def test_c13_nothing_of_an_earlier_log_is_read_in_a_new_one() -> None:
         await conversations.of_user("ada")["a"].append("new")
         kept(store)[0].entries[0] = old
         assert await values(conversations.of_user("ada")["a"]) == []
+
+
+async def _words(more: asyncio.Semaphore, *words: str) -> Any:
+    for word in words:
+        await more.acquire()
+        yield word
+
+
+async def _said(chat: Any, *words: str) -> list[Any]:
+    """Return the frames of its run: each is written by itself, for the next one comes when it was read."""
+    more, found = asyncio.Semaphore(1), []
+    run = await chat.start(_words(more, *words), key="k")
+    async for frame in run.frames():
+        found.append(frame.data)
+        more.release()
+    return found
+
+
+@in_loop
+async def test_c13_a_cut_tail_of_a_run_shows() -> None:
+    """C13: its producer has written how many frames there are; a batch is of its place, in its run alone."""
+    store, options = BytesStore(), ConversationOptions(min_gap=0.001)
+    async with Conversations(store, SECRET, options=options) as conversations:
+        chats = [conversations.of_user("ada")[name] for name in ("a", "b")]
+        for chat in chats:
+            assert await _said(chat, "one", "two", "three") == ["one", "two", "three"]
+        one, other = (next(iter(each.runs.values())) for each in kept(store))
+        assert len(one.values) == len(other.values) == 5  # a head, three batches, an end
+
+        async def read() -> list[Any]:
+            return await _said(conversations.of_user("ada")["a"])
+
+        assert await read() == ["one", "two", "three"]
+        frames = next(each for each in kept(store) if each.id == chats[0]._handle.places[0].conversation)
+        one = next(iter(frames.runs.values()))
+        other = next(each for each in (one, other) if each is not one)
+        values_, positions = list(one.values), list(one.positions)
+        for damage in ("cut", "swapped", "foreign"):
+            if damage == "cut":
+                del one.values[3], one.positions[3]
+            elif damage == "swapped":
+                one.values[1], one.values[2] = one.values[2], one.values[1]
+            else:
+                one.values[3] = other.values[3]
+            with pytest.raises(Gone, match="missing"):
+                await read()
+            one.values[:], one.positions[:] = values_, positions
+        assert await read() == ["one", "two", "three"]
 
 
 @pytest.mark.parametrize("where", ["about", "entry"])

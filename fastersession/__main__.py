@@ -18,7 +18,7 @@ from importlib import metadata
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from fastersession.administration import add_commands, run
+from fastersession.administration import add_commands, add_conversations, run, run_conversations
 
 if TYPE_CHECKING:
     from fastersession.demo.model import Model
@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _keygen()
     if options.command == "sessions":
         return run(options)
+    if options.command in ("conversations", "reseal"):
+        return run_conversations(options)
     if (options.upstream is None) != (options.model is None):
         parser.error("--upstream URL and --model NAME go together")
     try:
@@ -53,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("keygen", help="print a new secret key", description="Print a new secret key, and only that.")
     add_commands(commands)
+    add_conversations(commands)
     demo = commands.add_parser(
         "demo",
         help="run a streaming chat that remembers",

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, NoReturn
 from .codecs import Codec
 from .config import Faults, Hidden
 from .conversations.all import AllConversations
+from .conversations.conversation import Conversation
 from .conversations.keeper import Keeper
 from .conversations.of import ConversationsOf
 from .conversations.options import ConversationOptions
+from .conversations.resealing import Resealed, Resealing
 from .engine.calls import Calls
 from .log import EventLog
 from .stores.base import Store
@@ -72,6 +74,28 @@ class Conversations:
         :raises TypeError: the user is no ``str``, ``int`` or ``UUID``, or is empty.
         """
         return self.all.of_user(user)
+
+    async def page(self, after: bytes | None = None, count: int = 100) -> tuple[list[Conversation], bytes | None]:
+        """Return conversations of users, anybody's, about ``count``, and where the next page begins.
+
+        There ``None`` is the end. What no key reads is left out.
+
+        :param after: where the page before has ended.
+        :raises StoreError: the store failed.
+        """
+        return await self.all.page(after, count)
+
+    async def reseal(self) -> Resealed:
+        """Move every user's conversation under the first key, so that the others can be dropped.
+
+        While one is copied, who reads it may see a part of it. Its entries get new ids, and their keys are forgotten.
+        One that runs is left for the next pass, and so is one that cannot be read; if there are none, the other keys
+        are not needed for conversations any more. The last updated stays the first of a user's list.
+
+        :returns: how many were moved, left because they run, and left because they cannot be read.
+        :raises StoreError: the store failed: call it again, it goes on where it stopped.
+        """
+        return await Resealing(self.all).done()
 
     async def close(self) -> None:
         """Close the store."""

@@ -4,5 +4,6 @@ Rules of residence: the public names of the folder, nothing else.
 """
 
 from .commands import add_commands, run
+from .conversations import add_conversations, run_conversations
 
-__all__ = ["add_commands", "run"]
+__all__ = ["add_commands", "add_conversations", "run", "run_conversations"]

@@ -49,15 +49,15 @@ def run(options: argparse.Namespace) -> int:
     try:
         desk = _desk(options)
     except (ConfigError, ValueError) as error:
-        return _fail(str(error).removeprefix("url: "), USAGE)
+        return fail(str(error).removeprefix("url: "), USAGE)
     try:
         return asyncio.run(_within(desk, VERBS[options.verb][0]))
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "rich":
             raise
-        return _fail('tables need rich: pip install "fastersession[cli]"; --json needs nothing', USAGE)
+        return fail('tables need rich: pip install "fastersession[cli]"; --json needs nothing', USAGE)
     except FasterSessionError as error:
-        return _fail(f"the store cannot be used: {shown(str(error))}", STORE_DOWN)
+        return fail(f"the store cannot be used: {shown(str(error))}", STORE_DOWN)
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ async def _show(desk: Desk) -> int:
     assert desk.sessions is not None  # noqa: S101 - it needs the key
     found = await desk.sessions.get(desk.options.id)
     if found is None:
-        return _fail("there is no such session", NOTHING)
+        return fail("there is no such session", NOTHING)
     words = said(found)
     if desk.options.attributes:
         attributes = await desk.sessions.attributes(desk.options.id)
@@ -149,7 +149,7 @@ async def _revoke(desk: Desk) -> int:
     if desk.options.all:
         return await _revoke_all(desk)
     if not desk.options.ids:
-        return _fail("revoke: give ids of sessions, or --all", USAGE)
+        return fail("revoke: give ids of sessions, or --all", USAGE)
     ended = 0
     for session_id in desk.options.ids:
         if len(session_id) == 32 and not set(session_id) - set("0123456789abcdef"):
@@ -158,7 +158,7 @@ async def _revoke(desk: Desk) -> int:
 
 
 async def _revoke_all(desk: Desk) -> int:
-    if not _agreed(desk, "End ALL sessions in this store? Everybody is logged out."):
+    if not agreed(desk.options, "End ALL sessions in this store? Everybody is logged out."):
         return NOTHING
     ended = 0
     with progress(hidden=desk.options.json) as bar:
@@ -174,7 +174,7 @@ async def _revoke_user(desk: Desk) -> int:
     options = desk.options
     assert desk.sessions is not None  # noqa: S101 - it needs the key
     found = await desk.sessions.of(options.user)
-    if not _agreed(desk, f"End {len(found)} sessions of {shown(options.user)}?"):
+    if not agreed(desk.options, f"End {len(found)} sessions of {shown(options.user)}?"):
         return NOTHING
     ended = await desk.sessions.revoke_user(options.user, keep=options.keep)
     if options.scan:
@@ -215,7 +215,7 @@ async def _stats(desk: Desk) -> int:
     return DONE if count else NOTHING
 
 
-def _count(text: str) -> int:
+def count_of(text: str) -> int:
     """Return how many sessions are asked for. ``argparse`` makes a usage error of a ``ValueError``."""
     count = int(text)
     if count < 1:
@@ -227,7 +227,7 @@ ASK = ("--yes", {"action": "store_true", "help": "do not ask"})
 VERBS: dict[str, tuple[Callable[[Desk], Coroutine[Any, Any, int]], str, Sequence[tuple[str, dict[str, Any]]]]] = {
     "list": (_list, "list sessions, those of one user or anybody's, by pages", (
         ("--user", {"metavar": "USER", "help": "of this user only, the last used first"}),
-        ("--limit", {"type": _count, "default": 100, "help": "on a page (default: %(default)s)"}),
+        ("--limit", {"type": count_of, "default": 100, "help": "on a page (default: %(default)s)"}),
         ("--after", {"type": bytes.fromhex, "metavar": "CURSOR", "help": "where the page before has ended"}),
     )),
     "show": (_show, "show one session", (
@@ -263,8 +263,9 @@ def _told(desk: Desk, ended: int) -> int:
     return DONE if ended else NOTHING
 
 
-def _agreed(desk: Desk, question: str) -> bool:
-    if desk.options.yes:
+def agreed(options: Any, question: str) -> bool:
+    """Ask whoever sits there, unless he has said yes already."""
+    if options.yes:
         return True
     if not sys.stdin.isatty():
         print("nobody can be asked here: say --yes", file=sys.stderr)
@@ -272,6 +273,7 @@ def _agreed(desk: Desk, question: str) -> bool:
     return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 
-def _fail(message: str, status: int) -> int:
+def fail(message: str, status: int) -> int:
+    """Say what is wrong; return the exit status."""
     print(f"fastersession: {message}", file=sys.stderr)
     return status

@@ -38,19 +38,24 @@ def progress(*, hidden: bool) -> Any:
 
 def print_sessions(sessions: Sequence[SessionInfo], *, as_json: bool) -> None:
     """Print a table, or an object a line."""
+    print_rows(COLUMNS, [said(session) for session in sessions], as_json=as_json)
+
+
+def print_rows(columns: Sequence[str], rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """Print a table, or an object a line."""
     if as_json:
-        for session in sessions:
-            print(json.dumps(said(session)))
+        for row in rows:
+            print(json.dumps(row))
         return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*COLUMNS, box=None, pad_edge=False)
+    table = Table(*columns, box=None, pad_edge=False)
     for column in table.columns:
         column.no_wrap, column.overflow = True, "ignore"
-    for session in sessions:
-        table.add_row(*(Text("" if cell is None else shown(cell)) for cell in said(session).values()))
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else shown(str(cell))) for cell in row.values()))
     Console(width=None if sys.stdout.isatty() else WIDE).print(table)
 
 

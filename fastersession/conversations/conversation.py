@@ -25,6 +25,7 @@ class Conversation(History, Turns):
 
     It may be kept, and used by several tasks; a session's works as long as the session lives.
 
+    :ivar user: whose it is; ``None`` for a session's, and if it was not listed.
     :ivar title: as the list has shown it; ``None`` if it has none, or was not listed.
     :ivar metadata: the same.
     :ivar updated_at: of the last entry, run or title, in UTC; ``None`` if it was not listed.
@@ -35,6 +36,7 @@ class Conversation(History, Turns):
     def __init__(self, handle: Handle, listed: Listed | None = None, said: Said | None = None) -> None:
         self._handle = handle
         self._listed = listed
+        self.user = None if said is None else said.user
         self.title = None if said is None else said.title
         self.metadata: dict[str, Any] = {} if said is None else dict(said.metadata)
         self.created_at = None if listed is None else datetime.fromtimestamp(listed.created_at, UTC)

@@ -62,7 +62,10 @@ class Handle:
     @property
     def places(self) -> list[Place]:
         """Where it may be."""
-        return self.owner.places(self.name)
+        places = self.owner.places(self.name)
+        for key in range(1, len(places)):
+            self.keeper.values.found_under(key, places[key].conversation)
+        return places
 
     @property
     def guard(self) -> Callable[[], Awaitable[Any]] | None:
@@ -162,6 +165,8 @@ class Handle:
     async def _lined_up(self, value: Any, key: str | None) -> Entry:
         known = await self.reached(make=True)
         assert known is not None  # noqa: S101 - it was to be made
+        if self.keeper.is_live:  # nothing suspends between the look at the top and the append
+            return await self._append(known.log, known.top, value, key)
         line = await self.keeper.line.enter(known.log.place.conversation)
         try:
             at = self.keeper.known(known.log.place.conversation)

@@ -127,7 +127,12 @@ class History:
             changes["metadata"] = dict(metadata or {})
         await self._handle.certain(partial(self._set, changes))
 
-    async def _set(self, changes: dict[str, Any]) -> None:
+    async def described_as(self, other: Said | None) -> None:
+        """Make the conversation if it is not there, with another one's title and metadata, if it has none yet."""
+        changes = {} if other is None else {"title": other.title, "metadata": other.metadata}
+        await self._handle.certain(partial(self._set, changes, if_none=True))
+
+    async def _set(self, changes: dict[str, Any], *, if_none: bool = False) -> None:
         handle = self._handle
         for _ in range(TRIES):
             await handle.reached(make=True)
@@ -135,6 +140,8 @@ class History:
             if look is None or look.log.log != handle.seen:
                 raise handle.lost()
             said = Said.read(handle.keeper.values, look.log, look.about) or Said(handle.owner.user, handle.name)
+            if if_none and (said.title is not None or said.metadata or not any(changes.values())):
+                return
             about = said._replace(**changes).packed(handle.keeper.values, look.log)
             outcome = await handle.keeper.call("describe", look.log, about, look.version)
             if outcome is Outcome.DONE:
@@ -157,8 +164,10 @@ class History:
             deleted = await handle.keeper.call("delete", place, handle.seen) or deleted
         return deleted
 
-    async def hand_over(self, other: History) -> None:
+    async def hand_over(self, other: History) -> bool:
         """Append all entries to another conversation, each once, however often this is done; then delete this one.
+
+        Return whether it is so: what cannot be read cannot be handed over, and then all stays as it is.
 
         :raises Busy: a run runs.
         """
@@ -167,11 +176,23 @@ class History:
             if look.run is not None and look.run.is_running:
                 raise Busy("a run of this conversation runs: stop it first")
             handle.saw(look.log, look.top)
+            if not await self._is_readable():
+                return False
+            await other.described_as(Said.read(handle.keeper.values, look.log, look.about))
             async for entry in self:
                 await other.append(entry.value, key=entry.id)
             if await handle.keeper.call("delete", look.log.place, look.log.log, look.top):
                 handle.keeper.forget(look.log.place.conversation)
-                return
+                break
+        return True
+
+    async def _is_readable(self) -> bool:
+        log, found = await self._first_page()
+        while log is not None and found:
+            if len(self._handle.readable(found, log)) < len(found):
+                return False
+            found = await self._entries(log, found[-1].position, None, PAGE, newest=False)
+        return True
 
     # --- how they work ---
 

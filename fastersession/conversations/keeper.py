@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..codecs import Codec, JsonCodec
-from ..crypto.entries import ConversationKeys, sealer_of
+from ..crypto.entries import ConversationKeys, sealers_of
 from ..engine.calls import Calls
 from ..engine.line import Queue
 from ..errors import ConfigError
@@ -38,13 +38,14 @@ class Keeper:
         self.keys = ConversationKeys(secret_keys)
         self.values: Values | LiveValues = LiveValues()
         if calls.live is None:
-            self.values = Values(codec or JsonCodec(), sealer_of(secret_keys) if seal else None)
+            self.values = Values(codec or JsonCodec(), sealers_of(secret_keys) if seal else [])
         self.clock: Callable[[], float] = calls.clock
         self.events = events
         self.bounds = options.bounds()
         self.fold = options.fold
         self.retention = options.keep()
         self.line = Queue()  # of those who append to one conversation
+        self.is_live = calls.live is not None
         self._calls = calls
         self._min_gap = options.min_gap
         self._has_runs = False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 
+from ..errors import CodecError
 from ..stores.logs import Listed, Log
 from .conversation import Conversation, page_of
 from .handle import Handle
@@ -49,11 +50,11 @@ class ConversationsOf:
         for owner in self._owner.owners:
             found += await self._keeper.call("owned", owner, limit, at)
         found.sort(key=lambda one: (one.updated_at, one.place.conversation), reverse=True)
-        shown = (self._shown(one) for one in found[:limit])
+        shown = (self.shown(one) for one in found[:limit])
         return [one for one in shown if one is not None]
 
-    def _shown(self, listed: Listed) -> Conversation | None:
-        """Return one as the list shows it; ``None`` for what cannot be read, or leads elsewhere."""
+    def shown(self, listed: Listed) -> Conversation | None:
+        """Return what the store has listed as lists show it; ``None`` for what is unreadable, or leads elsewhere."""
         said = Said.read(self._keeper.values, Log(listed.place, listed.log), listed.about)
         if said is None or said.user != self._owner.user:
             return None
@@ -70,9 +71,11 @@ class ConversationsOf:
         :param name: under which it is taken over; ``None``: its own.
         :returns: the conversation here.
         :raises Busy: a run of the old one runs.
+        :raises CodecError: something of the old one cannot be read: nothing was taken over.
         :raises Gone: one of the two was deleted meanwhile.
         :raises StoreError: the store failed: call it again.
         """
         mine = self[conversation.name if name is None else name]
-        await conversation.hand_over(mine)
+        if not await conversation.hand_over(mine):
+            raise CodecError("adopt(): an entry of this conversation cannot be read, so it stays where it is")
         return mine

@@ -78,6 +78,18 @@ class OfUser:
         return self._request is not None and self._request.phase == ENDED
 
 
+class AtPlace(OfUser):
+    """A conversation of a user at one of the places where it may be."""
+
+    def __init__(self, keeper: Keeper, user: str, place: Place) -> None:
+        super().__init__(keeper, user)
+        self._place = place
+
+    def places(self, name: str) -> list[Place]:
+        """Return the place."""
+        return [self._place]
+
+
 class OfSession:
     """The conversations of a session, for one request of it."""
 

@@ -159,7 +159,7 @@ class Run:
                 yield _cut(piece, seq)
                 seq = max(seq, piece.last)
             if terminal is not None:
-                self._terminal = terminal
+                self._terminal = _complete(terminal, seq)
                 return
             if not pieces:
                 break
@@ -179,7 +179,7 @@ class Run:
                     if tail.is_gone:
                         raise Gone("the conversation of this run is gone")
                     if tail.terminal is not None:
-                        self._terminal = tail.terminal
+                        self._terminal = _complete(tail.terminal, seq)
                         return
                     if not await _changed(tail, idle):
                         yield None
@@ -242,6 +242,16 @@ def _cut(piece: Piece, seq: int) -> Chunk:
         raise Gone("frames of this run are missing")
     skipped = seq + 1 - piece.first
     return Chunk(seq + 1, piece.frames[skipped:] if skipped else piece.frames, piece.is_logged)
+
+
+def _complete(terminal: Terminal, seq: int) -> Terminal:
+    """Return the end that was reached after a number.
+
+    :raises Gone: its producer has written more frames than there are.
+    """
+    if terminal.frames is not None and seq < terminal.frames:
+        raise Gone("frames of this run are missing")
+    return terminal
 
 
 async def _changed(tail: Tail, idle: float | None) -> bool:

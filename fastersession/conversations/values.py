@@ -8,10 +8,15 @@ Rules of residence: composes codec and sealer; no store call. Authenticates befo
 
 What is bound by the seal: the conversation (its key), the kind, the codec, the log, the run that has written it, and
 the position. So an entry cannot be moved to another place, another log, or another run.
+
+A conversation is sealed under the key that its id was made of, also by workers whose first key is another one: so when
+none is left under the id of a key, nothing is sealed under it.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 from ..codecs import Codec, JsonCodec
@@ -24,19 +29,29 @@ ATTRIBUTE = "conversation"
 MOST_BYTES = 2**20  # of an entry or a frame
 KINDS = {"entry": b"e", "run": b"r", "about": b"a"}
 PLAIN = b"\x00"
-NOBODY = bytes(16)  # where no run has written
+NOBODY = b""  # where no run has written
+KNOWN = 10_000  # conversations under other keys than the first, whose keys are remembered
 
 
 class Values:
     """Packs and unpacks values for a store of bytes.
 
-    :param sealer: ``None`` stores them unsealed.
+    :param sealers: one for each key; none stores them unsealed.
     """
 
-    def __init__(self, codec: Codec, sealer: Sealer | None) -> None:
+    def __init__(self, codec: Codec, sealers: Sequence[Sealer]) -> None:
         self._codec = codec
         self._json = JsonCodec()
-        self._sealer = sealer
+        self._sealers = sealers
+        self._other_keys: OrderedDict[bytes, int] = OrderedDict()
+
+    def found_under(self, key: int, conversation: bytes) -> None:
+        """Note that an id was made of this key, counted from the first, 0."""
+        if key:
+            self._other_keys[conversation] = key
+            self._other_keys.move_to_end(conversation)
+            if len(self._other_keys) > KNOWN:
+                self._other_keys.popitem(last=False)
 
     def pack(
         self, kind: str, place: Log | Run, position: Position, value: Any, run: bytes | None = None
@@ -48,10 +63,12 @@ class Values:
         data = self._encoded(kind, value)
         log = place.log if isinstance(place, Run) else place
         context = self._context(kind, place, position, run)
-        if self._sealer is None:
+        if not self._sealers:
             stored = PLAIN + data
         else:
-            stored = self._sealer.record(log.place.conversation).seal(data, context)
+            conversation = log.place.conversation
+            sealer = self._sealers[self._other_keys.get(conversation, 0)]
+            stored = sealer.record(conversation).seal(data, context)
         return stored, len(stored)
 
     def unpack(self, kind: str, place: Log | Run, position: Position, stored: Any, run: bytes | None = None) -> Any:
@@ -61,10 +78,12 @@ class Values:
         """
         log = place.log if isinstance(place, Run) else place
         data: bytes | None
-        if self._sealer is None:
+        if not self._sealers:
             data = stored[1:] if stored[:1] == PLAIN else None
         else:
-            data = self._sealer.record(log.place.conversation).open(stored, self._context(kind, place, position, run))
+            data = (
+                self._sealers[0].record(log.place.conversation).open(stored, self._context(kind, place, position, run))
+            )
         if data is None:
             raise Unreadable("not sealed by us for this place")
         try:
@@ -91,11 +110,14 @@ class Values:
         log, run = (place.log.log, place.run) if isinstance(place, Run) else (place.log, run or NOBODY)
         name = self._codec_of(kind).name.encode("ascii")
         where = position[0].to_bytes(8, "big") + position[1].to_bytes(8, "big")
-        return b"".join((KINDS[kind], bytes((len(name),)), name, log, run, where))
+        return b"".join((KINDS[kind], bytes((len(name),)), name, log, bytes((len(run),)), run, where))
 
 
 class LiveValues:
     """Keeps the objects themselves, for a live store."""
+
+    def found_under(self, key: int, conversation: bytes) -> None:
+        """Do nothing: nothing is sealed."""
 
     def pack(
         self, kind: str, place: Log | Run, position: Position, value: Any, run: bytes | None = None

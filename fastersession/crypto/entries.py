@@ -39,8 +39,8 @@ class ConversationKeys:
         return self._places((USERS, user.encode(), name.encode()))
 
     def of_session(self, record_id: bytes, name: str) -> tuple[bytes, ...]:
-        """Return the ids of a session's conversation: sessions end with their key, so there is one."""
-        return self._places((SESSIONS, record_id, name.encode()))[:1]
+        """Return the ids of a session's conversation, that of the first key first."""
+        return self._places((SESSIONS, record_id, name.encode()))
 
     def _places(self, parts: tuple[bytes, ...]) -> tuple[bytes, ...]:
         return tuple(dict.fromkeys(_hash(key, parts) for key in self._names))
@@ -56,9 +56,10 @@ class ConversationKeys:
         return _digest(b"key", log, key)
 
 
-def sealer_of(secret_keys: Sequence[bytes]) -> Sealer:
-    """Return what seals the values of conversations."""
-    return Sealer(secret_keys, NO_COOKIE)
+def sealers_of(secret_keys: Sequence[bytes]) -> list[Sealer]:
+    """Return what seals the values of conversations: one for each key, which opens what any has sealed."""
+    keys = list(dict.fromkeys(secret_keys))
+    return [Sealer([key, *(other for other in keys if other is not key)], NO_COOKIE) for key in keys]
 
 
 def _hash(key: HMAC, parts: tuple[bytes, ...]) -> bytes:

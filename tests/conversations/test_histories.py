@@ -349,7 +349,7 @@ async def test_c14_owner_a_reaches_nothing_of_b(pages: Pages) -> None:
 
 @in_loop
 async def test_what_cannot_be_kept() -> None:
-    """Bytes: the codec's refusal, and what is too large, at the call."""
+    """C16: bytes: the codec's refusal, and what is too large, at the call."""
 
     async def do(session: Any) -> None:
         chat = session.conversations["main"]

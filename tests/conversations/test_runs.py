@@ -152,7 +152,7 @@ async def test_a_key_with_another_question_is_refused() -> None:
 
 @in_loop
 async def test_a_producer_that_raises_is_named_and_no_more() -> None:
-    """Readers end as usual; the class's name is all that they are told, and the log has the rest."""
+    """C17: readers end as usual; the class's name is all that they are told, and the log has the rest."""
     worker = Worker(MemoryStore())
     chat = worker.chat()
     producer = Producer("a")
@@ -179,7 +179,7 @@ async def test_what_is_no_frame_fails_the_run(frame: object, error: str) -> None
 
 @in_loop
 async def test_a_run_is_bounded_in_bytes() -> None:
-    """A run that exceeds ``max_bytes`` fails, and keeps what fitted."""
+    """C16: a run that exceeds ``max_bytes`` fails, and keeps what fitted."""
     run = await Worker(MemoryStore()).chat(max_bytes=10).start(Producer("12345", "67890", "1", ends=True).generate())
     assert await read(run) == ["12345", "67890"]
     assert (run.status, run.error) == ("failed", "TooLarge")
@@ -248,7 +248,7 @@ async def test_a_producer_waits_for_the_log() -> None:
 
 @in_loop
 async def test_memory_is_let_go_of() -> None:
-    """A process that has no run has nothing of those that it had."""
+    """C11: a process that has no run has nothing of those that it had."""
     worker = Worker(MemoryStore())
     runs = worker.chat()._handle.keeper.runs
     run = await worker.chat().start(Producer("a" * 1000, ends=True).generate(), fold=JOINED)
@@ -293,7 +293,7 @@ def test_a_run_needs_asyncio() -> None:
 
 @in_loop
 async def test_a_run_of_another_conversation_is_not_there() -> None:
-    """A cursor of one conversation leads nowhere in another."""
+    """C8: a cursor of one conversation leads nowhere in another."""
     worker = Worker(MemoryStore())
     frames = [frame async for frame in (await worker.chat().start(Producer("a", "b", ends=True).generate())).frames()]
     assert await worker.chat("other").run(frames[0].id) is None

@@ -149,7 +149,7 @@ async def test_the_end_of_a_lease_is_found_by_a_start(monkeypatch: Patch) -> Non
 
 @in_loop
 async def test_the_end_of_a_lease_is_found_by_a_reader(monkeypatch: Patch) -> None:
-    """A reader elsewhere is not left waiting for a process that is gone."""
+    """C5: a reader elsewhere is not left waiting for a process that is gone."""
     monkeypatch.setattr(leases, "RENEW_SECONDS", 1000)
     monkeypatch.setattr(following, "LEASE_SECONDS", 0.05)
     here = Worker(MemoryStore())

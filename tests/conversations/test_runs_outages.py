@@ -263,7 +263,7 @@ async def test_a_hole_is_never_passed_over() -> None:
 
 @in_loop
 async def test_a_follower_outlasts_an_outage() -> None:
-    """It goes on when the store is back."""
+    """C5: it goes on when the store is back."""
     here = Worker(MemoryStore())
     there = shared(here)
     producer = Producer("a")

@@ -146,7 +146,7 @@ async def test_two_that_interrupt_leave_one_running() -> None:
 
 @in_loop
 async def test_a_process_takes_so_many_runs() -> None:
-    """One more is refused with 503, and the others go on."""
+    """C16: one more is refused with 503, and the others go on."""
     worker = Worker(MemoryStore())
     first = Producer("a")
     run = await worker.chat("1", max_runs=1).start(first.generate())

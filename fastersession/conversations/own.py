@@ -32,6 +32,7 @@ class Home(Protocol):
     """What the runs of a process share."""
 
     writer: Writer
+    is_full: bool
 
     def count(self, size: int) -> None:
         """Note that so many more bytes are held."""
@@ -54,7 +55,7 @@ class OwnRun:
     ) -> None:  # fmt: skip
         self.ending = ending
         self.keeper = ending.keeper
-        self.tail = Tail(keeps_all=ending.fold is not None, count=runs.count)
+        self.tail = Tail(keeps_all=ending.fold is not None and not runs.is_full, count=runs.count)
         self.is_left = is_left
         self._bounds = bounds = ending.keeper.bounds
         self.pump = Pump(self.run, Packed(self.keeper, self.run), self.tail, runs.writer, bounds.max_bytes, self._fence)

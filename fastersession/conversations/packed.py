@@ -14,6 +14,7 @@ from ..events import RunUnreadable
 from ..stores.logs import ORIGIN, TERMINAL, Batch, Position, Run
 from .frames import size_of
 from .tail import Piece, Tail, Terminal
+from .values import LiveValues
 
 if TYPE_CHECKING:
     from .keeper import Keeper
@@ -25,14 +26,18 @@ class Packed:
     def __init__(self, keeper: Keeper, run: Run) -> None:
         self.keeper = keeper
         self.run = run
+        self._is_live = isinstance(keeper.values, LiveValues)
 
-    def batch(self, last: int, frames: Sequence[Any]) -> Batch:
-        """Return frames as they are written.
+    def batch(self, last: int, frames: Sequence[Any], size: int) -> Batch:
+        """Return frames as they are written. A live store gets the very list, which nobody changes any more.
 
         :raises Exception: the codec does not keep them.
         """
-        value, size = self._pack((1, last), list(frames))
-        return Batch(self.run, (1, last), value, size)
+        position = 1, last
+        if self._is_live:
+            return Batch(self.run, position, frames, size)
+        value, size = self._pack(position, frames)
+        return Batch(self.run, position, value, size)
 
     def head(self, said: dict[str, Any]) -> Any:
         """Return the head of the run; no two are the same."""

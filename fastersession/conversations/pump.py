@@ -119,7 +119,7 @@ class Pump:
         if self._batch is None:
             piece = self._queue[0]
             try:
-                self._batch = self._packed.batch(piece.last, piece.frames)
+                self._batch = self._packed.batch(piece.last, piece.frames, piece.size)
             except Exception as error:
                 self._refuse(error)
                 return None

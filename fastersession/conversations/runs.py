@@ -39,16 +39,19 @@ class Runs:
         self.queue = Queue()  # of those who wait for the turn of a conversation
         self.following = Following(self.begin, gap)
         self.size = 0  # bytes of frames that are held
+        self.is_full = False  # no run holds more of them than readers need
         self._closed: WeakKeyDictionary[Keeper, bool] = WeakKeyDictionary()
 
     def count(self, size: int) -> None:
         """Note that so many more bytes are held."""
         self.size += size
-        if size > 0 and self.size > MOST_BYTES:
-            for own in self.own.values():
-                if own.tail.keeps_all:
-                    own.tail.keeps_all = False
-                    own.tail.trim()
+        if self.is_full:
+            self.is_full = self.size > MOST_BYTES / 2
+        elif self.size > MOST_BYTES:
+            self.is_full = True
+            for own in list(self.own.values()):
+                own.tail.keeps_all = False
+                own.tail.trim()
 
     def takes(self, keeper: Keeper) -> bool:
         """Return whether one more run may begin."""

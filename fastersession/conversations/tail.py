@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 MOST_HELD = 256 * 1024  # bytes of frames for readers that are a little behind, and for a store that has lost its last
@@ -22,19 +21,20 @@ class Terminal(NamedTuple):
     frames: int | None = None  # how many it has, if its producer has written this
 
 
-@dataclass(slots=True)
 class Piece:
-    """Frames that are written as one batch. The first frame of a run is number 1."""
+    """Frames that are written as one batch. The first frame of a run is number 1.
 
-    first: int
-    frames: Sequence[Any]
-    size: int
-    is_logged: bool = True
+    :ivar last: the number of its last frame, by which its position is named.
+    """
 
-    @property
-    def last(self) -> int:
-        """The number of its last frame, by which its position is named."""
-        return self.first + len(self.frames) - 1
+    __slots__ = ("first", "frames", "is_logged", "last", "size")
+
+    def __init__(self, first: int, frames: Sequence[Any], size: int, *, is_logged: bool = True) -> None:
+        self.first = first
+        self.last = first + len(frames) - 1
+        self.frames = frames
+        self.size = size
+        self.is_logged = is_logged
 
 
 class Tail:
@@ -72,9 +72,10 @@ class Tail:
         self.last = piece.last
         self.size += piece.size
         self._count(piece.size)
-        if not self.keeps_all:
+        if self.size > MOST_HELD and not self.keeps_all:
             self.trim()
-        self.wake()
+        if self._waiting:
+            self.wake()
 
     def trim(self) -> None:
         """Let go of the oldest beyond the bound, never of the last, nor of what no log has."""

@@ -3,8 +3,8 @@
 Rules of residence: when batches are written and in which calls, and asking again where the store has failed. What a
 batch is and what its outcome means is ``pump``'s.
 
-Runs are written at common ticks, one ``gap`` after another. One that has been silent for a gap is written at once, so
-its first frame never waits. A run has one batch in flight at a time.
+Runs are written at common ticks, one ``gap`` after another, or a little more where there are many. One that has been
+silent for a gap is written at once, so its first frame never waits. A run has one batch in flight at a time.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from ..stores.logs import Batch, Outcome, Position, Run
 if TYPE_CHECKING:
     from .keeper import Keeper
 
+LONGER = 20e-6  # seconds by which a tick is later for each run that was written at the one before
+LONGEST = 5 / 3  # of a gap, that this makes of it
 MOST_AT_ONCE = 500  # batches of one call
 MOST_BYTES = 4 * 2**20  # of one call
 PAUSES = (0.05, 0.2, 0.5, 1.0)  # seconds before a store that has failed is asked again; the last one from there on
@@ -62,6 +64,7 @@ class Writer:
         self._failing: dict[Pump, None] = {}
         self._recovering = False
         self._tick = 0.0  # when the last was
+        self._pace = gap  # seconds until the next
         self._due = 0.0  # when the timer is
         self._timer: asyncio.TimerHandle | None = None
 
@@ -71,7 +74,7 @@ class Writer:
             return
         self._dirty[pump] = None
         now = asyncio.get_running_loop().time()
-        self._wake_at(now if now - pump.written_at >= self._gap else max(self._tick + self._gap, now))
+        self._wake_at(now if now - pump.written_at >= self._gap else max(self._tick + self._pace, now))
 
     def remove(self, pump: Pump) -> None:
         """Write nothing more of a run."""
@@ -88,16 +91,16 @@ class Writer:
 
     def _fire(self) -> None:
         self._timer, now = None, asyncio.get_running_loop().time()
-        is_tick = now >= self._tick + self._gap
+        is_tick = now >= self._tick + self._pace
         age = self._gap / 2 if is_tick else self._gap  # so that who came at once a moment ago finds into the ticks
         due = [pump for pump in self._dirty if now - pump.written_at >= age]
         if is_tick:
-            self._tick = now
+            self._tick, self._pace = now, min(self._gap + len(due) * LONGER, self._gap * LONGEST)
         for pump in due:
             del self._dirty[pump]
             pump.written_at = now
         if self._dirty:
-            self._wake_at(max(self._tick + self._gap, now))
+            self._wake_at(max(self._tick + self._pace, now))
         for pumps in _portions(due):
             self._begin(self._write(pumps))
 

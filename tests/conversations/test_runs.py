@@ -11,6 +11,7 @@ from producers import Producer, Reader, read, until
 from run_parts import Worker, shared
 
 from fastersession import MemoryStore
+from fastersession.conversations import runs, tail
 from fastersession.errors import ConfigError, KeyReused
 
 JOINED = "".join
@@ -247,15 +248,40 @@ async def test_a_producer_waits_for_the_log() -> None:
 
 
 @in_loop
+async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above the bound of a process frames are let go of, and answers are made of what the log has."""
+    monkeypatch.setattr(runs, "MOST_BYTES", 1000)
+    monkeypatch.setattr(tail, "MOST_HELD", 100)
+    worker = Worker(MemoryStore())
+    here = worker.chat()._handle.keeper.runs
+    producers = [Producer(), Producer(), Producer()]
+    readers = []
+    for number, producer in enumerate(producers):
+        readers.append(Reader(await worker.chat(str(number), fold=JOINED).start(producer.generate())))
+        for count in range(1, 11):
+            producer.say("x" * 60)
+            await readers[-1].until(count)
+            assert here.size <= 1060
+    assert any(one.tail.first > 1 for one in here.own.values())
+    for number, (producer, reader) in enumerate(zip(producers, readers, strict=True)):
+        producer.end()
+        await reader.task
+        entries, _ = await worker.chat(str(number)).look()
+        assert [entry.value for entry in entries] == ["x" * 600]
+    await until(lambda: not here.own)
+    assert (here.size, here.is_full) == (0, False)
+
+
+@in_loop
 async def test_memory_is_let_go_of() -> None:
     """C11: a process that has no run has nothing of those that it had."""
     worker = Worker(MemoryStore())
-    runs = worker.chat()._handle.keeper.runs
+    here = worker.chat()._handle.keeper.runs
     run = await worker.chat().start(Producer("a" * 1000, ends=True).generate(), fold=JOINED)
     await read(run)
-    await until(lambda: not runs.own)
-    assert runs.size == 0
-    await until(lambda: not runs.tasks)
+    await until(lambda: not here.own)
+    assert here.size == 0
+    await until(lambda: not here.tasks)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,11 @@ the history once, and is what the log has.
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +21,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from producers import Producer, Reader
-from run_parts import Worker, shared
+from run_parts import Worker
 
 from fastersession import MemoryStore
 from fastersession.conversations import beginning, ending, leases, writer
 from fastersession.errors import Busy, Gone
+from fastersession.stores.sqlite import SQLiteStore
 
 WORKERS = st.integers(0, 1)
 
@@ -39,13 +43,17 @@ class Story:
 
 
 class Runs(RuleBasedStateMachine):
-    """The stories."""
+    """The stories, over two stores that share what they keep, or one twice."""
+
+    make: Callable[[], list[Any]]
 
     @initialize()
     def begin(self) -> None:
         self.runner = asyncio.Runner()
-        self.workers = [Worker(MemoryStore())]
-        self.workers.append(shared(self.workers[0]))
+        self.stores = self.make()
+        self.workers = [Worker(store) for store in self.stores]
+        for store in self.stores:
+            self.do(store.open())
         self.chats = [worker.chat(fold="".join, gap=0.0) for worker in self.workers]
         self.stories: dict[str, Story] = {}
         self.count = 0
@@ -229,6 +237,8 @@ class Runs(RuleBasedStateMachine):
                     assert reader.task.done()
             self.do(self.check())
         finally:
+            for store in self.stores:
+                self.do(store.close())
             self.runner.close()
 
 
@@ -240,17 +250,46 @@ async def _some(run: Any, count: int) -> Any:
             return
 
 
-@pytest.fixture(autouse=True, params=[False, True], ids=["objects", "bytes"])
-def _packs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_parts, "PACKS", request.param)
-
-
-def test_stories(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two workers, one memory."""
+@pytest.fixture
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "RENEW_SECONDS", 0.002)
     for module in (writer, ending, beginning):
         monkeypatch.setattr(module, "PAUSES", (0.001,) * 4)
     monkeypatch.setattr(beginning, "ANSWER_SECONDS", 0.1)
+
+
+def tell(make: Callable[[], list[Any]], examples: int) -> None:
+    """Tell stories."""
+
+    class Told(Runs):
+        pass
+
+    Told.make = staticmethod(make)  # type: ignore[method-assign, assignment]
     run_state_machine_as_test(
-        Runs, settings=settings(max_examples=60, stateful_step_count=25, suppress_health_check=list(HealthCheck))
+        Told, settings=settings(max_examples=examples, stateful_step_count=25, suppress_health_check=list(HealthCheck))
     )
+
+
+@pytest.mark.usefixtures("_fast")
+@pytest.mark.parametrize("packs", [False, True], ids=["objects", "bytes"])
+def test_stories_in_memory(packs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers, one memory."""
+    monkeypatch.setattr(run_parts, "PACKS", packs)
+
+    def make() -> list[Any]:
+        return [MemoryStore()] * 2
+
+    tell(make, 60)
+
+
+@pytest.mark.usefixtures("_fast")
+def test_stories_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two stores, one file, and each story a conversation of its own."""
+    monkeypatch.setattr(run_parts, "PACKS", True)
+    names = itertools.count()
+
+    def make() -> list[Any]:
+        path = tmp_path / f"{next(names)}.db"
+        return [SQLiteStore(path), SQLiteStore(path)]
+
+    tell(make, 20)

@@ -138,7 +138,7 @@ class Handle:
         self.keeper.store.count += 1
         log = _digest(b"log", repr(id(self.keeper.store)).encode(), str(self.keeper.store.count))
         owner = self.place.session or b"o" * 16
-        created = await self.keeper.call("create", self.place, log, owner, None)
+        created = await self.keeper.call("create", self.place, log, owner, b"about")
         return Known(Log(self.place, created.log), created.top)
 
     def entry_at(self, log: Log, position: Position, value: Any, key: bytes | None, run: bytes | None) -> Entry:

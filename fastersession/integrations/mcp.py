@@ -26,8 +26,7 @@ class ConversationEventStore(EventStore):
     """The events of one MCP session, in a conversation of its own.
 
     Each session needs another conversation: the SDK names the streams of all clients alike, "1", "2", and so on. The id
-    of an event is that of its entry, so one of another conversation leads nowhere, and its stream is not the client's
-    to say.
+    of an event is that of its entry: one of another conversation leads nowhere, and no client says which stream it is.
 
     :param keep: how many events can be replayed at least; up to twice as many are kept.
     """

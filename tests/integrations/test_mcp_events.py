@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from typing import Any
 
-import anyio
 import httpx2
 import pytest
 from accounts import BytesStore
 from driver import in_loop
+from in_this_loop import served
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.streamable_http import EventMessage, EventStore
 from mcp_types import JSONRPCNotification, JSONRPCResponse
-from serving import free_port
-from uvicorn import Config, Server
 
 from fastersession import Conversations, MemoryStore, StoreError
 from fastersession.integrations.mcp import ConversationEventStore
@@ -124,19 +119,6 @@ async def count(to: int, context: Context[Any, Any]) -> str:
     return f"counted to {to}"
 
 
-@contextlib.asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[str]:
-    """Serve an application in this loop."""
-    port = free_port()
-    uvicorn = Server(Config(app, port=port, log_level="warning", ws="none"))
-    async with anyio.create_task_group() as group:
-        group.start_soon(uvicorn.serve)
-        while not uvicorn.started:
-            await asyncio.sleep(0.01)
-        yield f"http://127.0.0.1:{port}/mcp"
-        uvicorn.should_exit = True
-
-
 @in_loop
 async def test_the_sdks_client_resumes(conversations: Conversations) -> None:
     """Its connection is cut in the middle of a call: it gets the result, and what was told meanwhile, each once."""
@@ -152,12 +134,10 @@ async def test_the_sdks_client_resumes(conversations: Conversations) -> None:
         if request.method == "GET":
             asked.append(request.headers.get("last-event-id"))
 
-    async with (
-        serving(app) as url,
-        httpx2.AsyncClient(event_hooks={"request": [noted]}) as http,
-        Client(streamable_http_client(url, http_client=http), mode="legacy") as client,
-    ):
-        result = await client.call_tool("count", {"to": 3}, progress_callback=on_progress)
+    async with served(app) as url, httpx2.AsyncClient(event_hooks={"request": [noted]}) as http:
+        transport = streamable_http_client(f"{url}/mcp", http_client=http)
+        async with Client(transport, mode="legacy") as client:
+            result = await client.call_tool("count", {"to": 3}, progress_callback=on_progress)
     assert [block.text for block in result.content if block.type == "text"] == ["counted to 3"]
     assert told == [1, 2, 3]
     assert any(asked)  # it did resume

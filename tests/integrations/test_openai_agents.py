@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from accounts import BytesStore
-from agents import Agent, ModelResponse, Runner, SessionSettings, Usage, set_tracing_disabled
+from agents import Agent, Runner, SessionSettings, set_tracing_disabled
 from agents.memory import Session
-from agents.models.interface import Model
 from driver import in_loop
-from openai.types.responses import ResponseOutputMessage, ResponseOutputText
+from echo import Echo
 
 from fastersession import Conversation, Conversations, MemoryStore
 from fastersession.integrations.openai_agents import ConversationSession
@@ -37,19 +35,6 @@ def said(*texts: str) -> list[Any]:
 
 def texts(items: list[Any]) -> list[str]:
     return [item["content"] for item in items]
-
-
-class Echo(Model):
-    """A model that says how many items it was given, and the last."""
-
-    async def get_response(self, system_instructions: Any, input: Any, *_: Any, **__: Any) -> ModelResponse:  # noqa: A002
-        given = [item["content"] for item in input]
-        text = ResponseOutputText(text=f"{len(given)}: {given[-1]}", type="output_text", annotations=[])
-        message = ResponseOutputMessage(id="m", type="message", role="assistant", status="completed", content=[text])
-        return ModelResponse(output=[message], usage=Usage(), response_id=None)
-
-    def stream_response(self, *_: Any, **__: Any) -> AsyncIterator[Any]:
-        raise NotImplementedError
 
 
 @in_loop

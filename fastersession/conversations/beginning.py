@@ -22,6 +22,7 @@ POLICIES = ("reject", "enqueue", "interrupt", "rollback")
 WAIT_SECONDS = 30.0  # for the turn, as ``exclusive()`` does
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.1  # seconds between two tries
 ANSWER_SECONDS = 2.0  # for the answer of a run that was superseded to enter the history
+RUNS = "another run of this conversation runs"
 TRIES = 3  # of a begin: its reply may have been lost
 
 
@@ -45,22 +46,21 @@ class Beginning:
         :raises Gone: the conversation, or its session, is gone.
         :raises StoreError: the store failed. Nothing runs.
         """
+        until = asyncio.get_running_loop().time() + WAIT_SECONDS
         if when_busy != "enqueue":
-            return await self._turn(when_busy)
-        line = None
+            return await self._turn(when_busy, until)
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
+            async with asyncio.timeout_at(until):
                 line = await self._runs.queue.enter(self._run.log.log)
-                return await self._turn(when_busy)
         except TimeoutError:
-            raise Busy("another run of this conversation runs") from None
+            raise Busy(RUNS) from None
+        try:
+            return await self._turn(when_busy, until)
         finally:
-            if line is not None:
-                self._runs.queue.leave(line)
+            self._runs.queue.leave(line)
 
-    async def _turn(self, when_busy: str) -> Begun:
-        loop = asyncio.get_running_loop()
-        until, pause = loop.time() + WAIT_SECONDS, FIRST_PAUSE
+    async def _turn(self, when_busy: str, until: float) -> Begun:
+        loop, pause = asyncio.get_running_loop(), FIRST_PAUSE
         while True:
             # To its end, whoever is cancelled: a run that has begun, and that nobody produces, would hold the turn.
             begun = await shielded(self._begin(), self._runs.tasks)
@@ -74,7 +74,7 @@ class Beginning:
             elif status is not None and status.is_running and status.seconds_left <= 0:
                 await self._ending(status.run).lost()
             elif when_busy == "reject" or loop.time() >= until:
-                raise Busy("another run of this conversation runs")
+                raise Busy(RUNS)
             elif when_busy == "enqueue" or status is None:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)

@@ -93,7 +93,11 @@ class Keeper:
     def ended(self, record_id: bytes, reason: str) -> None:
         """Hear that this process has ended a session: the runs of its conversations end."""
         if self._has_runs:
-            self.runs.session_ended(record_id)
+            from .runs import running_on
+
+            runs = running_on(self.store)  # those of other threads find out when they write, or renew their leases
+            if runs is not None:
+                runs.session_ended(record_id)
 
     def told(self, record: Any, reason: str, is_over: bool) -> None:
         """Hear it of a live store."""

@@ -37,7 +37,8 @@ class ConversationOptions:
         for until it is deleted. A session's ends with the session.
     :param max_runs: runs of one process at a time; what is above is ``Busy`` (503).
     :param max_seconds: seconds or ``timedelta`` after which a run has failed.
-    :param abandon_after: seconds or ``timedelta`` without any reader after which a run is cancelled; ``None``: never.
+    :param abandon_after: seconds or ``timedelta`` without any reader in the process that produces it after which
+        a run is cancelled; ``None``: never.
     :param linger: seconds or ``timedelta`` for which the frames of a run that has ended can be read.
     :param max_bytes: of the frames of one run; with more it has failed. At least 64 KiB.
     :param min_gap: seconds between two writes of the frames of a run; ``None``: 0.03, in SQL databases 0.1.

@@ -136,7 +136,7 @@ class OwnRun:
             if not producer.done():
                 await self._close(producer)
             if learning is not None:
-                await asyncio.wait({learning})
+                await learning
         finally:
             limit.cancel()
             producer.cancel()
@@ -165,13 +165,11 @@ class OwnRun:
             failure = asyncio.CancelledError() if producer.cancelled() else producer.exception()
             if not isinstance(failure, asyncio.CancelledError) or not self._stop.done():
                 error = error or failure
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            self.keeper.events.tell(RunFailed(run=self.run.run.hex(), error=type(error).__name__), error)
         if told is not None:
             return told
-        if error is None:
-            return Terminal("completed")
-        if not isinstance(error, asyncio.CancelledError):
-            self.keeper.events.tell(RunFailed(run=self.run.run.hex(), error=type(error).__name__), error)
-        return Terminal("failed", type(error).__name__)
+        return Terminal("completed") if error is None else Terminal("failed", type(error).__name__)
 
     async def _produce(self) -> None:
         frames, pump, stop = self._frames, self.pump, self._stop

@@ -99,7 +99,9 @@ class Pump:
             await self._move()
 
     async def flushed(self) -> None:
-        """Wait until the log has all, or takes nothing more."""
+        """Wait until the log has all, or takes nothing more. What it has not is written at once."""
+        if self._buffer:
+            self._writer.hurry(self)
         while not self.is_fenced and (self._buffer or self._queue):
             await self._move()
 

@@ -102,6 +102,16 @@ class Runs:
                 task.cancel()
 
 
+def running_on(store: Any) -> Runs | None:
+    """Return the runs on a store in the running event loop, if there is one, and there are any."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+    of_store = _ALL.get(store)
+    return None if of_store is None else of_store.get(loop)
+
+
 def runs_of(store: Any, gap: float) -> Runs:
     """Return the runs on a store, in the running event loop.
 

@@ -42,8 +42,9 @@ class Turns:
         """Let an async iterator produce an answer, whoever reads it, and return the run.
 
         It runs in a task of this process, in a copy of the caller's context, until it ends, is stopped, or exceeds a
-        bound of the middleware. Each frame is a ``str``, ``bytes``, or a ``dict`` or ``list`` for JSON. A frame is in
-        the store before anybody gets it. If the caller is cancelled the run runs all the same.
+        bound of the middleware. Each frame is a ``str``, ``bytes``, or a ``dict`` or ``list`` for JSON, which nobody
+        changes any more. It is in the store before anybody gets it. If the caller is cancelled the run runs all the
+        same.
 
         :param frames: closed unused if no run begins.
         :param key: of the request. A run that has begun with it before is returned instead, never a second one.

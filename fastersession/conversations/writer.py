@@ -76,6 +76,12 @@ class Writer:
         now = asyncio.get_running_loop().time()
         self._wake_at(now if now - pump.written_at >= self._gap else max(self._tick + self._pace, now))
 
+    def hurry(self, pump: Pump) -> None:
+        """Write what this run has without waiting for a tick."""
+        pump.written_at = float("-inf")
+        if pump in self._dirty:
+            self._wake_at(asyncio.get_running_loop().time())
+
     def remove(self, pump: Pump) -> None:
         """Write nothing more of a run."""
         self._dirty.pop(pump, None)

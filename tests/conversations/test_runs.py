@@ -248,6 +248,22 @@ async def test_a_producer_waits_for_the_log() -> None:
 
 
 @in_loop
+async def test_neither_the_first_frame_nor_the_end_waits() -> None:
+    """What comes in between is gathered."""
+    worker = Worker(MemoryStore())
+    producer = Producer("a")
+    run = await worker.chat(gap=1000.0).start(producer.generate())
+    reader = Reader(run)
+    await reader.until(1)
+    producer.say("b", "c")
+    await producer.waits.wait()
+    producer.end()
+    await reader.task
+    assert reader.data == ["a", "b", "c"]
+    assert worker.logs.calls.count("write") == 2
+
+
+@in_loop
 async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Above the bound of a process frames are let go of, and answers are made of what the log has."""
     monkeypatch.setattr(runs, "MOST_BYTES", 1000)

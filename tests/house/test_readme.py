@@ -346,16 +346,20 @@ def test_the_commands_are_there() -> None:
 def test_the_commands_of_the_command_line_exist() -> None:
     """Each `python -m fastersession ...` is a command, with the options that are named."""
     named = {match[1] for line in commands() if (match := re.search(r"python -m fastersession (\w+)", line))}
-    assert named == {"demo", "keygen", "sessions"}
+    assert named == {"conversations", "demo", "keygen", "reseal", "sessions"}
     options = set(re.findall(r"`(--\w+)", section("See it")))
     run = [sys.executable, "-m", "fastersession", "demo", "--help"]
     text = subprocess.run(run, capture_output=True, text=True, check=True).stdout
     assert options > {"--help"}
     assert all(option in text for option in options)
-    verbs = {match[1] for line in commands() if (match := re.search(r"fastersession sessions ([\w-]+)", line))}
-    for verb in verbs:
-        subprocess.run([sys.executable, "-m", "fastersession", "sessions", verb, "--help"], check=True)
-    assert verbs > {"list", "revoke"}
+    verbs = {
+        (match[1], match[2])
+        for line in commands()
+        if (match := re.search(r"fastersession (sessions|conversations) ([\w-]+)", line))
+    }
+    for noun, verb in verbs:
+        subprocess.run([sys.executable, "-m", "fastersession", noun, verb, "--help"], check=True)
+    assert verbs > {("sessions", "list"), ("sessions", "revoke"), ("conversations", "list")}
 
 
 def test_the_test_command_knows_its_tiers() -> None:

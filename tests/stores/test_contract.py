@@ -94,3 +94,11 @@ class TestLogsShared(OnOurServers, LogStoreContract):
     """The same, in stores that processes share."""
 
     shared = True
+
+
+@pytest.mark.parametrize("kind", ["redis", "redis_cluster", "redis_socket"])
+class TestLogsRedis(OnOurServers, LogStoreContract):
+    """The same, where a user's frames are plain commands and all else is scripts on one slot."""
+
+    shared = True
+    log_examples = 25

@@ -20,6 +20,21 @@ Client = Redis | RedisCluster
 SCHEMES = re.compile(r"(?is)(rediss?|unix|(rediss?)\+cluster)(://.+)")
 DATABASE = re.compile(r"(?is)rediss?://[^/?#]*/+([^/?#]*[^/?#0-9][^/?#]*)")  # what redis-py takes for 0
 
+REMEDIES = {
+    "already authenticated|NOAUTH|Authentication required": "it wants a password: redis://:PASSWORD@host, or "
+    "redis://USER:PASSWORD@host",
+    "WRONGPASS|username-password|invalid password|without any password": f"check user and password; {ENCODED}",
+    "NOPERM|no permissions": "give its account the right to that (ACL SETUSER)",
+    "DB index": "the number behind the last / must be below the server's setting databases (16 if not set)",
+    "CERTIFICATE_VERIFY_FAILED": "name the certificate's authority with ?ssl_ca_certs=FILE",
+    "SSL|TLS": "does it speak TLS on this port? redis:// is for a port without",
+    "reset by peer|Connection closed|Protocol Error": "does it speak TLS on this port, which is rediss://, or is it no "
+    "Redis?",
+    "Cluster mode is not enabled|cluster support disabled": "redis:// is for a server that is no cluster",
+    "(?i)refused|Connect call failed|No such file": "is a server running there?",
+    "(?i)not known|resolution|resolve|No address": "check the name of the host",
+}
+
 
 def client_of(url: str) -> Client:
     """Make a client of a URL. Nothing is connected yet.

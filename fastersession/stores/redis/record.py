@@ -14,7 +14,8 @@ from .scripts import GRACE
 
 ATTRIBUTE = b"a"
 RECORD_ID, VERIFIER, CREATED, ACCESSED, IDLE, NOT_AFTER = b"k", b"v", b"c", b"t", b"i", b"x"
-USER, REGENERATED, VERSION = b"u", b"r", b"n"  # and of a lease, which only the scripts read: l (owner), e (its end)
+USER, REGENERATED, VERSION = b"u", b"r", b"n"  # and of a lease, which only the scripts read: l (owner), e (its end);
+# and h, of a session that has conversations
 # The verifier before, and behind it the one that came after it, for as long as which is the record's own it counts: a
 # release that knows nothing of this field leaves it as it is when it regenerates.
 BEFORE = b"b"

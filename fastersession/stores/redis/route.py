@@ -28,8 +28,8 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ...errors import ConfigError, StoreError
-from ..words import ENCODED, remedy, told
-from .client import Client
+from ..words import remedy, told
+from .client import REMEDIES, Client
 from .link import SECONDS, Link, pack
 from .scripts import PROBE, evaluation
 
@@ -43,20 +43,6 @@ REDIRECTIONS = 6  # a slot moves once per resharding: more than a few in a row i
 TOO_OLD = "the server must be Redis 7.0 or newer"
 OLDEST = (7, 0)  # PEXPIRE and EVAL as they are used here, and what is still maintained
 ASKING, PING = pack((b"ASKING",)), pack((b"PING",))
-REMEDIES = {
-    "already authenticated|NOAUTH|Authentication required": "it wants a password: redis://:PASSWORD@host, or "
-    "redis://USER:PASSWORD@host",
-    "WRONGPASS|username-password|invalid password|without any password": f"check user and password; {ENCODED}",
-    "NOPERM|no permissions": "give its account the right to that (ACL SETUSER)",
-    "DB index": "the number behind the last / must be below the server's setting databases (16 if not set)",
-    "CERTIFICATE_VERIFY_FAILED": "name the certificate's authority with ?ssl_ca_certs=FILE",
-    "SSL|TLS": "does it speak TLS on this port? redis:// is for a port without",
-    "reset by peer|Connection closed|Protocol Error": "does it speak TLS on this port, which is rediss://, or is it no "
-    "Redis?",
-    "Cluster mode is not enabled|cluster support disabled": "redis:// is for a server that is no cluster",
-    "(?i)refused|Connect call failed|No such file": "is a server running there?",
-    "(?i)not known|resolution|resolve|No address": "check the name of the host",
-}
 FAILED = (RedisError, RedisClusterException, OSError)
 LOST = (RedisConnectionError, OSError, ReadOnlyError, MasterDownError)  # after each of these, the next server may do
 DENIED = (AuthenticationError, AuthorizationError)
@@ -73,6 +59,7 @@ class Route:
     """Sends to the server that has the key. For one event loop.
 
     :param place: what to call the server in errors.
+    :ivar is_cluster: whether keys of two slots must not be in one command.
     """
 
     def __init__(self, client: Client, place: str) -> None:
@@ -80,6 +67,7 @@ class Route:
         self.loop = asyncio.get_running_loop()
         self._client = client
         self._cluster = client if isinstance(client, RedisCluster) else None
+        self.is_cluster = self._cluster is not None
         self._nodes: dict[str, Node] = {}
         self._refreshing: asyncio.Task[None] | None = None
         self._digests = False
@@ -153,10 +141,14 @@ class Route:
         except ResponseError:  # in whatever words: it has just been carried out as text
             self._digests = False
 
-    async def ask_all(self, asks: Sequence[tuple[bytes, Build]]) -> list[Any]:
-        """Send for many keys, in one piece per server, on the link of what is ``SURE``. One reply each.
+    async def ask_all(
+        self, asks: Sequence[tuple[bytes, Build]], kind: str = SURE, refusal: str | None = None
+    ) -> list[Any]:
+        """Send for many keys, in one piece per server. One reply each.
 
         What did not work is tried again on its own, as by ``ask``; it may have been done.
+
+        :param refusal: what is in an error of the server's that is a reply like any other.
 
         :raises RedisError: of the first that failed for good, when all have been tried (or ``OSError``).
         """
@@ -164,16 +156,16 @@ class Route:
         lots: dict[Link, list[int]] = {}
         for at, (key, _) in enumerate(asks):
             try:
-                lots.setdefault(self._node(key).links[SURE], []).append(at)
+                lots.setdefault(self._node(key).links[kind], []).append(at)
             except FAILED as error:
                 replies[at] = error
         await asyncio.gather(*(self._ask_lot(link, asks, lot, replies) for link, lot in lots.items()))
-        failed = [at for at, reply in enumerate(replies) if isinstance(reply, Exception)]
-        again = [self.ask(*asks[at], kind=SURE) for at in failed]
+        failed = [at for at, reply in enumerate(replies) if _has_failed(reply, refusal)]
+        again = [self.ask(*asks[at], kind=kind) for at in failed]
         for at, reply in zip(failed, await asyncio.gather(*again, return_exceptions=True), strict=True):
             replies[at] = reply
         for reply in replies:
-            if isinstance(reply, BaseException):
+            if _has_failed(reply, refusal):
                 raise reply
         return replies
 
@@ -258,6 +250,11 @@ def _give_up(error: Exception, attempt: int) -> None:
         return
     if isinstance(error.__cause__ or error, DENIED) or not isinstance(error, LOST) or attempt >= len(PAUSES):
         raise error
+
+
+def _has_failed(reply: Any, refusal: str | None) -> bool:
+    """Return whether a reply is an error, and not the one that is expected."""
+    return isinstance(reply, BaseException) and (refusal is None or refusal not in str(reply))
 
 
 def _unheard(error: ResponseError) -> bool:

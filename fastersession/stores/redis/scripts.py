@@ -38,9 +38,9 @@ def script(*parts: str) -> Script:
 def read(*more: str) -> str:
     """Return the part that reads: k key, a ARGV, c call, n now, t last access, i idle timeout, x absolute end.
 
-    ``live``: neither has passed. ``r`` are the fields, ``more`` of them from ``r[9]`` on.
+    ``live``: neither has passed. ``r`` are the fields, ``more`` of them from ``r[10]`` on.
     """
-    names = ",".join(f"'{name}'" for name in ("v", "t", "i", "x", "l", "e", "b", "z", *more))
+    names = ",".join(f"'{name}'" for name in ("v", "t", "i", "x", "l", "e", "b", "z", "h", *more))
     return f"""
     local k,a,c,m=KEYS[1],ARGV,redis.call,tonumber
     local r=c('HMGET',k,{names})
@@ -59,9 +59,18 @@ _BEFORE, _NOT_BEFORE = "r[7]==a[2]..r[1]", "r[7]~=a[2]..r[1]"
 # says. The time to live is relative: right however far the server's clock is from the store's. Above 30,000 years there
 # is none.
 GRACE = 60
+# Field h: there are conversations. k:s names what of them lives as long as the record, k:f the frames of their runs.
+# What is not found because the slot is on the move is out of reach without the record, and goes in time.
 EXPIRE = f"""
 local d=math.min(t+i,x)-n
-if d<1e12 then c('PEXPIRE',k,('%.0f'):format((d+(r[8]or {GRACE}))*1000)) else c('PERSIST',k) end
+local p=('%.0f'):format(math.min(d+(r[8]or {GRACE}),1e12)*1000)
+if d<1e12 then c('PEXPIRE',k,p) else c('PERSIST',k) end
+if r[9] then for _,q in ipairs(redis.pcall('SMEMBERS',k..':s')) do redis.pcall('PEXPIRE',k..q,p) end end
+"""
+DROP = """
+if r[9] then for _,s in ipairs{':f',':s'} do
+for _,q in ipairs(redis.pcall('SMEMBERS',k..s)) do redis.pcall('UNLINK',k..q) end
+end end
 """
 
 # The first write of each script is one that a full server (maxmemory) refuses, so nothing is ever half done. Lua's
@@ -125,7 +134,7 @@ FINISH_REGENERATE = script(UNDO, REGENERATE.text.decode())
 # written to KEYS[2] by HSET first, and PLACE moves it.
 _TAKEN = "return a[3]~='' and r[1]==a[2] and 1 or 0"
 _LIVE_FOR = "if a[4]~='' then c('PEXPIRE',k,a[4]) end return 1"
-_READ_LIFE = READ.replace(",'l','e','b','z'", "")
+_READ_LIFE = READ.replace(",'l','e','b','z','h'", "")
 CREATE = script(
     _READ_LIFE, f"if live then {_TAKEN} end", "if c('EXISTS',k)==1 then c('UNLINK',k) end local s=5", SET, _LIVE_FOR
 )
@@ -149,20 +158,25 @@ DELETE = script(
     REPLICAS,
     """
     local own=not a[3]
-    for j=3,#a do own=own or a[j]==r[9] end
+    for j=3,#a do own=own or a[j]==r[10] end
     if not own then return 0 end
+    """,
+    DROP,
+    """
     local kept=r[8] and a[2]~=''
     if not kept or live and type(redis.pcall('HSET',k,'y',r[4],'x','0'))=='table' then c('UNLINK',k)
     elseif live then
-    c('HSETNX',k,'d',a[2]or'invalidated') c('HDEL',k,'b','l','e') c('PEXPIRE',k,('%.0f'):format(r[8]*1000))
+    c('HSETNX',k,'d',a[2]or'invalidated') c('HDEL',k,'b','l','e','h') c('PEXPIRE',k,('%.0f'):format(r[8]*1000))
     end
-    if not live then return kept and {0,r[9]or'',1} or 0 end
-    return (r[8] or r[9]) and {1+w,r[9]or'',kept and 1 or 0} or 1+w
+    if not live then return kept and {0,r[10]or'',1} or 0 end
+    return (r[8] or r[10]) and {1+w,r[10]or'',kept and 1 or 0} or 1+w
     """,
 )
 REAP = script(
     read("y"),
-    "if r[1] and not live and n>=math.min(t+i,m(r[9])or x)+(r[8]or 0) then return c('UNLINK',k) end return 0",
+    "if not r[1] or live or n<math.min(t+i,m(r[10])or x)+(r[8]or 0) then return 0 end",
+    DROP,
+    "return c('UNLINK',k)",
 )
 
 # ARGV: 2 verifier, 3 owner, 4 end of the lease; and 2 owner

@@ -18,7 +18,7 @@ from . import scripts as lua
 from .client import Client, client_of
 from .commands import Write
 from .record import number
-from .route import BULK, FAILED, FAST, Build, Route
+from .route import BULK, FAILED, FAST, SURE, Build, Route
 from .scripts import evaluation
 from .telling import Telling
 
@@ -100,9 +100,11 @@ class Sender:
 
         return build
 
-    async def _ask_all(self, asks: Sequence[tuple[bytes, Build]]) -> list[Any]:
+    async def _ask_all(
+        self, asks: Sequence[tuple[bytes, Build]], kind: str = SURE, refusal: str | None = None
+    ) -> list[Any]:
         try:
-            return await (await self._opened()).ask_all(asks) if asks else []
+            return await (await self._opened()).ask_all(asks, kind, refusal) if asks else []
         except FAILED as error:
             raise failed(error) from error
 

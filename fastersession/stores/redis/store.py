@@ -11,6 +11,8 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ...errors import ConfigError, StoreError
 from ..base import NOTHING_MORE, Change, Record
@@ -25,6 +27,9 @@ try:
     from .users import Users
 except ImportError as missing:
     raise ImportError('RedisStore needs redis-py and hiredis: pip install "fastersession[redis]"') from missing
+
+if TYPE_CHECKING:
+    from .logs import RedisLogs
 
 
 class RedisStore(Users):
@@ -103,6 +108,19 @@ class RedisStore(Users):
         for keeper in [keeper for keeper in self._keepers if keeper.get_loop() is loop]:
             keeper.cancel()
             await asyncio.wait((keeper,))
+
+    @cached_property
+    def logs(self) -> RedisLogs:
+        """The conversations that this store keeps."""
+        from .logs import RedisLogs
+        from .logs_wire import Means
+
+        return RedisLogs(
+            Means(
+                self._prefix, self.clock, self._calling, self._ask, self._ask_all, self._tell, self._settled,
+                self._opened, self._out_of_step,
+            )
+        )  # fmt: skip
 
     async def load(self, record_id: bytes) -> Record | None:
         """Read, in one round trip, without a write."""

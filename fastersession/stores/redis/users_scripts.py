@@ -8,7 +8,7 @@ is to be looked at, a sorted set of record ids by when.
 from __future__ import annotations
 
 from ..users import MARK_SECONDS
-from .scripts import EXPIRE, GRACE, LEASED, OWN_NOW, READ, REPLICAS, SET, UNDO, merge, read, script
+from .scripts import DROP, EXPIRE, GRACE, LEASED, OWN_NOW, READ, REPLICAS, SET, UNDO, merge, read, script
 
 # --- a record ---
 
@@ -63,7 +63,7 @@ RETIRE = script(
     c('HDEL',k,'u','o','b')
     """,
     EXPIRE,
-    "return r[9] and {1+w,r[9],r[8]and 1 or 0} or r[8] and {1+w,'',1} or 1+w",
+    "return r[10] and {1+w,r[10],r[8]and 1 or 0} or r[8] and {1+w,'',1} or 1+w",
 )
 
 # ARGV: 2 verifier, 3 what the names of the fields begin with. The reply is a list if there are any: 1, the record's id,
@@ -82,9 +82,14 @@ TAKE = script(
 )
 
 # What has expired stays so, whatever a worker writes whose clock is behind. 1 if the record is absent.
-_FINAL = "if r[4]~='0' then c('HSET',k,'y',r[4],'x','0') end c('HSETNX',k,'d','expired')"
+_FINAL = f"if r[4]~='0' then c('HSET',k,'y',r[4],'x','0') end c('HSETNX',k,'d','expired') {DROP}"
 OVER = script(
-    READ, "if live then return 0 end if r[1] and r[8] then", _FINAL, "elseif r[1] then c('UNLINK',k) end return 1"
+    READ,
+    "if live then return 0 end if r[1] and r[8] then",
+    _FINAL,
+    "elseif r[1] then",
+    DROP,
+    "c('UNLINK',k) end return 1",
 )
 
 # ARGV: 2 the end of the claim, 3 eight bytes that name the call: tried again, it has what it claimed. The reply: 0 if
@@ -95,9 +100,9 @@ CLAIM = script(
     f"""
     if not r[1] or not live and not r[8] then return 0 end
     if live then return {{0,r[2],r[3],r[4]}} end
-    local w=r[10] and r[10]:sub(1,8)==a[3] and r[10]
-    if r[9] and not w and n<m(r[9]) then return {{1,r[9]}} end
-    w=w or a[3]..(r[9]and '1'or'')
+    local w=r[11] and r[11]:sub(1,8)==a[3] and r[11]
+    if r[10] and not w and n<m(r[10]) then return {{1,r[10]}} end
+    w=w or a[3]..(r[10]and '1'or'')
     c('HSET',k,'q',a[2],'w',w) {_FINAL}
     return {{2,w:sub(9),c('HGETALL',k)}}
     """,

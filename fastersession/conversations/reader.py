@@ -21,7 +21,6 @@ from .sse import BEFORE, COMMENT, HEADERS, Events
 from .tail import Piece, Tail, Terminal
 
 READ_BYTES = 256 * 1024
-MISSING = "frames of this run are missing"
 COMMENT_SECONDS = 15.0  # without a frame, until a comment shows proxies that the stream lives
 
 
@@ -160,7 +159,7 @@ class Run:
                 yield _cut(piece, seq)
                 seq = max(seq, piece.last)
             if terminal is not None:
-                self._end(terminal, seq)
+                self._terminal = _complete(terminal, seq)
                 return
             if not pieces:
                 break
@@ -180,22 +179,13 @@ class Run:
                     if tail.is_gone:
                         raise Gone("the conversation of this run is gone")
                     if tail.terminal is not None:
-                        self._end(tail.terminal, seq)
+                        self._terminal = _complete(tail.terminal, seq)
                         return
                     if not await _changed(tail, idle):
                         yield None
             finally:
                 if self._left is not None and not tail.is_over:
                     self._left()
-
-    def _end(self, terminal: Terminal, seq: int) -> None:
-        """Note the end.
-
-        :raises Gone: the producer has said how many frames there are, and the last of them are missing.
-        """
-        self._terminal = terminal
-        if terminal.frames is not None and seq < terminal.frames:
-            raise Gone(MISSING)
 
     async def _read(self, seq: int) -> tuple[list[Piece], Terminal | None]:
         """Read from the log what comes after a number, and the end where nothing more comes.
@@ -249,9 +239,19 @@ def _cut(piece: Piece, seq: int) -> Chunk:
     :raises Gone: frames are missing between them.
     """
     if piece.first > seq + 1:
-        raise Gone(MISSING)
+        raise Gone("frames of this run are missing")
     skipped = seq + 1 - piece.first
     return Chunk(seq + 1, piece.frames[skipped:] if skipped else piece.frames, piece.is_logged)
+
+
+def _complete(terminal: Terminal, seq: int) -> Terminal:
+    """Return the end that was reached after a number.
+
+    :raises Gone: its producer has written more frames than there are.
+    """
+    if terminal.frames is not None and seq < terminal.frames:
+        raise Gone("frames of this run are missing")
+    return terminal
 
 
 async def _changed(tail: Tail, idle: float | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 import run_parts
@@ -12,6 +13,7 @@ from run_parts import Worker, shared
 
 from fastersession import MemoryStore
 from fastersession.conversations import runs, tail
+from fastersession.conversations.running import current_run
 from fastersession.errors import ConfigError, KeyReused
 
 JOINED = "".join
@@ -286,6 +288,44 @@ async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [entry.value for entry in entries] == ["x" * 600]
     await until(lambda: not here.own)
     assert (here.size, here.is_full) == (0, False)
+
+
+@in_loop
+async def test_who_comes_late_reads_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run that runs here does not hold any more is read, and then it is followed."""
+    monkeypatch.setattr(tail, "MOST_HELD", 100)
+    chat = Worker(MemoryStore()).chat()
+    producer = Producer()
+    run = await chat.start(producer.generate())
+    first = Reader(run)
+    said = [f"{number:060}" for number in range(10)]
+    for number, frame in enumerate(said, 1):
+        producer.say(frame)
+        await first.until(number)
+    late = Reader(run)
+    await late.until(10)
+    producer.say("end")
+    producer.end()
+    await late.task
+    await first.task
+    assert late.data == first.data == [*said, "end"]
+
+
+@in_loop
+async def test_what_a_generator_asks_knows_its_run() -> None:
+    """So that what it appends is written by this run; outside nobody is in one."""
+    chat = Worker(MemoryStore()).chat()
+    found: list[bytes | None] = []
+
+    async def frames() -> AsyncIterator[str]:
+        look = await chat._handle.keeper.call("look", chat._handle.places, 0, 0)
+        found.extend([current_run(look.log.log), current_run(b"other")])
+        yield "a"
+
+    run = await chat.start(frames())
+    assert await read(run) == ["a"]
+    assert found == [bytes.fromhex(run.id), None]
+    assert current_run(run._ending.run.log.log) is None
 
 
 @in_loop

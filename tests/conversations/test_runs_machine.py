@@ -8,11 +8,11 @@ the history once, and is what the log has.
 from __future__ import annotations
 
 import asyncio
-import itertools
+import secrets
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from producers import Producer, Reader
 from run_parts import Worker
+from store_subject import Factory
 
 from fastersession import MemoryStore
 from fastersession.conversations import beginning, ending, leases, writer
 from fastersession.errors import Busy, Gone
-from fastersession.stores.sqlite import SQLiteStore
 
 WORKERS = st.integers(0, 1)
 
@@ -50,11 +50,12 @@ class Runs(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.runner = asyncio.Runner()
+        self.name = secrets.token_hex(8)
         self.stores = self.make()
         self.workers = [Worker(store) for store in self.stores]
         for store in self.stores:
             self.do(store.open())
-        self.chats = [worker.chat(fold="".join, gap=0.0) for worker in self.workers]
+        self.chats = [worker.chat(self.name, fold="".join, gap=0.0) for worker in self.workers]
         self.stories: dict[str, Story] = {}
         self.count = 0
 
@@ -214,7 +215,7 @@ class Runs(RuleBasedStateMachine):
                         await reader.task
                     assert reader.data == story.said[start : start + len(reader.data)]
             self.stories.clear()
-            self.chats = [worker.chat(fold="".join, gap=0.0) for worker in self.workers]
+            self.chats = [worker.chat(self.name, fold="".join, gap=0.0) for worker in self.workers]
             assert await self.chats[1].look() == ([], None)
 
         for worker in self.workers:
@@ -285,13 +286,8 @@ def test_stories_in_memory(packs: bool, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.usefixtures("_fast")
-def test_stories_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two stores, one file, and each story a conversation of its own."""
+@pytest.mark.parametrize("kind", ["sqlite", "asyncpg", "psycopg", "mariadb"])
+def test_stories_outside_the_process(kind: str, factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two stores that share a file, or a server."""
     monkeypatch.setattr(run_parts, "PACKS", True)
-    names = itertools.count()
-
-    def make() -> list[Any]:
-        path = tmp_path / f"{next(names)}.db"
-        return [SQLiteStore(path), SQLiteStore(path)]
-
-    tell(make, 20)
+    tell(lambda: [factory(time.time), factory(time.time)], 12)

@@ -91,6 +91,7 @@ class Conversation:
         self.written: dict[bytes, list[Entry]] = {}  # by each run of those that have written any
         self.runs: dict[bytes, Frames] = {}
         self.last: bytes | None = None  # run that has begun
+        self.tag: bytes | None = None  # of the user who was logged in to the session when it did
         self.is_entered = False  # by that run
 
     @property
@@ -173,7 +174,7 @@ class Conversation:
     def begin(self, run: bytes, frames: Frames) -> None:
         """Let a run be the last that has begun."""
         self.runs[run] = frames
-        self.last, self.is_entered = run, False
+        self.last, self.tag, self.is_entered = run, frames.tag, False
 
     def kept(self, run: bytes) -> Frames | None:
         """Return the frames of a run, unless they are over."""

@@ -203,10 +203,9 @@ class MemoryLogs:
         if conversation is None:
             return Appended(Outcome.GONE)
         if entry.run is not None:
-            frames = conversation.runs.get(entry.run)
             if entry.run != conversation.last:
                 return Appended(Outcome.SUPERSEDED, conversation.top)
-            if frames is not None and frames.tag != self.shelf.tag_of(conversation):
+            if conversation.tag != self.shelf.tag_of(conversation):
                 return Appended(Outcome.GONE)
         there = conversation.at(entry.position)
         if there is not None and is_same(there.value, entry.value):

@@ -37,6 +37,7 @@ TABLES = (
     epoch bigint not null,
     seq bigint not null,
     run <id>,
+    run_user <id>,
     entered smallint not null,
     foreign key (session_id) references {session} (id) on delete cascade
 )<engine>""",
@@ -92,7 +93,7 @@ PROOF = """
     select user_id, verifier = bytes(:verifier) or (verifier_before = bytes(:verifier) and verifier_after = verifier)
     from {session} where id = bytes(:session) and expires > real(:now)"""
 META = """
-    select id, log, about, version, created, updated, epoch, seq, run, entered, session_id
+    select id, log, about, version, created, updated, epoch, seq, run, run_user, entered, session_id
     from {conversation} where id = bytes(:conversation) and (expires is null or expires > real(:now))"""
 RUN = """
     select user_id, is_running, case when lease_until > <now> then lease_until - <now> else 0 end,
@@ -114,6 +115,7 @@ class Meta(NamedTuple):
     epoch: int
     seq: int
     run: bytes | None
+    run_user: bytes | None  # who was logged in to the session when it began
     entered: int
     session: bytes | None
     user: bytes | None = None

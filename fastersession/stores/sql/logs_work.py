@@ -36,6 +36,7 @@ INSERT = """
     values (bytes(:conversation), bytes(:session), bytes(:log), bytes(:owner), bytes(:about), 1, real(:now), real(:now),
         real(:now) + real(:keep), 1, 0, 0)"""
 REMOVE = "delete from {conversation} where id = bytes(:conversation)"
+REMOVE_OVER = f"{REMOVE} and expires <= real(:now)"  # not what somebody else has made a moment ago
 COUNT = "select count(*) from {conversation} where session_id = bytes(:session)"
 AT = "select value from {entry} where conversation = bytes(:conversation) and epoch = :epoch and seq = :seq"
 BY_KEY = "from {entry} where conversation = bytes(:conversation) and entry_key = bytes(:key)"
@@ -77,7 +78,8 @@ OVER = "select id from {conversation} where expires <= real(:now) limit :limit"
 OF_THE_DEAD = """
     select c.id from {session} s join {conversation} c on c.session_id = s.id where s.expires <= real(:now)
     limit :limit"""
-REMOVE_ALL = "delete from {conversation} where id among(:ids)"
+# Of a session's that has ended none is made anew.
+REMOVE_ALL = "delete from {conversation} where id among(:ids) and (session_id is not null or expires <= real(:now))"
 OVER_RUNS = "select conversation, id from {run} where is_running = 0 and kept_until <= <now> limit :limit"
 REMOVE_RUN = """
     delete from {run} where conversation = bytes(:conversation) and id = bytes(:run) and is_running = 0
@@ -93,6 +95,7 @@ class Histories:
         self._meta, self._meta_held = compiled(META), compiled(META, "for update")
         self._run, self._carried = compiled(RUN), compiled(CARRIED)
         self._insert, self._remove, self._count = compiled(INSERT), compiled(REMOVE), compiled(COUNT)
+        self._remove_over = compiled(REMOVE_OVER)
         self._at, self._enter, self._raise, self._touch = map(compiled, (AT, ENTER, RAISE, TOUCH))
         self._by_key, self._by_run = (compiled("select", COLUMNS, text) for text in (BY_KEY, BY_RUN))
         asked = "select", COLUMNS, BOUNDS
@@ -118,7 +121,7 @@ class Histories:
             user, proven = rows[0][0], bool(rows[0][1])
         given = {"conversation": place.conversation, "now": now}
         rows = (self._meta_held if held else self._meta).run(connection, given)
-        if not rows or rows[0][10] != place.session:
+        if not rows or rows[0][11] != place.session:
             return None
         return Meta(*rows[0])._replace(user=user, proven=proven)
 
@@ -176,7 +179,7 @@ class Histories:
             counted = self._count.run(connection, {"session": place.session})
             if counted[0][0] >= MOST_OF_A_SESSION:
                 return Created(Outcome.FULL)
-        self._remove.count(connection, {"conversation": place.conversation})
+        self._remove_over.count(connection, {"conversation": place.conversation, "now": now})
         given = {"conversation": place.conversation, "session": place.session, "log": log, "owner": owner}
         self._insert.count(connection, {**given, "about": about, "keep": keep, "now": now})
         return Created(Outcome.DONE, log, ORIGIN)
@@ -187,9 +190,10 @@ class Histories:
             meta = self.of(connection, log, now, held=True)
             if meta is None or not (meta.proven or entry.run is not None):
                 return Appended(Outcome.GONE)
-            refused = None if entry.run is None else self._refused(connection, meta, entry.run)
-            if refused is not None:
-                return refused
+            if entry.run is not None and entry.run != meta.run:
+                return Appended(Outcome.SUPERSEDED, meta.top)
+            if entry.run is not None and meta.run_user != meta.user:
+                return Appended(Outcome.GONE)
             epoch, seq = entry.position
             there = self._at.run(connection, {"conversation": meta.id, "epoch": epoch, "seq": seq})
             if there and there[0][0] == entry.value:
@@ -203,12 +207,6 @@ class Histories:
             self.enter(connection, meta, entry)
             self.touch(connection, meta, keep, now)
         return Appended(Outcome.DONE, entry.position)
-
-    def _refused(self, connection: Connection, meta: Meta, run: bytes) -> Appended | None:
-        if run != meta.run:
-            return Appended(Outcome.SUPERSEDED, meta.top)
-        row = self.run_row(connection, meta.id, run)
-        return Appended(Outcome.GONE) if row is not None and row.user != meta.user else None
 
     def enter(self, connection: Connection, meta: Meta, entry: Entry) -> None:
         """Write an entry at the next position."""
@@ -328,7 +326,7 @@ class Histories:
         """Remove conversations that are over, and frames; return how many, and whether there may be more."""
         given = {"now": now, "limit": limit}
         ids = sorted({row[0] for query in (self._over, self._of_the_dead) for row in query.run(connection, given)})
-        removed = self._remove_all.count(connection, {"ids": ids}) if ids else 0
+        removed = self._remove_all.count(connection, {"ids": ids, "now": now}) if ids else 0
         runs = self._over_runs.run(connection, {"limit": limit})
         for conversation, run in runs:
             self._remove_run.count(connection, {"conversation": conversation, "run": run})

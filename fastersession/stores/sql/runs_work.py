@@ -32,7 +32,9 @@ WRITE = """
 BEGIN = """
     insert into {run} (conversation, id, user_id, is_running, lease_until, kept_until)
     values (bytes(:conversation), bytes(:run), bytes(:user), 1, <now> + real(:seconds), <now> + real(:kept))"""
-LAST = "update {conversation} set run = bytes(:run), entered = 0 where id = bytes(:conversation)"
+LAST = """
+    update {conversation} set run = bytes(:run), run_user = bytes(:user), entered = 0
+    where id = bytes(:conversation)"""
 RENEW = """
     update {run} set lease_until = <now> + real(:seconds)
     where conversation = bytes(:conversation) and id = bytes(:run) and is_running = 1"""
@@ -90,7 +92,7 @@ class Runs:
             kept = {"user": meta.user, "seconds": float(begin.seconds), "kept": float(begin.kept)}
             self._begin.count(connection, {**given, **kept})
             self._put(connection, meta, run, ORIGIN, begin.head)
-            self._last.count(connection, given)
+            self._last.count(connection, {**given, "user": meta.user})
             if begin.entry is not None:
                 histories.enter(connection, meta, begin.entry)
             histories.touch(connection, meta, begin.keep, now)

@@ -34,7 +34,6 @@ from .logs_rows import (
     meta_of,
     parameters_of,
     proven_meta,
-    run_row,
     status_of,
 )
 
@@ -118,8 +117,10 @@ def _append(connection: sqlite3.Connection, log: Log, entry: Entry, keep: float 
     meta = meta_of(connection, log, now)
     if meta is None or not (meta.proven or entry.run is not None):
         return Appended(Outcome.GONE)
-    if entry.run is not None and (refused := _refused(connection, meta, entry.run)) is not None:
-        return refused
+    if entry.run is not None and entry.run != meta.run:
+        return Appended(Outcome.SUPERSEDED, meta.top)
+    if entry.run is not None and meta.run_user != meta.user:
+        return Appended(Outcome.GONE)
     there = connection.execute(AT, (meta.id, *entry.position)).fetchone()
     if there is not None and there[0] == entry.value:
         return Appended(Outcome.DONE, meta.top)
@@ -132,14 +133,6 @@ def _append(connection: sqlite3.Connection, log: Log, entry: Entry, keep: float 
     enter(connection, meta, entry)
     touch(connection, meta, keep, now)
     return Appended(Outcome.DONE, entry.position)
-
-
-def _refused(connection: sqlite3.Connection, meta: Meta, run: bytes) -> Appended | None:
-    """Return why a run may not append; ``None`` if it may."""
-    if run != meta.run:
-        return Appended(Outcome.SUPERSEDED, meta.top)
-    row = run_row(connection, meta.id, run)
-    return Appended(Outcome.GONE) if row is not None and row.user != meta.user else None
 
 
 def enter(connection: sqlite3.Connection, meta: Meta, entry: Entry) -> None:

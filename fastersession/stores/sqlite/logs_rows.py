@@ -29,6 +29,7 @@ TABLES = (
         epoch INTEGER NOT NULL,
         seq INTEGER NOT NULL,
         run BLOB,
+        run_user BLOB,
         entered INTEGER NOT NULL
     )""",
     """CREATE TABLE IF NOT EXISTS entry (
@@ -68,8 +69,8 @@ TABLES = (
 )
 ALIVE = "(c.expires IS NULL OR c.expires > :now) AND (c.session IS NULL OR s.expires > :now)"
 META = """
-    SELECT c.id, c.log, c.about, c.version, c.created, c.updated, c.epoch, c.seq, c.run, c.entered, s.user_id,
-        c.session IS NULL OR coalesce({PROVEN}, 0)
+    SELECT c.id, c.log, c.about, c.version, c.created, c.updated, c.epoch, c.seq, c.run, c.run_user, c.entered,
+        s.user_id, c.session IS NULL OR coalesce({PROVEN}, 0)
     FROM conversation c LEFT JOIN session s ON s.id = c.session
     WHERE c.id = :conversation AND c.session IS :session AND {ALIVE}
     """.replace(
@@ -96,6 +97,7 @@ class Meta(NamedTuple):
     epoch: int
     seq: int
     run: bytes | None
+    run_user: bytes | None  # who was logged in to the session when it began
     entered: int
     user: bytes | None
     proven: int

@@ -24,7 +24,7 @@ FRAMES = """
 WRITE = "INSERT INTO frame (conversation, run, epoch, seq, value) VALUES (?, ?, ?, ?, ?)"
 BEGIN = """
     INSERT INTO run (conversation, id, user_id, is_running, lease_until, kept_until) VALUES (?, ?, ?, 1, ?, ?)"""
-LAST = "UPDATE conversation SET run = ?, entered = 0 WHERE id = ?"
+LAST = "UPDATE conversation SET run = ?, run_user = ?, entered = 0 WHERE id = ?"
 RENEW = "UPDATE run SET lease_until = ? WHERE conversation = ? AND id = ?"
 END = "UPDATE run SET is_running = 0, terminal = ?, kept_until = ? WHERE conversation = ? AND id = ?"
 REMOVE = "DELETE FROM run WHERE conversation = ? AND id = ?"
@@ -48,7 +48,7 @@ def begin(connection: sqlite3.Connection, begin: Begin, now: float) -> Begun:
     at = time.time()
     connection.execute(BEGIN, (meta.id, run, meta.user, at + begin.seconds, at + begin.kept))
     connection.execute(WRITE, (meta.id, run, *ORIGIN, begin.head))
-    connection.execute(LAST, (run, meta.id))
+    connection.execute(LAST, (run, meta.user, meta.id))
     if begin.entry is not None:
         enter(connection, meta, begin.entry)
     touch(connection, meta, begin.keep, now)

@@ -29,6 +29,8 @@ from fastersession.conversations import beginning, ending, leases, writer
 from fastersession.errors import Busy, Gone
 
 WORKERS = st.integers(0, 1)
+SELDOM = st.sampled_from([True, False, False, False, False])
+SAID = st.lists(st.sampled_from(["x", "yy", "zzz"]), min_size=1, max_size=4)
 
 
 @dataclass
@@ -61,7 +63,7 @@ class Runs(RuleBasedStateMachine):
 
     def do(self, work: Any) -> Any:
         async def bounded() -> Any:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 return await work
 
         return self.runner.run(bounded())
@@ -72,11 +74,18 @@ class Runs(RuleBasedStateMachine):
             worker.logs.clear()
         for chat in self.chats:
             runs = chat._handle.keeper.runs
-            while any(own.pump._is_marked or own.pump.is_fenced for own in runs.own.values()):
+            while any(self.is_busy(own) for own in runs.own.values()):
                 await asyncio.sleep(0.001)
-            await runs.following.read()
+        for chat in self.chats:
+            await chat._handle.keeper.runs.following.read()
         for _ in range(3):
             await asyncio.sleep(0)
+
+    def is_busy(self, own: Any) -> bool:
+        """Return whether a run has more to say or to write, or is about to end."""
+        story = self.stories.get(own.run.run.hex())
+        has_said = story is None or story.producer.waits.is_set()
+        return own.pump._is_marked or own.pump.is_fenced or not has_said
 
     async def frames_of(self, story: Story) -> list[str] | None:
         found = (await self.workers[0].inner.logs.read({story.run._ending.run: (1, 0)}, 10**6))[story.run._ending.run]
@@ -141,8 +150,19 @@ class Runs(RuleBasedStateMachine):
 
         self.do(work())
 
+    @rule(worker=WORKERS, frames=SAID, more=SAID, back=st.integers(0, 9), settles=st.booleans())
+    def talk(self, worker: int, frames: list[str], more: list[str], back: int, settles: bool) -> None:
+        """Begin if nothing runs, say something, and let somebody read it on either worker, with more to come."""
+        self.start(worker, "reject", None)
+        self.say(0, frames)
+        if settles:
+            self.do(self.check())
+        self.read(worker, back)
+        self.read(1 - worker, back)
+        self.say(0, more)
+
     @precondition(lambda self: self.stories)
-    @rule(which=st.integers(0, 3), frames=st.lists(st.sampled_from(["x", "yy", "zzz"]), min_size=1, max_size=4))
+    @rule(which=st.integers(0, 3), frames=SAID)
     def say(self, which: int, frames: list[str]) -> None:
         story = list(self.stories.values())[-1 - which % len(self.stories)]
         if not story.producer.closed.is_set():
@@ -164,18 +184,22 @@ class Runs(RuleBasedStateMachine):
         story.producer.end(ValueError() if raises else None)
         story.producer.closed.set()
 
-    @rule(worker=WORKERS)
-    def stop(self, worker: int) -> None:
+    @rule(worker=WORKERS, really=SELDOM)
+    def stop(self, worker: int, really: bool) -> None:
+        if not really:
+            return
         self.workers[worker].logs.clear()
         self.do(self.chats[worker].stop())
         self.do(self.check())
 
     @precondition(lambda self: self.stories)
-    @rule()
-    def lose(self) -> None:
+    @rule(really=SELDOM)
+    def lose(self, really: bool) -> None:
         """The lease is over: a crash, as others see it; the producer is a zombie from then on."""
         story = self.last()
         assert story is not None
+        if not really:
+            return
         self.do(self.workers[0].inner.logs.renew([story.run._ending.run], -1.0))
 
     @precondition(lambda self: self.stories)
@@ -205,8 +229,11 @@ class Runs(RuleBasedStateMachine):
                 self.do(reader.leave())
             del story.readers[:1]
 
-    @rule()
-    def delete(self) -> None:
+    @rule(really=SELDOM)
+    def delete(self, really: bool) -> None:
+        if not really:
+            return
+
         async def work() -> None:
             await self.workers[0].inner.logs.delete(self.chats[0]._handle.place)
             for story in self.stories.values():
@@ -286,7 +313,7 @@ def test_stories_in_memory(packs: bool, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.usefixtures("_fast")
-@pytest.mark.parametrize("kind", ["sqlite", "asyncpg", "psycopg", "mariadb"])
+@pytest.mark.parametrize("kind", ["sqlite", "redis", "redis_cluster", "asyncpg", "psycopg", "mariadb"])
 def test_stories_outside_the_process(kind: str, factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two stores that share a file, or a server."""
     monkeypatch.setattr(run_parts, "PACKS", True)

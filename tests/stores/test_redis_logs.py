@@ -400,6 +400,22 @@ async def test_a_slow_writer_after_a_cut_and_after_a_deletion(one: RedisServer) 
 
 
 @in_loop
+async def test_a_cut_leaves_the_other_entries_of_a_run(one: RedisServer) -> None:
+    """The last of them that stays is found."""
+    async with opened(over(one)) as subject:
+        log = await made(subject)
+        run = await running(subject, log)
+        for number in (1, 2, 3):
+            assert (await append(subject, log, (1, number), b"%d" % number, run=run.run)).outcome is DONE
+        assert (await end(subject, run)).outcome is DONE
+        for seq, expected in ((2, b"2"), (1, b"1")):
+            assert (await subject.store.logs.cut(log, (1, seq), None)).outcome is DONE
+            found = await subject.store.logs.find(log, None, run.run)
+            assert found is not None
+            assert found.value == expected
+
+
+@in_loop
 async def test_a_list_forgets_what_is_gone(one: RedisServer) -> None:
     """An owner's list is a hint: what a look does not find goes, and a page is full all the same."""
     async with opened(over(one)) as subject:

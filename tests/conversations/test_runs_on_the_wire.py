@@ -55,6 +55,7 @@ async def test_an_event_stream_can_be_resumed_from_each_id() -> None:
     whole = await sse(run)
     data = "".join(event["data"] for event in whole[2:])
     assert data == text + "end"
+    assert [event["data"] for event in whole].count("") == 1
     assert whole[0]["data"] == "a\nb"
     assert json.loads(whole[1]["data"]) == {"x": "ü\n"}
     assert [event.get("retry") for event in whole] == ["1000"] + [None] * (len(whole) - 1)
@@ -75,7 +76,8 @@ async def test_blocks_are_passed_on_with_an_id() -> None:
     events = parsed(here)
     assert [event["data"] for event in events] == ["1", "2", "3", "4"]
     assert [event["id"] == "own" for event in events] == [False, True, False, False]
-    assert ": ping\n\n" in here
+    assert "\n\n: ping\n\n" in here
+    assert here.count("id: 1") == 3
 
 
 @in_loop

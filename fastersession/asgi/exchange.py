@@ -252,9 +252,10 @@ class Exchange(RequestManager):
 
     async def answered(self, error: BaseException) -> bool:
         """Return whether a failure was answered; do so if a verb's, which was awaited, has left no answer."""
-        while isinstance(error, BaseExceptionGroup) and error.split(ANSWERED)[1] is None:
+        while isinstance(error, BaseExceptionGroup) and (len(error.exceptions) == 1 or not error.split(ANSWERED)[1]):
             error = error.exceptions[0]  # what a task group makes of it
-        if self.send is swallow and self.rare.failure in (error, error.__cause__ or error):  # Litestar's has a cause
+        # Litestar makes one of its own, whose cause it is; Quart another in its place, for to it this is an OSError.
+        if self.send is swallow and self.rare.failure in (error, error.__cause__ or error.__context__ or error):
             return True
         if self.phase != NOT_STARTED or not isinstance(error, ANSWERED):
             return False

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from over_sql import Place as Server
+from store_subject import ID, V1, make
 
 from fastersession import StoreError
 from fastersession.stores.logs import (
+    MOST_OF_A_SESSION,
     Append,
     Appended,
     Batch,
@@ -57,6 +59,39 @@ def test_tables_come_with_the_first_use(place: Server) -> None:
             await asyncio.gather(*(store.close() for store in stores))
 
     asyncio.run(main())
+
+
+def test_a_purge_finds_what_another_process_has_made(place: Server) -> None:
+    """As that of the command line, which has used no conversation."""
+
+    async def scenario(store: SQLStore) -> None:
+        await store.logs.create(Place(b"c" * 16), b"l" * 16, b"o" * 16, b"about", 0.0)
+        other = place.store()
+        try:
+            await other.purge()
+            assert place.count("_conversation") == 0
+        finally:
+            await other.close()
+
+    place.run(scenario)
+
+
+def test_a_hundred_of_a_session_also_at_once(place: Server) -> None:
+    """C16: two creates beside each other do not both take the last place."""
+
+    async def scenario(store: SQLStore) -> None:
+        other = place.store()
+        try:
+            await make(store)
+            made = await asyncio.gather(*(
+                mine.logs.create(Place(secrets.token_bytes(16), ID, V1), secrets.token_bytes(16), ID, b"")
+                for _ in range(53) for mine in (store, other)
+            ))  # fmt: skip
+            assert [one.outcome for one in made].count(Outcome.DONE) == MOST_OF_A_SESSION
+        finally:
+            await other.close()
+
+    place.run(scenario)
 
 
 def test_tables_that_may_not_be_made(place: Server) -> None:

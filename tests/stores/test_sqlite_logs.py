@@ -54,6 +54,23 @@ def test_a_file_without_conversations_has_no_tables_for_them(tmp_path: Path) -> 
     asyncio.run(scenario())
 
 
+def test_a_purge_finds_what_another_process_has_made(tmp_path: Path) -> None:
+    """As that of the command line, which has used no conversation."""
+    clock = FakeClock()
+
+    async def scenario() -> None:
+        store = SQLiteStore(tmp_path / "s.db", clock=clock)
+        await store.logs.create(Place(b"c" * 16), b"l" * 16, b"o" * 16, b"about", 10.0)
+        clock.advance(10)
+        other = SQLiteStore(tmp_path / "s.db", clock=clock)
+        await other.purge()
+        assert await store.logs.purge() == 0
+        await other.close()
+        await store.close()
+
+    asyncio.run(scenario())
+
+
 def statements() -> dict[str, str]:
     """Return every statement about conversations."""
     return {

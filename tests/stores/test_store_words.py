@@ -95,6 +95,7 @@ SPECIAL = st.text("/?#@%:&=+ a1[]", max_size=4)
     st.sampled_from([str, quote_plus, lambda text: quote(text, "")]),
 )
 @example("postgresql://user@127.0.0.1:{port}/db?password={}", "@/", str)
+@example("postgresql://user:{}@127.0.0.1:{port}/db", "@1/", str)
 def test_no_error_of_a_url_shows_its_password(form: str, rest: str, spelt: object) -> None:
     """Invariant: whatever the password is, and however it is spelt, no error of the URL or of the store shows it."""
     password = f"hidden{rest}hidden"

@@ -203,9 +203,10 @@ class Engines(Generic[C]):
 
 def _is_misread(given: object, host: str, database: str) -> bool:
     """Return whether SQLAlchemy took a part of a password for the host, or found the host behind a later ``@``."""
-    authority = re.split("[/?#]", str(given).partition("://")[2])[0] if isinstance(given, str) else ""
+    rest = re.split("[?#]", given.partition("://")[2])[0] if isinstance(given, str) else ""
+    authority, _, path = rest.partition("/")
     cut = not host and ("@" in database or not re.search(r"@(:\d*)?$", authority))
-    return "@" in host or ("@" in authority and (cut or host not in authority))
+    return "@" in host or ("@" in authority and ("@" in path or cut or host not in authority))
 
 
 def _check_driver(url: URL) -> None:

@@ -133,6 +133,11 @@ class SQLLogs:
             total += removed
         return total
 
+    async def purge_if_there(self) -> None:
+        """Do it where there are tables of conversations: another process may have made them."""
+        if await self._engines.here().do(self._tables.are_there):
+            await self.purge()
+
     async def _do(self, work: Callable[..., Any]) -> Any:
         here = self._engines.here()
         if not self._tables.ready:

@@ -63,6 +63,12 @@ TABLES = (
     primary key (conversation, id),
     foreign key (conversation) references {conversation} (id) on delete cascade
 )<engine>""",
+    "create index {conversation_bare}_session on {conversation} (session_id)",
+    "create index {conversation_bare}_owner on {conversation} (owner_id, updated, id)",
+    "create index {conversation_bare}_expires on {conversation} (expires)",
+    "create index {entry_bare}_run on {entry} (conversation, run)",
+    "create index {run_bare}_kept on {run} (kept_until)",
+    # The last: where it is there, all is.
     """create table {frame} (
     conversation <id> not null,
     run <id> not null,
@@ -72,11 +78,6 @@ TABLES = (
     primary key (conversation, run, epoch, seq),
     foreign key (conversation, run) references {run} (conversation, id) on delete cascade
 )<engine>""",
-    "create index {conversation_bare}_session on {conversation} (session_id)",
-    "create index {conversation_bare}_owner on {conversation} (owner_id, updated, id)",
-    "create index {conversation_bare}_expires on {conversation} (expires)",
-    "create index {entry_bare}_run on {entry} (conversation, run)",
-    "create index {run_bare}_kept on {run} (kept_until)",
 )
 TYPES = {
     "postgresql": {"<id>": "bytea", "<value>": "bytea", "<real>": "double precision", "<engine>": ""},
@@ -186,6 +187,10 @@ class LogTables:
             f"the tables of conversations cannot be used ({missing}): make them with the statements of "
             "SQLStore.logs.ddl, or let create_tables=True do it, with an account that may"
         )
+
+    def are_there(self, connection: Connection) -> bool:
+        """Return whether anybody has made them."""
+        return self.ready or self._missing(connection) is None
 
     def _missing(self, connection: Connection) -> str | None:
         for table in self._names.values():

@@ -92,6 +92,7 @@ class Histories:
     def __init__(self, tables: LogTables) -> None:
         self.tables, self.begin, compiled = tables, tables.database.begin, tables.compiled
         self._proof, self._proof_held = compiled(PROOF), compiled(PROOF, tables.share)
+        self._proof_alone = compiled(PROOF, "for update")
         self._meta, self._meta_held = compiled(META), compiled(META, "for update")
         self._run, self._carried = compiled(RUN), compiled(CARRIED)
         self._insert, self._remove, self._count = compiled(INSERT), compiled(REMOVE), compiled(COUNT)
@@ -169,7 +170,7 @@ class Histories:
     ) -> Created:  # fmt: skip
         if place.session is not None:
             given = {"session": place.session, "verifier": place.verifier or b"", "now": now}
-            rows = self._proof_held.run(connection, given)
+            rows = self._proof_alone.run(connection, given)  # so that none is made beside while they are counted
             if not rows or not rows[0][1]:
                 return Created(Outcome.GONE)
         meta = self.meta(connection, place, now, held=True)

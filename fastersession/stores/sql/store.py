@@ -212,8 +212,7 @@ class SQLStore(UserVerbs):
         """
         now = float(self.clock())
         await self._purge(self._users.purge, now)
-        if self._logs is not None:
-            await self._logs.purge()
+        await self.logs.purge_if_there()
         return await self._purge(self._database.purge, now)
 
     async def _purge(self, purge: Callable[..., int], now: float) -> int:

@@ -7,7 +7,7 @@ before it, as a session, or behind it, where that sees the mark.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -97,13 +97,17 @@ class Users:
         record_id: bytes,
         verifier: bytes | None,
         login: Login,
-        now: float,
+        clock: Callable[[], float],
         attempt: Attempt,
     ) -> LoginOutcome | None:
-        """Log in. ``None`` if there is no such record to be made his."""
+        """Log in. ``None`` if there is no such record to be made his.
+
+        :param clock: is asked behind the lock: who comes later sees no session alive that an earlier one saw expired.
+        """
         try:
             with transaction(connection, *self._database.begin):
-                self._check_marks(connection, record_id, login, now)
+                self._check_marks(connection, record_id, login, float(clock()))
+                now = float(clock())
                 evicted = self._make_room(connection, record_id, login, now)
                 if not self._write(connection, record_id, verifier, login, now):
                     raise RefusedError(Outcome.ABSENT)

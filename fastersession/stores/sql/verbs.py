@@ -43,7 +43,7 @@ class UserVerbs:
     async def login(self, record_id: bytes, verifier: bytes | None, login: Login) -> LoginOutcome:
         """Log in, in one transaction."""
         attempt, new = Attempt(), login.record.verifier
-        given: Any = {"record_id": record_id, "verifier": verifier, "login": login, "now": float(self.clock())}
+        given: Any = {"record_id": record_id, "verifier": verifier, "login": login, "clock": self.clock}
         work = partial(self._users.login, **given, attempt=attempt)
 
         def found(connection: Connection) -> LoginOutcome | None:

@@ -105,6 +105,11 @@ class SQLiteLogs:
             total += removed
         return total
 
+    async def purge_if_there(self) -> None:
+        """Do it where there are tables of conversations: another process may have made them."""
+        if await self._threads[os.getpid()].reader.submit(logs_rows.are_there):
+            await self.purge()
+
     # --- how they work ---
 
     async def _write(self, work: Any, *arguments: Any, durable: bool = False) -> Any:

@@ -136,6 +136,12 @@ def make(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+def are_there(connection: sqlite3.Connection) -> bool:
+    """Return whether anybody has made the tables."""
+    found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'frame'").fetchone()
+    return found is not None
+
+
 def parameters_of(place: Place, now: float) -> dict[str, Any]:
     """Return what the statements about a conversation take."""
     return {

@@ -207,8 +207,7 @@ class SQLiteStore:
             total += removed
         while await self._threads[os.getpid()].writer.submit(users.forget, now, PURGE_BATCH) == PURGE_BATCH:
             pass
-        if self._logs is not None:
-            await self._logs.purge()
+        await self.logs.purge_if_there()
         return total
 
 

@@ -79,6 +79,7 @@ class Turns:
             look = await self._looked(0)
             if look is None or look.run is None or look.run.run != run.run:
                 raise Busy("this process has as many runs as it takes, or shuts down", 503)
+        await wish.check_key(run)
         begun = await Beginning(wish, run, known.top).begun(when_busy)
         if begun.outcome is Outcome.DONE:
             return self._reader(wish.made[0].ending, left=wish.left, head=wish.head)

@@ -11,7 +11,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from ..errors import KeyReused
-from ..stores.logs import Entry, Log, Position, Run
+from ..stores.logs import ORIGIN, Entry, Log, Position, Run
 from .ending import Ending
 from .options import Fold
 from .own import OwnRun
@@ -70,6 +70,21 @@ class Wish:
         """Hear that a reader of the run has left before the end."""
         if self._cancels:
             self.made[0].stop("cancelled")
+
+    async def check_key(self, run: Run) -> None:
+        """See that the key of the question is new, or that of a run that is still known.
+
+        :raises KeyReused: it is that of another entry, or of a run whose frames and answer are gone.
+        """
+        if self._entry is NO_ENTRY or self._key is None:
+            return
+        call, log = self.handle.keeper.call, run.log
+        if await call("find", log, self._digest(log), None) is None:
+            return
+        await self.check_question(log)
+        frames = (await call("read", {run: ORIGIN}, 1))[run]
+        if frames is None and await call("find", log, None, run.run) is None:
+            raise KeyReused("this key has come before, and what was answered is not kept any more")
 
     async def check_question(self, log: Log) -> None:
         """Compare the question with the one that came with this key before.

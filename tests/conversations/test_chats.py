@@ -113,6 +113,22 @@ async def test_the_same_key_never_generates_twice(pages: Pages) -> None:
 
 
 @in_loop
+async def test_c7_a_key_that_an_entry_has(pages: Pages) -> None:
+    """C7: of an append, it starts nothing; nor does that of a run whose frames and answer are gone."""
+    browser, model = pages.browser(), Model()
+
+    async def ask(session: Any, entry: str, key: str) -> Any:
+        return await session.conversations["main"].start(model.answer("x"), key=key, entry=entry)
+
+    await pages.inside(browser, lambda session: session.conversations["main"].append("q", key="a"))
+    await pages.inside(browser, lambda session: ask(session, "another", "a"), status=409)
+    await pages.inside(browser, lambda session: ask(session, "q", "a"), status=409)
+    found = await pages.inside(browser, lambda session: session.conversations["main"].tail())
+    assert [entry.value for entry in found] == ["q"]
+    assert not model.was_closed
+
+
+@in_loop
 async def test_a_second_question_is_refused(pages: Pages) -> None:
     """By a 409, where nobody handles it, and it leaves no question."""
     browser, model = pages.browser(), Model()

@@ -26,7 +26,7 @@ def test_s2_redis_keys_and_fields_are_injective(names: list[str], ids: list[byte
     made = {_redis_record.field(name) for name in names}
     assert len(made) == len(names)
     metadata = {value for value in vars(_redis_record).values() if isinstance(value, bytes)} - {_redis_record.ATTRIBUTE}
-    assert len(metadata) == 15
+    assert len(metadata) == 16
     assert not made & (metadata | {b"l", b"e"})  # and of the lease
 
 

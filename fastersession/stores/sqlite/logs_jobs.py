@@ -77,7 +77,7 @@ OWNED = (
     + """
     AND c.owner = :owner AND (c.updated, c.id) < (:updated, :id) ORDER BY c.updated DESC, c.id DESC LIMIT :count"""
 )
-PAGE = _LISTED + " AND c.id > :after AND c.session IS NULL ORDER BY c.id LIMIT :count"
+PAGE = _LISTED + " AND c.id > :after AND +c.session IS NULL ORDER BY c.id LIMIT :count"
 OVER = """
     DELETE FROM conversation WHERE id IN (
         SELECT id FROM (SELECT id FROM conversation WHERE expires <= :now LIMIT :limit)

@@ -117,6 +117,7 @@ class SessionLogs:
         assert await is_refused(subject, log)
         assert await store.logs.owned(record_id, 10, None) == []
         assert await values(subject, other) == []
+        await store.settle(record_id)  # or it would be told of in other tests over this server
 
     @over_a_store
     async def test_it_lives_as_long_as_its_session(self, subject: Subject) -> None:

@@ -76,6 +76,10 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "log": {
         'self._minute: float | None = ""': "the first that is heard begins a minute",
     },
+    "noting": {
+        "return value if (type(value) in SCALARS) and False else self._noted(name, value)": "a short way only: a "
+        "scalar is not noted there, either",
+    },
     "plainjson": {
         'text = data.decode("UTF-8", "surrogatepass")': SAME_CODEC,
         "if marshal.dumps(None, _VERSION) != kept:": ONCE_MORE,

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fastersession.asgi.headers import foreign_origin, has_content_length, normal_origin, with_cookie, with_vary
+from fastersession.asgi.headers import (
+    foreign_origin,
+    has_content_length,
+    has_member,
+    merged,
+    normal_origin,
+    with_cookie,
+    with_vary,
+)
 
 NAMES = st.sampled_from([b"vary", b"Vary", b"cache-control", b"Cache-Control", b"set-cookie", b"x", b"content-length"])
 VALUES = st.one_of(
@@ -47,6 +55,16 @@ def test_h1_one_vary_leaves(given: bytes, expected: bytes | None) -> None:
     """H1: under a name that HTTP/2 takes; one that has Cookie already leaves as it came."""
     headers = [(b"Vary", given)]
     assert with_vary(headers) == (headers if expected is None else [(b"vary", expected)])
+
+
+@pytest.mark.parametrize("listed", [b"X-One,X-Two", b"x-one , x-two"])
+def test_h1_a_member_is_found_among_several_in_any_case(listed: bytes) -> None:
+    """H1: a list that has it leaves as it came."""
+    headers = [(b"Access-Control-Expose-Headers", listed)]
+    name = b"access-control-expose-headers"
+    assert has_member(headers, name, b"X-Two")
+    assert not has_member(headers, name, b"X-Three")
+    assert merged(headers, name, b"X-Two") is headers
 
 
 @given(HEADERS)
@@ -160,6 +178,11 @@ def test_h2_the_own_origin_is_recognised(origin: str, host: str) -> None:
 def test_h2_what_is_missing_or_doubled_is_foreign(headers: list[tuple[bytes, bytes]]) -> None:
     """H2: only one Origin and one Host can agree; no Origin at all is no browser; X-Forwarded-* is never read."""
     assert (foreign_origin(headers, frozenset()) is None) == (headers == [])
+
+
+def test_h2_of_two_origins_the_first_is_told() -> None:
+    """H2: both are refused, whichever is allowed."""
+    assert foreign_origin([(b"origin", b"https://a"), (b"origin", b"https://b")], frozenset()) == "https://a"
 
 
 def test_h2_allowed_origins_are_exact() -> None:

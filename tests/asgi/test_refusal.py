@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from driver import in_loop
 
-from fastersession.asgi.refusal import refuse_service, send_unavailable
+from fastersession.asgi.refusal import refuse_service, send_failure, send_unauthorized, send_unavailable
+from fastersession.errors import LoginRefused
 
 BODY = b"Service Unavailable: sessions cannot be reached\n"
 HEADERS = [
@@ -58,3 +59,19 @@ async def test_a_websocket_is_refused_after_its_connect(scope: Any, expected: An
 
     await refuse_service(scope, receive, send)
     assert order == ["received"] * (scope["type"] == "websocket") + expected
+
+
+@in_loop
+async def test_a_refused_login_and_an_ended_session_have_their_own_words() -> None:
+    """409 and 401: what the client asked for conflicts, or it is nobody any more."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await send_failure({"type": "http"}, send, LoginRefused("why"))
+    await send_unauthorized({"type": "http"}, send)
+    assert [message["status"] for message in sent[::2]] == [409, 401]
+    assert [message["body"] for message in sent[1::2]] == [
+        b"Conflict: the login was refused\n", b"Unauthorized: the session has ended\n",
+    ]  # fmt: skip

@@ -12,6 +12,7 @@ from fastersession import JsonCodec
 from fastersession.engine.packing import ABOUT, PackedValues, Packer, Unreadable
 from fastersession.engine.values import LiveValues, Work
 from fastersession.facts import Identity, Rare
+from fastersession.flashes import PREFIX
 from fastersession.state import State
 from fastersession.stores.base import NOTHING_MORE, Extra, Record
 
@@ -406,3 +407,16 @@ def test_live_values_are_the_objects_themselves() -> None:
     assert values.changed_inside(state, source, 1_000) == []
     loaded = record()
     assert values.load(ID, loaded) == (loaded.attributes, {})
+
+
+@pytest.mark.parametrize("sealed", [b"junk", JSON, JSON + b"[1", JSON + b"[]"])
+def test_a_flash_that_cannot_be_read_is_an_empty_one(sealed: bytes) -> None:
+    """It is nobody's to show, and no reason to fail."""
+    assert Packer(JsonCodec(), None).unpack_flash(ID, f"{PREFIX}1", sealed) == ("", "")
+
+
+def test_a_flash_between_attributes_hides_none() -> None:
+    """A store gives them in any order."""
+    packer = Packer(JsonCodec(), None)
+    loaded = record(**{f"{PREFIX}1": packer.pack_flash(ID, f"{PREFIX}1", ("hi", "info")), ".b": JSON + b"2"})
+    assert packer.unpack(ID, loaded)[0] == {"a": [1], "b": 2}

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fastersession.engine.plan import Action, Point, Situation, diff, motion, plan, situation, touch_due, unchanged
-from fastersession.facts import FAILED, NOT_STARTED, STARTED, Intents, Status
+from fastersession.facts import FAILED, NOT_STARTED, STARTED, Intents, Rare, Status
 from fastersession.state import State
 from fastersession.stores.base import Record
 
@@ -336,3 +336,12 @@ def test_a_situation_knows_who_created_the_record() -> None:
     assert found(known(status=LIVE, record=record(), is_new=True)).created
     assert not found(known(status=LIVE, record=record(), is_new=False)).created
     assert not found(known(is_new=True)).created
+
+
+@pytest.mark.parametrize(("secret", "logged_in"), [(b"s", False), (None, True), (b"s", True)])
+def test_a_login_has_made_the_record_as_long_as_its_secret_is_to_be_sent(secret: Any, logged_in: bool) -> None:
+    """A regeneration has a secret, too, but the browser has a cookie that still fits."""
+    rare = Rare()
+    rare.logged_in = logged_in
+    state = known(status=LIVE, record=record(), is_new=False, secret=secret, rare=rare)
+    assert found(state).created is (secret is not None and logged_in)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from driver import in_loop
 
-from fastersession.engine.tasks import on_asyncio, outlasted, run_now
+from fastersession.engine.tasks import begin, on_asyncio, outlasted, run_now
 
 
 async def gives(result: int) -> int:
@@ -38,6 +38,11 @@ def test_what_no_task_of_asyncio_runs_is_told() -> None:
     """A worker thread, or trio."""
     assert on_asyncio() is False
     assert asyncio.run(asked()) is True
+
+
+def test_where_there_is_no_loop_nothing_begins() -> None:
+    """And the work is not made: nobody would await it."""
+    assert begin(lambda: pytest.fail("made"), set()) is False
 
 
 async def asked() -> bool:

@@ -54,8 +54,8 @@ NARROW: dict[tuple[str, ...], tuple[str, ...]] = {
 FLOORS = ("asgi", "crypto", "engine", "middleware", "session", "users")
 OF_STORES = (
     "test_clock_set_back", "test_contract", "test_every_store", "test_every_store_failing", "test_every_store_sealed",
-    "test_memory_bound", "test_memory_expiry", "test_memory_record", "test_memory_store", "test_rows",
-    "test_store_words", "test_told_of_stores",
+    "test_memory_bound", "test_memory_claims", "test_memory_expiry", "test_memory_record", "test_memory_store",
+    "test_rows", "test_store_words", "test_told_of_stores",
 )  # fmt: skip
 # By the clock, too slow to be run for each survivor, or in processes of their own, which know nothing of a mutant.
 LEFT_OUT = (

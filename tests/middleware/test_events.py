@@ -201,3 +201,20 @@ def test_what_a_class_of_events_does_not_say_it_inherits() -> None:
     assert event == Louder(b"id", "why")
     with pytest.raises(FrozenInstanceError):
         event.word = "another"
+
+
+def test_each_level_has_a_limit_of_its_own() -> None:
+    """Junk that is told as DEBUG must not drown a warning of the same minute."""
+    told: list[Event] = []
+    log = EventLog(logging.getLogger("fastersession.limits"), lambda: 0.0)
+    log.listen(told.append)
+
+    class Low(Event, name="low", level=logging.DEBUG):
+        text = "low"
+
+    class High(Event, name="high", level=logging.WARNING):
+        text = "high"
+
+    for event in (*[Low()] * 11, *[High()] * 11):
+        log.tell_seldom(event)
+    assert [event.name for event in told] == ["low"] * 10 + ["high"] * 10

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -17,6 +19,7 @@ from fastersession.facts import (
     Loss,
     Rare,
     Wanted,
+    identity_of,
 )  # fmt: skip
 
 NOTHING: dict[str, Any] = {
@@ -75,6 +78,7 @@ def test_a_session_that_is_lost_does_not_live_on_unless_it_is_said() -> None:
 
 
 @example(NOTHING | {"saved": {"a": 1}, "idle_timeout": 60.0, "login": WANTED}, NOTHING, True)
+@example(NOTHING | {"max_age": 9.0}, NOTHING, True)
 @example(NOTHING, NOTHING | {"saved": {"a": 1}, "idle_timeout": 60.0, "login": WANTED}, True)
 @given(wishes, st.none() | wishes, st.booleans())
 def test_what_a_save_could_not_do_is_asked_for_again(
@@ -104,3 +108,26 @@ def test_a_logout_asks_for_nothing_but_deletions(before: dict[str, Any] | None, 
     signed_out = (before is not None and before["signed_out"]) or (record_id is not None and known)
     assert found == NOTHING | {"doomed": doomed + [record_id] * (record_id is not None), "signed_out": signed_out}
     assert intents is None or facts_of(intents) == before
+
+
+@pytest.mark.parametrize("said", [(1, 2, 3, None), (math.inf, 2, None, None), (1, 2, None, math.nan)])
+def test_what_is_no_identity_is_refused(said: Any) -> None:
+    """A label is a text, and a time is a moment."""
+    with pytest.raises(ValueError, match=r"^no identity$"):
+        identity_of("me", *said)
+
+
+@pytest.mark.parametrize("name", ["signed_out", "reissued"])
+@pytest.mark.parametrize(("before", "after"), [(True, False), (False, True), (False, False)])
+def test_what_headers_have_to_tell_is_handed_on(name: str, before: bool, after: bool) -> None:
+    """Whichever of both was asked for."""
+    later = wished({name: after})
+    wished({name: before}).hand_on(later)
+    assert getattr(later, name) is (before or after)
+
+
+@pytest.mark.parametrize("facts", [{"regenerate": True}, {"establish": True}, {"login": WANTED}, {"doomed": [b"id"]}])
+def test_what_changes_the_cookie_needs_a_start(facts: dict[str, Any]) -> None:
+    """Each by itself; other wishes need none."""
+    assert wished(facts).need_a_start()
+    assert not wished({"cleared": True, "flashing": True, "max_age": 9.0}).need_a_start()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fastersession.stores.base import Extra
+from fastersession.stores.base import NOTHING_MORE, Extra
 from fastersession.stores.rows import name_of, name_to_bytes, record_of
 
 BEFORE, AFTER = b"before", b"after"
@@ -37,6 +37,7 @@ def test_what_a_row_need_not_have_may_be_missing() -> None:
     """A session without a user that never was regenerated."""
     record = record_of(row(tag=None, regenerated_at=None, before=None, after=None), {})
     assert (record.extra.tag, record.regenerated_at, record.verifier_before) == (None, None, None)
+    assert record.extra is NOTHING_MORE
 
 
 def test_a_verifier_before_counts_only_beside_the_one_that_followed_it() -> None:

@@ -14,6 +14,7 @@ EMPTY_TOO = "a short way only: of no names it is the empty tuple, too"
 WRITTEN_ALIKE = "a short way only: the general one writes the same bytes"
 OF_ITS_OWN = "nobody hears it: whose table tells of ends has a default of its own"
 NONE_STAYS = "what is missing is taken for None then, which cannot have changed inside"
+ONCE_MORE = "a short way only: the copy is encoded alike, and looked at again"
 OWN_ALREADY = "a short way only: of an object of the request's own it returns that"
 BY_ANY = "a short way only: the loop over all keys, the first among them, opens the same values"
 
@@ -30,6 +31,9 @@ EXPLAINED: dict[str, dict[str, str]] = {
         'return ((field[value:] if end < 1 else field[value:end]).rstrip(b" \\t"),)': NEVER_ZERO,
     },
     "asgi/headers": {
+        'origins = [value.decode("LATIN-1") for name, value in headers if name == b"origin"]': SAME_CODEC,
+        'return "XXXX".join(origins[:1]), normal_origin(origins[0]) if len(origins) == 1 else None': "nothing "
+        "stands between one text",
         'if len(name) == 4 or name.lower() == b"vary":': "a short way only: the other makes the same without a Vary",
         'origin = origins[0].decode("LATIN-1")': SAME_CODEC,
         "if len(hosts) == 1 and normal == normal_origin(f\"{normal[0]}://{hosts[0].decode('LATIN-1')}\"):": SAME_CODEC,
@@ -39,6 +43,8 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "self._failed = None": FALSY,
     },
     "asgi/terms": {
+        "find=CookieFinder(policy.name, ).find if transport is None else transport.find,": "a short way "
+        "only: the general one finds the same",
         "at_once=None,": "a short way only: the saves are the same, and do the same in a coroutine",
     },
     "attributes": {
@@ -68,9 +74,17 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "if base.keys() < now.keys():": "of equal names none is missing, which the last line finds as well",
     },
     "log": {
-        "self._minute, self._count = None, 1": "the first that is heard begins a minute, and a count",
+        'self._minute: float | None = ""': "the first that is heard begins a minute",
+    },
+    "noting": {
+        "return value if (type(value) in SCALARS) and False else self._noted(name, value)": "a short way only: a "
+        "scalar is not noted there, either",
     },
     "plainjson": {
+        'text = data.decode("UTF-8", "surrogatepass")': SAME_CODEC,
+        "if marshal.dumps(None, _VERSION) != kept:": ONCE_MORE,
+        "if marshal.dumps(decode(text), ) != kept:": ONCE_MORE,
+        "if marshal.dumps(_VERSION) != kept:": ONCE_MORE,
         'return _written(value, kept, to_json, lambda text: _read_json(text)[0]).encode("UTF-8", '
         '"surrogatepass")': SAME_CODEC,
     },
@@ -101,10 +115,12 @@ EXPLAINED: dict[str, dict[str, str]] = {
         '(secret, quote(secret, "XXXX"), quote_plus(secret))}': "a letter is never quoted",
     },
     "engine/packing": {
+        "self._about = lru_cache(None)(self._open_about)": "a cache bound",
+        'message, category = json.loads(data or b"XXXX")': "neither is JSON",
         'name = codec.name.encode("ASCII")': SAME_CODEC,
         'self._stable = getattr(codec, "stable", None)': FALSY,
         'about, encoded, decoded = b"XXXX", {}, {}': "neither is JSON",
-        "user, created_at, idle_timeout, *login = _ABOUT_CODEC.decode(None, about)": "this codec reads all names alike",
+        "user, created_at, idle_timeout, *login = _ABOUT_CODEC.decode(None, data)": "this codec reads all names alike",
         "kept = {name: value for name, value in content.items() if name not in faults} if (faults) or True else "
         "content": "a short way only: a copy has the same content",
         "same = {name: base[name] for name in small if name in base and dict.get(source, name, None) is "

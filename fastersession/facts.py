@@ -68,6 +68,7 @@ class Host:
     verifier_of: Callable[[bytes], bytes]  # what the store keeps for a secret
     look_of: Callable[[Any], bytes | None]  # of a value that is handed out; ``None`` if that says too little
     conversations: Callable[[], Any]  # made when they are first asked for
+    connection_of: Callable[[Any], Any]  # of a request whose answer may be detached; ``None`` for any other
 
 
 class Identity(NamedTuple):

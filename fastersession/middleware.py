@@ -101,6 +101,8 @@ class FasterSessionMiddleware:
     :param close_on_end: what runs on a session ends with it, within two seconds, wherever it was ended.
     :param end_on_outage: so it does where the store cannot be asked for ten seconds.
     :param conversations: bounds on conversations and runs, and how an answer enters a history; ``None``: the defaults.
+    :param detachable: what ``exclude`` takes: the answers of such requests outlive their connections; where it is given
+        at all, also empty, handlers may call ``session.detach()``.
     :param logger: gets the events, as records with ``event`` and ``session_id``.
     :raises ConfigError: arguments that cannot work, all named in one text.
 
@@ -144,6 +146,7 @@ class FasterSessionMiddleware:
         close_on_end: bool = False,
         end_on_outage: bool = False,
         conversations: ConversationOptions | None = None,
+        detachable: Iterable[str] | None = None,
     ) -> None:
         faults = Faults()
         keys = faults.secret_keys(secret_key)
@@ -173,6 +176,7 @@ class FasterSessionMiddleware:
         allowed = Policy(*faults.limit(max_sessions_per_user, on_max_sessions), faults.retention(retention, told))
         faults.can(given, told, allowed.limit, rolling=is_rolling)
         faults.conversations(conversations)
+        detached = None if detachable is None else Selection(*faults.exclude(detachable, "detachable"), ())
         faults.add(*(on_end := OnEnd(close_on_end, end_on_outage)).faults(given))
         faults.settle()
         faults.tell_taken(events)
@@ -194,15 +198,20 @@ class FasterSessionMiddleware:
         self.gate = gate_of(exclusion, cross_site_of(csrf, find, self._origins, events), passives)
         self._exchange: type[Exchange] = RollingExchange if is_rolling else Exchange
         self._closes = close_on_end
-        self._plain = kept.live is not None and not (self.gate or engine.listening or is_rolling or close_on_end)
+        self._plain = kept.live is not None and not (
+            self.gate or engine.listening or is_rolling or close_on_end or (detached and any(detached))
+        )
         self.applied: Applied = ((policy.name, scope_key),)
         refuse_twin(self, app)
+        self._detached = detached
+        _enclose(self, detached)
 
     def around(self, app: Any) -> FasterSessionMiddleware:
         """Return a middleware with the same sessions around another application, say a test; nothing is excluded."""
         other = copy.copy(self)
         other.app = guarantee_single_callable(app)  # type: ignore[no-untyped-call]
         other.gate = None if self.gate is None else self.gate.open()
+        _enclose(other, self._detached)
         return other
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -323,3 +332,12 @@ class FasterSessionMiddleware:
         if show is not None:
             show(name, session)
         return exchange, session, scope, applied
+
+
+def _enclose(middleware: FasterSessionMiddleware, detached: Selection | None) -> None:
+    """Have answers outlive their connections, where any may."""
+    if detached is not None:
+        from .asgi.detach import Detachable, gate_apart
+
+        middleware.app = Detachable(middleware.app, detached)
+        middleware.gate = gate_apart(middleware, detached)

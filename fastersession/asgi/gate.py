@@ -19,11 +19,15 @@ class Gate(NamedTuple):
     exclusion: Selection | None
     cross_site: CrossSite | None
     passive: Selection | None  # speculative loads are passive, too, where this is not ``None``
+    apart: Any = None  # a ``detach.Apart``
 
     async def admit(
         self, usual: type[Exchange], app: Any, scope: Any, receive: Any, send: Any
     ) -> type[Exchange] | None:
         """Return the class of exchange that a call gets, ``usual`` or another; ``None``: no session, and it is over."""
+        if self.apart is not None and self.apart.covers(scope):
+            await self.apart.run(scope, receive, send)
+            return None
         if self.exclusion is not None and self.exclusion.covers(scope):
             await app(scope, receive, send)
             return None

@@ -11,6 +11,7 @@ from typing import Any
 Message = dict[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 
+CONNECTION = "fastersession.connection"  # scope key: of a request whose answer may be detached
 APPLIED = "fastersession.applied"  # scope key: (cookie name, scope key) of each of our middlewares further out
 STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 FINALS = frozenset({

@@ -21,6 +21,7 @@ from ..session import Session
 from ..state import State
 from .cookies import CookieFinder, CookiePolicy
 from .dress import StartHeaders
+from .messages import CONNECTION
 from .own_age import OwnAge
 from .talking import Talking
 from .transport import Transport, TransportHeaders
@@ -78,6 +79,7 @@ def terms_of(
         knows_users=engine.calls.knows_users,
         look_of=engine.values.look_of,
         conversations=talking,
+        connection_of=_connection_of,
         runs=engine.runs,
         forms=FormTokens(keys, policy.name),
         verifier_of=proof_of,
@@ -90,6 +92,11 @@ def terms_of(
         scope_key=scope_key,
         state_key=state_key,
     )
+
+
+def _connection_of(exchange: Any) -> Any:
+    """Return the connection of a request whose answer may be detached; ``None`` for any other."""
+    return exchange.scope.get(CONNECTION)
 
 
 def _start_headers(

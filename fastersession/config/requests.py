@@ -47,12 +47,12 @@ class Requests(Collector):
             for entry in entries
         )  # fmt: skip
 
-    def exclude(self, given: object) -> tuple[frozenset[str], tuple[str, ...]]:
+    def exclude(self, given: object, name: str = "exclude") -> tuple[frozenset[str], tuple[str, ...]]:
         """Accept paths, and prefixes that end in ``*``; return (paths, prefixes)."""
         listed = isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping)
         paths: list[Any] = list(given) if listed else [given]  # type: ignore[call-overload]
         if not all(map(_is_path, paths)):
-            self.add("exclude: must be a sequence of paths that start with '/', '*' standing only at the end")
+            self.add(f"{name}: must be a sequence of paths that start with '/', '*' standing only at the end")
             return frozenset(), ()
         return (
             frozenset(path for path in paths if not path.endswith("*")),

@@ -21,6 +21,7 @@ from .cookies import (
 from .listeners import ListenerFailed, ListenersOverrun, SweepFailed
 from .runs import FoldFailed, RunFailed, RunStuck, RunUnlogged, RunUnreadable
 from .sessions import (
+    AnswerNotKept,
     AnswerWithheld,
     MaxAgeClamped,
     MaxAgeCut,
@@ -47,7 +48,7 @@ from .stores import (
 )
 
 __all__ = [
-    "AnswerWithheld", "ClockAhead", "CookieAmbiguous", "CookieOfAnotherKey", "CookieRejected",
+    "AnswerNotKept", "AnswerWithheld", "ClockAhead", "CookieAmbiguous", "CookieOfAnotherKey", "CookieRejected",
     "CookieUndeliverable", "CsrfRejected", "CsrfReported", "EntryUnreadable", "Event", "FoldFailed",
     "ForeignOrigin", "InsecureScheme", "LifespanUnknown", "ListenerFailed", "ListenersOverrun", "MaxAgeClamped",
     "MaxAgeCut", "NotRegenerated", "NotRenewed", "RecordUnreadable", "RecordsUnreadable", "RequestRefused",

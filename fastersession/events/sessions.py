@@ -17,6 +17,12 @@ class SaveFailed(Event, name="session.save_failed", level=ERROR):
     what: str = ""
 
 
+class AnswerNotKept(Event, name="answer.not_kept", level=WARNING):
+    """An answer was to be detached, and is compressed: nobody could read it from the middle on."""
+
+    text = "answer not kept: it has a content-encoding; compress outside of the session middleware"
+
+
 class AnswerWithheld(Event, name="answer.withheld", level=ERROR):
     """An answer was cut short, for its last save failed."""
 

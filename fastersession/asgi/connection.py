@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FasterSessionError, Gone
 from ..events import AnswerNotKept
+from .arrivals import Arrivals, begun
 from .exchange import Exchange
 from .messages import Message, Send
 
@@ -24,11 +25,9 @@ if TYPE_CHECKING:
     from ..conversations.bridge import Bridge
     from ..conversations.reader import Run
 
-DISCONNECT: Message = {"type": "http.disconnect"}
 FILES = ("http.response.pathsend", "http.response.zerocopysend")
 FORMATS = ("sse", "bytes")
 MOST_OF_A_CHUNK = 256 * 1024  # bytes of one frame; longer chunks are cut
-TASKS: set[asyncio.Task[Any]] = set()  # which nobody else may hold
 
 
 class Connection:
@@ -41,20 +40,13 @@ class Connection:
         self._task = asyncio.current_task()
         self._scope = exchange.scope
         self._client: Send = exchange.out
-        self._receive = receive
+        self.arrivals = Arrivals(receive, self._leave)
         self._to: Send = self._before
         self._chat: Any = None  # the conversation, once an answer is to be detached
         self._when_busy = "reject"
         self._format: str | None = None
         self._bridge: Bridge | None = None
         self._blocks: Blocks | None = None
-        self._is_detached = False  # the answer has begun
-        self._is_left = False  # by the client
-        self._is_answered = asyncio.Event()  # the application's final message has passed
-        self._direct = 0  # calls of the application that wait for the server
-        self._incoming: deque[Message] = deque()
-        self._has_come = asyncio.Event()
-        self._watcher: asyncio.Task[None] | None = None
         self._relay: asyncio.Task[None] | None = None
 
     # --- what is asked for ---
@@ -72,6 +64,7 @@ class Connection:
             raise ValueError('detach(): format must be "sse", "bytes" or None')
         if self.run is None:
             self._chat, self._when_busy, self._format = chat, when_busy, format
+            self.arrivals.hides = True
         extensions = self._scope.get("extensions")
         if extensions:
             self._scope["extensions"] = {name: told for name, told in extensions.items() if name not in FILES}
@@ -99,54 +92,10 @@ class Connection:
             self.is_stopped = True
             self._task.cancel()
 
-    # --- what the application receives ---
-
-    async def receive(self) -> Message:
-        """Receive a message; that the client has left, only after the final one was sent."""
-        if self._is_detached and (self._watcher is not None or self._is_left):
-            return await self._next()
-        self._direct += 1
-        try:
-            message: Message = await self._receive()
-        finally:
-            self._direct -= 1
-            if self._is_detached and not self._is_left:
-                self._watch()
-        if message["type"] == "http.disconnect" and self._chat is not None:
-            self._leave()
-            await self._is_answered.wait()
-        return message
-
-    async def _next(self) -> Message:
-        while not self._incoming:
-            if self._is_answered.is_set():
-                return DISCONNECT
-            self._has_come.clear()
-            await self._has_come.wait()
-        return self._incoming.popleft()
-
-    def _watch(self) -> None:
-        """See to it that somebody waits for the client to leave. No server takes two who wait for its messages."""
-        if self._watcher is None and not self._direct:
-            self._watcher = _begun(self._watching())
-
-    async def _watching(self) -> None:
-        while not self._is_left:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                self._leave()
-            else:
-                self._incoming.append(message)
-                self._has_come.set()
-
     def _leave(self) -> None:
-        self._is_left = True
+        """Have the client's reader leave, too."""
         if self._relay is not None and self._relay is not asyncio.current_task():
             self._relay.cancel()
-
-    def _answered(self) -> None:
-        self._is_answered.set()
-        self._has_come.set()
 
     # --- what it sends ---
 
@@ -169,12 +118,12 @@ class Connection:
         status = message["status"]
         if self._scope["method"] == "HEAD" or status in (204, 304) or status >= 400:
             self._give_up()
-            self._answered()
+            self.arrivals.answered()
         elif b"content-encoding" in told:
             self._give_up()
             self.exchange.host.events.tell(AnswerNotKept(self.exchange.record_id))
-            self._is_detached, self.exchange.out = True, self._pass
-            self._watch()
+            self.exchange.out = self._pass
+            self.arrivals.watch()
         else:
             await self._detach(told)
 
@@ -193,7 +142,7 @@ class Connection:
                 await self._begin(is_stream=is_stream)
         except FasterSessionError as error:
             self._chat = None
-            self._answered()
+            self.arrivals.answered()
             self.exchange.failed(error)
             await self.exchange.answered(error)
             raise
@@ -201,15 +150,15 @@ class Connection:
             from ..conversations.blocks import Blocks
 
             self._blocks = Blocks()
-        self._is_detached, self.exchange.out = True, self._out
+        self.exchange.out = self._out
+        self.arrivals.watch()
 
     async def _out(self, message: Message) -> None:
         """Take a message of the detached answer, as it would leave."""
         kind = message["type"]
         if kind == "http.response.start":
-            if not self._is_left:
-                self._relay = _begun(self._relaying(message))
-                self._watch()
+            if not self.arrivals.is_left:
+                self._relay = begun(self._relaying(message))
         elif kind == "http.response.body":
             await self._body(message.get("body", b""), more=message.get("more_body", False))
         else:
@@ -227,7 +176,7 @@ class Connection:
         if not more:
             bridge.end()
             if not bridge.is_full:
-                self._answered()
+                self.arrivals.answered()
         if bridge.is_full:
             await self._relayed()
             await self._pass({"type": "http.response.body", "body": _joined(frames), "more_body": more})
@@ -239,13 +188,13 @@ class Connection:
 
     async def _pass(self, message: Message) -> None:
         """Send a message to the client, if it is there. Its errors are not the application's."""
-        if not self._is_left:
+        if not self.arrivals.is_left:
             try:
                 await self._client(message)
             except Exception:
-                self._leave()
+                self.arrivals.leave()
         if message["type"] != "http.response.start" and not message.get("more_body"):
-            self._answered()
+            self.arrivals.answered()
 
     # --- the client as a reader ---
 
@@ -259,7 +208,7 @@ class Connection:
         except Gone:
             return  # without its end, the answer does not look complete
         except Exception:
-            self._leave()
+            self.arrivals.leave()
 
     async def _read(self) -> Any:
         assert self.run is not None  # noqa: S101 - it was begun at the start
@@ -281,22 +230,15 @@ class Connection:
         if self._bridge is not None:
             self._bridge.end(error if isinstance(error, Exception) else asyncio.CancelledError())
             self._bridge.producer_over.set()
-        self._answered()
+        self.arrivals.answered()
         try:
             if isinstance(error, Exception | None) or self.is_stopped:
                 await self._relayed()
         finally:
-            for task in (self._relay, self._watcher):
-                if task is not None:
-                    task.cancel()
+            self.arrivals.close()
+            if self._relay is not None:
+                self._relay.cancel()
 
 
 def _joined(frames: Iterable[Any]) -> bytes:
     return b"".join(frame.encode("utf-8", "replace") if isinstance(frame, str) else frame for frame in frames)
-
-
-def _begun(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    task = asyncio.get_running_loop().create_task(work)
-    TASKS.add(task)
-    task.add_done_callback(TASKS.discard)
-    return task

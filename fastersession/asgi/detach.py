@@ -11,7 +11,8 @@ import copy
 from typing import Any
 
 from ..engine.tasks import on_asyncio
-from .connection import DISCONNECT, TASKS, Connection
+from .arrivals import DISCONNECT, TASKS
+from .connection import Connection
 from .exchange import Exchange
 from .gate import Gate
 from .messages import CONNECTION, Message
@@ -39,7 +40,7 @@ class Detachable:
             exchange.session.detach()
         error: BaseException | None = None
         try:
-            await self.app(scope, connection.receive, connection.send)
+            await self.app(scope, connection.arrivals.receive, connection.send)
         except BaseException as raised:
             error = raised
             if not (connection.is_stopped and isinstance(raised, asyncio.CancelledError)):

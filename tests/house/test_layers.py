@@ -108,7 +108,7 @@ RESERVED: dict[str, set[str]] = {
     "http": set(),
     "socket": set(),
     "threading": {"facts", "stores.sqlite.threads"},
-    "asyncio": {"asgi.socket", "conversations", "engine", "stores"},
+    "asyncio": {"asgi.arrivals", "asgi.connection", "asgi.detach", "asgi.socket", "conversations", "engine", "stores"},
     "time": {"asgi.socket", "log", "stores"},
     "warnings": {"config"},
     "logging": {

@@ -17,7 +17,7 @@ TASKS: set[asyncio.Task[Any]] = set()  # which nobody else may hold
 
 
 class Arrivals:
-    """One request's messages. They pass as they are until they are ``hidden``.
+    """One request's messages. They pass as they are until ``hides`` is set.
 
     :param left: is called when the client has left.
     """

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
 from accounts import BytesStore
 from detached import Call
 from driver import in_loop
+from examples import guided
 from routes import SECRET
 
 from fastersession import Busy, ConfigError, ConversationOptions, FasterSessionMiddleware, HeadersSent, MemoryStore
@@ -394,3 +396,24 @@ async def test_a_cancellation_from_outside_does_not_reach_a_listed_path(site: Si
     site.say(b"data: 2\n\n", None)
     assert "data: 2" in await site.resumed(call.cookie)
     assert site.ends == ["end"]
+
+
+@in_loop
+async def test_the_guides_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its handler is left in the middle, and the rest is resumed from the last id."""
+    monkeypatch.setenv("SESSION_SECRET", SECRET)
+    app = guided("outliving.py", tmp_path).app
+    call = Call(app, query_string=b"q=you")
+    await call.until("data: You")
+    call.leave()
+    await call.over()
+    last = ids(call.text)[0]
+    resumed = Call(app, "/chat/stream", call.cookie, headers=[
+        (b"cookie", call.cookie.encode()), (b"last-event-id", last.encode())
+    ])  # fmt: skip
+    await resumed.over()
+    assert "".join(line[6:] for line in resumed.text.splitlines() if line.startswith("data: ")) == "said:you"
+    none = await Call(app, "/chat/stream", call.cookie, headers=[
+        (b"cookie", call.cookie.encode()), (b"last-event-id", ids(resumed.text)[-1].encode())
+    ]).over()  # fmt: skip
+    assert none.status == 204

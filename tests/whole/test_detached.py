@@ -33,7 +33,7 @@ def server(request: Any, tmp_path: Path) -> Iterator[Server]:
     """Give a server of one kind with an application of one style."""
     kind, style = request.param
     env = {"FRAMEWORK": STYLES[style], "SESSIONS": str(tmp_path / "sessions.db")}
-    with serve(kind, "ending_apps.detached:app", env) as server:
+    with serve(kind, "ending_apps.served_detached:app", env) as server:
         yield server
 
 
@@ -95,7 +95,7 @@ def test_a_shutdown_leaves_what_was_said(server: Server, tmp_path: Path) -> None
         seen = begin(client, 5)
     server.terminate()
     env = {"FRAMEWORK": "of_raw_asgi", "SESSIONS": str(tmp_path / "sessions.db")}
-    with serve("uvicorn-h11", "ending_apps.detached:app", env) as successor, again(successor, client) as later:
+    with serve("uvicorn-h11", "ending_apps.served_detached:app", env) as successor, again(successor, client) as later:
         found: dict[str, Any] = {}
         with contextlib.suppress(httpx.TransportError):
             found = later.get("/runs/read").json()

@@ -152,6 +152,10 @@ async def test_a_client_that_stays_reads_to_the_end(site: Site) -> None:
     while not (call.sent and call.is_complete):
         await asyncio.sleep(0)
     assert "data: 2\n\n" in call.text
+    call.leave()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not call.task.done()  # a server waits for what an application does after its answer
     site.afterwards.set()
     await call.over()
     assert site.ends == ["end"]
@@ -312,6 +316,7 @@ async def test_a_handler_may_ask_for_it() -> None:
         return [frame.data async for frame in run.frames()]
 
     assert await site.do(look, call.cookie) == ["data: 1\n\n", "data: 2\n\n"]
+    assert "data: 2" not in call.text
     assert site.ends == ["end"]
 
 
@@ -396,6 +401,73 @@ async def test_a_cancellation_from_outside_does_not_reach_a_listed_path(site: Si
     site.say(b"data: 2\n\n", None)
     assert "data: 2" in await site.resumed(call.cookie)
     assert site.ends == ["end"]
+    assert "data: 2" not in call.text
+
+
+@in_loop
+async def test_a_stop_in_the_servers_own_task_is_no_cancellation_of_it() -> None:
+    """The server goes on with its task."""
+    site = Site(MemoryStore(), detachable=())
+    cancelling: list[int] = []
+
+    async def ask(session: Any) -> None:
+        session.detach()
+
+    async def server(*call: Any) -> None:
+        await site.app(*call)
+        task = asyncio.current_task()
+        cancelling.append(-1 if task is None else task.cancelling())
+
+    async def stop(session: Any) -> Any:
+        return await session.conversations["main"].stop()
+
+    site.ask = ask
+    call = Call(server)
+    site.say(b"data: 1\n\n")
+    await call.until("data: 1")
+    assert await site.do(stop, call.cookie)
+    await call.over()
+    assert call.is_complete
+    assert cancelling == [0]
+
+
+@in_loop
+async def test_a_client_that_cannot_be_sent_to_has_left(site: Site) -> None:
+    """The error is not the application's."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if len(sent) > 1:
+            raise OSError
+
+    async def broken(scope: Any, receive: Any, _: Any) -> None:
+        await site.app(scope, receive, send)
+
+    call = Call(broken)
+    site.say(b"data: 1\n\n", b"data: 2\n\n", None)
+    await call.over()
+    call.sent = sent
+    assert "data: 2" in await site.resumed(call.cookie)
+    assert site.ends == ["end"]
+    assert len(sent) == 2
+
+
+@in_loop
+async def test_files_are_sent_in_messages() -> None:
+    """What a server would send by itself, from a file, no run could have."""
+    found: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        found.append(set(scope["extensions"]))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    served = FasterSessionMiddleware(app, SECRET, MemoryStore(), secure=False, detachable=("/chat",))
+    extensions: dict[str, Any] = {"http.response.pathsend": {}, "http.response.zerocopysend": {}, "tls": {}}
+    await Call(served, extensions=extensions).over()
+    await Call(served, "/other", extensions=extensions).over()
+    assert found == [{"tls"}, set(extensions)]
 
 
 @in_loop

@@ -128,6 +128,11 @@ def test_no_block_of_ours_has_an_id_without_data() -> None:
     assert text == f"id: 1{prefix_of(RUN)}.1\nretry: 1000\ndata: 1\n\n: x\n\n"
 
 
+def test_a_mark_of_the_byte_order_is_left_out() -> None:
+    """An id before it would make it a part of a field's name."""
+    assert cut("\ufeffdata: 1\n\n\ufeffdata: 2\n\n".encode(), [1]) == ["data: 1\n\n", "\ufeffdata: 2\n\n"]
+
+
 def test_a_block_without_an_end_is_not_kept_for_ever() -> None:
     """Beyond a mebibyte it is given out as it is."""
     blocks = Blocks()

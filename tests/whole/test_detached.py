@@ -22,8 +22,8 @@ FAST = [
     ("hypercorn-h2", "Quart"), ("granian-h1", "Litestar"), ("daphne", "Django"),
 ]  # fmt: skip
 EVERY = [
-    *FAST,
-    *(pytest.param((kind, style), marks=pytest.mark.long) for kind in NAMES for style in STYLES
+    *(pytest.param(pair, id="-".join(pair)) for pair in FAST),
+    *(pytest.param((kind, style), id=f"{kind}-{style}", marks=pytest.mark.long) for kind in NAMES for style in STYLES
       if (kind, style) not in FAST),
 ]  # fmt: skip
 

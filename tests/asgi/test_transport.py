@@ -69,6 +69,24 @@ async def test_u10_the_life_of_a_session_by_header(live: bool) -> None:
     assert (await ask(app, "/read", bearing(second))).json() == {}
 
 
+@pytest.mark.parametrize("live", [True, False])
+@in_loop
+async def test_u10_another_max_age_gives_the_same_token_again_by_header(live: bool) -> None:
+    """U10, W8: a token that came in the header is issued again there, whatever cookie stands beside it."""
+
+    async def remember(scope: Any, receive: Any, send: Any) -> None:
+        scope["session"].max_age = 3600
+        await page()(scope, receive, send)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await (remember if scope["path"] == "/remember" else site)(scope, receive, send)
+
+    wrapped = wrap(app, store=SpyStore(live=live), transport=BOTH)
+    token = await begun(wrapped)
+    answer = await ask(wrapped, "/remember", [*bearing(token), *cookie("junk")])
+    assert (shown(answer), answer.cookies) == ([token], [])
+
+
 @pytest.mark.parametrize(
     ("transport", "headers", "by_header"),
     [

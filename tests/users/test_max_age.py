@@ -164,6 +164,15 @@ async def test_a_lifetime_that_was_not_given_is_no_limit(factory: Factory, caplo
         assert await content(browser) == {"a": "1"}
 
 
+@in_loop
+async def test_before_it_is_set_it_is_the_middleware_s(factory: Factory) -> None:
+    """What the middleware was given is what the session says, and what its cookie has."""
+    async with site(factory, HANDLERS, max_age=HOUR) as (app, _):
+        browser = Browser(app)
+        assert age_in(await browser.get("/set?a=1")) == str(HOUR)
+        assert (await said(browser))[0] == HOUR
+
+
 @pytest.mark.parametrize("days", [400, 401])
 @in_loop
 async def test_above_what_browsers_keep(factory: Factory, caplog: Any, days: int) -> None:

@@ -300,11 +300,13 @@ def test_what_is_not_ours_is_unreadable(attributes: dict[str, bytes | None], sai
 
 
 def test_a_value_of_another_record_is_unreadable() -> None:
-    """So is one under another name."""
+    """So is one under another name, and what another record says of itself."""
     packer = Packer(JsonCodec(), Seals())  # type: ignore[arg-type]
-    about = packer.pack_about(ID, (None, 1.0, 60.0))
-    for stored in (packer.pack(b"j" * 16, {"a": b"1"}), {".a": packer.pack(ID, {"b": b"1"})[".b"]}):
-        loaded = Record(b"verifier", 0.0, 1.0, 3600.0, {ABOUT: about, **stored})
+    other = b"j" * 16
+    mine, its = (packer.pack_about(record_id, (None, 1.0, 60.0)) for record_id in (ID, other))
+    wrong = (packer.pack(other, {"a": b"1"}), {".a": packer.pack(ID, {"b": b"1"})[".b"]}, {ABOUT: its})
+    for stored in wrong:
+        loaded = Record(b"verifier", 0.0, 1.0, 3600.0, {ABOUT: mine, **stored})
         with pytest.raises(Unreadable, match=r"^not sealed by us for this place$"):
             packer.unpack(ID, loaded)
 

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..errors import FasterSessionError, Gone
+from ..errors import FasterSessionError, Gone, SessionEnded
 from ..events import AnswerNotKept
 from .arrivals import Arrivals, begun
 from .exchange import Exchange
@@ -100,8 +100,14 @@ class Connection:
     # --- what it sends ---
 
     async def send(self, message: Message) -> None:
-        """Send a message."""
-        await self._to(message)
+        """Send a message. Where ``close_on_end`` cuts the client, a run of a user's goes on without it."""
+        try:
+            await self._to(message)
+        except SessionEnded:
+            if self.run is None:
+                raise
+            self.arrivals.leave()
+            await self._out(message)
 
     async def _before(self, message: Message) -> None:
         if message["type"] == "http.response.start" and message.get("status", 200) >= 200:

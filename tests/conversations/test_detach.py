@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,15 @@ from driver import in_loop
 from examples import guided
 from routes import SECRET
 
-from fastersession import Busy, ConfigError, ConversationOptions, FasterSessionMiddleware, HeadersSent, MemoryStore
+from fastersession import (
+    Busy,
+    ConfigError,
+    ConversationOptions,
+    FasterSessionMiddleware,
+    HeadersSent,
+    MemoryStore,
+    SessionEnded,
+)
 from fastersession.conversations.cursor import parse
 
 STREAM = [(b"content-type", b"text/event-stream; charset=utf-8")]
@@ -24,7 +33,7 @@ STORES = {"live": MemoryStore, "bytes": BytesStore}
 class Site:
     """A raw ASGI application that says what a test has it say, and notes how it ended."""
 
-    def __init__(self, store: Any, detachable: Any = ("/chat",), **options: Any) -> None:
+    def __init__(self, store: Any, detachable: Any = ("/chat",), *, close_on_end: bool = False, **options: Any) -> None:
         self.headers: list[tuple[bytes, bytes]] = STREAM
         self.status = 200
         self.ask: Any = None  # is called before the answer
@@ -33,7 +42,7 @@ class Site:
         self.found: Any = None
         self.afterwards: Any = None
         self.app = FasterSessionMiddleware(
-            self.serve, SECRET, store, secure=False, detachable=detachable,
+            self.serve, SECRET, store, secure=False, detachable=detachable, close_on_end=close_on_end,
             conversations=ConversationOptions(min_gap=0.001, **options),
         )  # fmt: skip
 
@@ -468,6 +477,42 @@ async def test_files_are_sent_in_messages() -> None:
     await Call(served, extensions=extensions).over()
     await Call(served, "/other", extensions=extensions).over()
     assert found == [{"tls"}, set(extensions)]
+
+
+@pytest.mark.parametrize("name", ["the session's", "the user's"])
+@pytest.mark.parametrize("kind", STORES)
+@in_loop
+async def test_a_logout_cuts_the_client_and_ends_what_is_the_session_s(kind: str, name: str) -> None:
+    """With `close_on_end` the client gets no more, and no end; an answer in a conversation of the user's is kept."""
+    store = STORES[kind]()
+    site = Site(store, close_on_end=True)
+    is_users = name == "the user's"
+
+    async def detach(session: Any) -> None:
+        session.detach(session.conversations_of("ada")["main"] if is_users else "main")
+
+    async def log_out(session: Any) -> None:
+        session.invalidate()
+
+    async def whole(session: Any) -> Any:
+        run = await session.conversations_of("ada")["main"].run()
+        return None if run is None else ("".join([frame.data async for frame in run.frames()]), run.status)
+
+    site.ask = detach
+    call = Call(site.app)
+    site.say(b"data: 1\n\n")
+    await call.until("data: 1")
+    await site.do(log_out, call.cookie)
+    for chunk in (b"data: 2\n\n", b"data: 3\n\n", None):
+        await asyncio.sleep(0.02)
+        site.say(chunk)
+    with contextlib.suppress(SessionEnded):
+        await call.over()
+    assert call.task.done()
+    assert "data: 3" not in call.text
+    assert not call.is_complete
+    found = await site.do(whole, "")
+    assert found == (("data: 1\n\ndata: 2\n\ndata: 3\n\n", "completed") if is_users else None)
 
 
 @in_loop

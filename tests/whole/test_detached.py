@@ -15,7 +15,12 @@ from endings import said
 from serving import KINDS, Server, serve, until
 
 AROUND = "BaseHTTPMiddleware around "
-STYLES = {**FRAMEWORKS, f"{AROUND}Starlette": f"{AROUND}of_starlette"}
+STYLES = {
+    **FRAMEWORKS,
+    f"{AROUND}Starlette": f"{AROUND}of_starlette",
+    "BaseHTTPMiddleware": "of_base_http",
+    "sse-starlette": "of_sse_starlette",
+}
 NAMES = [kind for kind in KINDS if kind != "hypercorn-trio"]  # a run needs asyncio
 FAST = [
     ("uvicorn-h11", "FastAPI, events"), ("uvicorn-httptools", f"{AROUND}Starlette"), ("hypercorn-h1", "raw ASGI"),

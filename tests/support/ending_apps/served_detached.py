@@ -17,6 +17,7 @@ from fastersession import FasterSessionMiddleware
 from fastersession.stores.sqlite import SQLiteStore
 
 from . import OPTIONS
+from .of_base_http import passing
 
 OPTIONS["detachable"] = ("/chat",)
 STORE = SQLiteStore(os.environ["SESSIONS"])
@@ -43,10 +44,6 @@ async def looking(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 RUNS = FasterSessionMiddleware(looking, store=STORE, **OPTIONS)
-
-
-async def passing(request: Any, call_next: Any) -> Any:
-    return await call_next(request)
 
 
 def served(framework: str) -> Any:
